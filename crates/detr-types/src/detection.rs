@@ -1,0 +1,21 @@
+//! One detected object.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Xyxy;
+
+/// An object found in an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detection {
+    /// Index of the class in the model's head.
+    pub label: usize,
+    /// Id of the class in the data set the model was trained on.
+    pub category_id: u64,
+    /// Name of the class.
+    pub name: String,
+    /// Confidence in `[0, 1]`.
+    pub score: f32,
+    /// Corners in pixels of the original image; not clipped to it, as in the reference.
+    #[serde(rename = "box")]
+    pub bbox: Xyxy,
+}

@@ -1,0 +1,26 @@
+//! Every environment variable that the program reads, in one place.
+
+/// Folder of Hugging Face's caches; the default is `~/.cache/huggingface`.
+pub const HF_HOME: &str = "HF_HOME";
+/// Set to 1 to forbid the network, as in Hugging Face's tools.
+pub const HF_HUB_OFFLINE: &str = "HF_HUB_OFFLINE";
+/// Set to 1 to forbid the network.
+pub const DETR_OFFLINE: &str = "DETR_OFFLINE";
+/// Address of the model hub, for mirrors; the default is `https://huggingface.co`.
+pub const HF_ENDPOINT: &str = "HF_ENDPOINT";
+/// Access token for gated or private models.
+pub const HF_TOKEN: &str = "HF_TOKEN";
+/// Turns colours off when set to anything (<https://no-color.org>).
+pub const NO_COLOR: &str = "NO_COLOR";
+/// Folder of the golden cases that the parity tests run.
+pub const DETR_GOLDEN_DIR: &str = "DETR_GOLDEN_DIR";
+/// Set to 1 to make a missing wgpu adapter a test failure instead of a skip.
+pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
+
+/// Whether a variable is set to something other than nothing, `0`, `false`, `no` or `off`.
+#[must_use]
+pub fn is_on(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| {
+        !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false" | "no" | "off")
+    })
+}

@@ -1,0 +1,20 @@
+//! The vocabulary of the detr workspace: boxes with their format in the type, detections, class
+//! tables, image sizes, preprocessing and limits, and the one way to write a file.
+//!
+//! Architecture invariant: this crate knows neither tensors nor models; it never depends on Burn.
+
+pub mod boxes;
+pub mod classes;
+mod detection;
+pub mod env;
+pub mod fs;
+mod limits;
+mod preprocess;
+mod size;
+
+pub use boxes::{Cxcywh, Xywh, Xyxy};
+pub use classes::{Category, ClassTable, ClassTableError};
+pub use detection::Detection;
+pub use limits::Limits;
+pub use preprocess::{PreprocessSpec, PreprocessSpecError};
+pub use size::ImageSize;

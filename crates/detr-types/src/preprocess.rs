@@ -1,0 +1,149 @@
+//! How an image becomes model input: sizes and normalisation. The pixels are handled in
+//! `detr-data`; this is the part that travels inside a model card.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ImageSize;
+
+/// Resize and normalisation, in the terms of Hugging Face's image processors.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PreprocessSpec {
+    /// The short side after resizing.
+    pub shortest_edge: u32,
+    /// The long side is at most this; it wins over `shortest_edge`.
+    pub longest_edge: u32,
+    /// Subtracted per RGB channel after scaling to `[0, 1]`.
+    pub mean: [f32; 3],
+    /// Divisor per RGB channel.
+    pub std: [f32; 3],
+}
+
+/// A preprocessing that cannot work.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PreprocessSpecError {
+    /// A side is 0 or too long.
+    #[error("{field} is {value}, expected 1 to {max}", max = PreprocessSpec::MAX_EDGE)]
+    Edge {
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        value: u32,
+    },
+    /// A mean or standard deviation is not finite, or a deviation not positive.
+    #[error("{field}[{channel}] is {value}, expected a finite{} number", if *.field == "std" { ", positive" } else { "" })]
+    Statistics {
+        /// Name of the field.
+        field: &'static str,
+        /// RGB channel.
+        channel: usize,
+        /// The value.
+        value: f32,
+    },
+}
+
+impl Default for PreprocessSpec {
+    /// The reference's validation transform (`datasets/coco.py`): short side 800, long side at
+    /// most 1333, `ImageNet` statistics.
+    fn default() -> Self {
+        Self {
+            shortest_edge: 800,
+            longest_edge: 1333,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+}
+
+impl PreprocessSpec {
+    /// Longest side that can be asked for.
+    pub const MAX_EDGE: u32 = 16_384;
+
+    /// Refuses sides and statistics that cannot work.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), PreprocessSpecError> {
+        for (field, value) in
+            [("shortest_edge", self.shortest_edge), ("longest_edge", self.longest_edge)]
+        {
+            if !(1..=Self::MAX_EDGE).contains(&value) {
+                return Err(PreprocessSpecError::Edge { field, value });
+            }
+        }
+        for channel in 0..3 {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            if !mean.is_finite() {
+                return Err(PreprocessSpecError::Statistics { field: "mean", channel, value: mean });
+            }
+            if !(std.is_finite() && std > 0.0) {
+                return Err(PreprocessSpecError::Statistics { field: "std", channel, value: std });
+            }
+        }
+        Ok(())
+    }
+
+    /// The size an image is resized to: `get_size_with_aspect_ratio` of the reference's
+    /// `datasets/transforms.py`. The short target is rounded half to even when the long side is
+    /// capped, the long side is truncated, and an image whose short side already fits is kept.
+    /// Neither side falls below one pixel.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // both are checked sizes
+    pub fn target_size(&self, image: ImageSize) -> ImageSize {
+        let (short, long) =
+            (image.height.min(image.width).max(1), image.height.max(image.width).max(1));
+        let ratio = f64::from(long) / f64::from(short);
+        let mut size = f64::from(self.shortest_edge);
+        if ratio * size > f64::from(self.longest_edge) {
+            size = (f64::from(self.longest_edge) * f64::from(short) / f64::from(long))
+                .round_ties_even();
+        }
+        if f64::from(short) == size {
+            return image;
+        }
+        let size = size.max(1.0);
+        let other = (size * f64::from(long) / f64::from(short)).max(1.0) as u32;
+        // Rounding the short side up to one pixel must not let the long side pass its cap.
+        let other = other.min(self.longest_edge.max(size as u32));
+        if image.width < image.height {
+            ImageSize::new(other, size as u32)
+        } else {
+            ImageSize::new(size as u32, other)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_sizes() {
+        let spec = PreprocessSpec::default();
+        for (h, w, th, tw) in [
+            (480, 640, 800, 1066),
+            (640, 480, 1066, 800),
+            (2000, 1000, 1332, 666), // 666.5 rounds to even
+            (800, 1000, 800, 1000),
+            (10_000, 1, 1333, 1),
+            (1, 10_000, 1, 1333),
+            (1, 1, 800, 800),
+        ] {
+            assert_eq!(
+                spec.target_size(ImageSize::new(h, w)),
+                ImageSize::new(th, tw),
+                "{w}x{h}"
+            );
+        }
+    }
+
+    #[test]
+    fn impossible_specs_are_refused() {
+        let spec = PreprocessSpec { shortest_edge: 0, ..PreprocessSpec::default() };
+        assert!(spec.validate().unwrap_err().to_string().contains("shortest_edge is 0"));
+        let spec = PreprocessSpec { std: [0.2, 0.0, 0.2], ..PreprocessSpec::default() };
+        assert!(spec.validate().unwrap_err().to_string().contains("std[1]"));
+        let spec = PreprocessSpec { mean: [f32::NAN, 0.0, 0.0], ..PreprocessSpec::default() };
+        assert!(spec.validate().is_err());
+    }
+}
