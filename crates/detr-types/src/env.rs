@@ -2,6 +2,8 @@
 
 /// Folder of Hugging Face's caches; the default is `~/.cache/huggingface`.
 pub const HF_HOME: &str = "HF_HOME";
+/// Folder of downloaded models, used as it is; wins over `hub` in the folder of [`HF_HOME`].
+pub const HF_HUB_CACHE: &str = "HF_HUB_CACHE";
 /// Set to 1 to forbid the network, as in Hugging Face's tools.
 pub const HF_HUB_OFFLINE: &str = "HF_HUB_OFFLINE";
 /// Set to 1 to forbid the network.

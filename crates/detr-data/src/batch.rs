@@ -1,0 +1,152 @@
+//! From a decoded image to model input: resize, normalise, and stack with padding.
+//!
+//! Mirrors the reference's validation transform (`datasets/coco.py`, `datasets/transforms.py`) and
+//! `nested_tensor_from_tensor_list` in `util/misc.py`: the mask is true on padding, and sides are
+//! padded to the largest of the batch, not to a multiple of 32. Random augmentation is not here.
+
+use detr_types::{ImageSize, PreprocessSpec};
+use image::RgbImage;
+
+use crate::decode::ImageError;
+use crate::resize::resize_bilinear;
+
+/// One image as the model sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// Normalised RGB, `[3, H, W]` row-major.
+    pub pixels: Vec<f32>,
+    /// H and W of `pixels`.
+    pub size: ImageSize,
+    /// Size before resizing, to which boxes are scaled back.
+    pub original_size: ImageSize,
+}
+
+/// Images of several sizes, padded to one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostBatch {
+    /// Normalised RGB, `[B, 3, H, W]` row-major, zero on padding.
+    pub pixels: Vec<f32>,
+    /// `[B, H, W]` row-major, true on padding.
+    pub mask: Vec<bool>,
+    /// Padded H and W.
+    pub size: ImageSize,
+    /// Size of each image after resizing, without padding.
+    pub image_sizes: Vec<ImageSize>,
+    /// Size of each image before resizing.
+    pub original_sizes: Vec<ImageSize>,
+}
+
+/// Resizes and normalises one image.
+///
+/// # Errors
+/// [`ImageError::NoPixels`] for an image with a side of zero.
+pub fn prepare(image: &RgbImage, spec: &PreprocessSpec) -> Result<Prepared, ImageError> {
+    let original_size = size_of(image);
+    let resized = resize_to_spec(image, spec)?;
+    Ok(Prepared { pixels: normalize(&resized, spec), size: size_of(&resized), original_size })
+}
+
+/// The resizing half of [`prepare`].
+///
+/// # Errors
+/// [`ImageError::NoPixels`] for an image with a side of zero.
+pub fn resize_to_spec(image: &RgbImage, spec: &PreprocessSpec) -> Result<RgbImage, ImageError> {
+    let size = size_of(image);
+    if size.pixels() == 0 {
+        return Err(ImageError::NoPixels { size });
+    }
+    Ok(resize_bilinear(image, spec.target_size(size)))
+}
+
+/// The normalising half of [`prepare`]: `(v / 255 - mean) / std` in that order of roundings, as
+/// `ToTensor` and `Normalize` of `torchvision`.
+///
+/// # Shapes
+/// `[H, W, 3]` bytes to `[3, H, W]`.
+#[must_use]
+pub fn normalize(image: &RgbImage, spec: &PreprocessSpec) -> Vec<f32> {
+    // A byte has only 256 values, so each channel is a table.
+    let [red, green, blue] = tables(spec);
+    let bytes = image.as_raw().as_chunks::<3>().0;
+    let plane = bytes.len();
+    let mut pixels = vec![0.0; 3 * plane];
+    let (r, rest) = pixels.split_at_mut(plane);
+    let (g, b) = rest.split_at_mut(plane);
+    for (((pixel, r), g), b) in bytes.iter().zip(r).zip(g).zip(b) {
+        *r = red[usize::from(pixel[0])];
+        *g = green[usize::from(pixel[1])];
+        *b = blue[usize::from(pixel[2])];
+    }
+    pixels
+}
+
+fn tables(spec: &PreprocessSpec) -> [[f32; 256]; 3] {
+    let mut tables = [[0.0; 256]; 3];
+    for (table, (mean, std)) in tables.iter_mut().zip(spec.mean.into_iter().zip(spec.std)) {
+        for (entry, value) in table.iter_mut().zip(0..=u8::MAX) {
+            *entry = (f32::from(value) / 255.0 - mean) / std;
+        }
+    }
+    tables
+}
+
+fn size_of(image: &RgbImage) -> ImageSize {
+    ImageSize::new(image.height(), image.width())
+}
+
+impl HostBatch {
+    /// Pads with zero at the right and the bottom, after normalisation. No images give a batch of
+    /// size 0x0.
+    #[must_use]
+    pub fn stack(images: Vec<Prepared>) -> Self {
+        let size = images.iter().fold(ImageSize::new(0, 0), |size, image| {
+            ImageSize::new(size.height.max(image.size.height), size.width.max(image.size.width))
+        });
+        let image_sizes = images.iter().map(|image| image.size).collect();
+        let original_sizes = images.iter().map(|image| image.original_size).collect();
+        let (height, width) = (size.height as usize, size.width as usize);
+        let mut mask = vec![true; images.len() * height * width];
+        let pixels = match <[Prepared; 1]>::try_from(images) {
+            // A single image is the batch.
+            Ok([image]) => {
+                mask.fill(false);
+                image.pixels
+            }
+            Err(images) => {
+                let mut pixels = vec![0.0; images.len() * 3 * height * width];
+                for (index, image) in images.iter().enumerate() {
+                    let (rows, columns) = (image.size.height as usize, image.size.width as usize);
+                    for (row, source) in image.pixels.chunks_exact(columns.max(1)).enumerate() {
+                        let (channel, y) = (row / rows, row % rows);
+                        let start = ((index * 3 + channel) * height + y) * width;
+                        pixels[start..start + columns].copy_from_slice(source);
+                    }
+                    for y in 0..rows {
+                        let start = (index * height + y) * width;
+                        mask[start..start + columns].fill(false);
+                    }
+                }
+                pixels
+            }
+        };
+        Self { pixels, mask, size, image_sizes, original_sizes }
+    }
+
+    /// Number of images.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.image_sizes.len()
+    }
+
+    /// Whether there is no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.image_sizes.is_empty()
+    }
+
+    /// Whether any image is smaller than the batch, so that the mask matters.
+    #[must_use]
+    pub fn has_padding(&self) -> bool {
+        self.image_sizes.iter().any(|&size| size != self.size)
+    }
+}

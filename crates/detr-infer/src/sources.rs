@@ -1,0 +1,230 @@
+//! What the arguments of a command mean: files, folders, globs, lists and stdin become one list
+//! of images to read. Nothing is decoded here, and names are all that is looked at.
+
+mod error;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use detr_types::Limits;
+
+pub use self::error::SourceError;
+
+/// Extensions of the files taken from a folder.
+const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "pbm", "pnm"];
+
+/// Where the bytes of one image come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// Standard input, up to its end.
+    Stdin,
+}
+
+impl Source {
+    /// What to call it in messages and results: the path as given, or `stdin`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Stdin => "stdin".to_owned(),
+        }
+    }
+}
+
+/// The images that a command's arguments stand for, in their order, each once.
+///
+/// - a file;
+/// - a folder: the files directly inside with an extension of an image (jpg, jpeg, png, bmp, webp,
+///   ppm, pgm, pbm, pnm), by name; hidden ones are skipped;
+/// - a glob with `*`, `?` or `[`: the matching files, by name; `**` stands for any number of
+///   folders, and hidden files match only a pattern that starts with a dot. A path that exists
+///   literally is never a glob;
+/// - `@list.txt`: one path a line, relative to the folder of the list; blank lines and lines that
+///   start with `#` are skipped;
+/// - `-`: one image from stdin.
+///
+/// A file called `-`, or one that starts with `@`, is written with `./` in front. Files named in
+/// a list need not exist: reading them fails later, image by image.
+///
+/// # Errors
+/// The first argument that leads to nothing; see [`SourceError`].
+pub fn expand_sources(args: &[String]) -> Result<Vec<Source>, SourceError> {
+    Ok(expand_sources_counted(args)?.0)
+}
+
+/// Like [`expand_sources`], with the number of duplicates that were left out.
+///
+/// Two paths are the same if they name the same entry of the same folder; links to one file under
+/// different names are not.
+///
+/// # Errors
+/// Those of [`expand_sources`].
+pub fn expand_sources_counted(args: &[String]) -> Result<(Vec<Source>, usize), SourceError> {
+    if args.is_empty() {
+        return Err(SourceError::Nothing);
+    }
+    let mut collected = Collected::default();
+    for arg in args {
+        if arg == "-" {
+            if collected.sources.contains(&Source::Stdin) {
+                return Err(SourceError::StdinTwice);
+            }
+            collected.sources.push(Source::Stdin);
+        } else if let Some(list) = arg.strip_prefix('@') {
+            collected.extend(read_list(Path::new(list))?);
+        } else {
+            collected.extend(expand_path(arg)?);
+        }
+    }
+    Ok((collected.sources, collected.duplicates))
+}
+
+/// The sources so far, and what is needed to see a file a second time.
+#[derive(Default)]
+struct Collected {
+    sources: Vec<Source>,
+    seen: HashSet<(PathBuf, OsString)>,
+    /// Folders by the way they were written; resolving one asks the file system.
+    folders: HashMap<PathBuf, PathBuf>,
+    duplicates: usize,
+}
+
+impl Collected {
+    fn extend(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
+            if self.is_new(&path) {
+                self.sources.push(Source::File(path));
+            } else {
+                self.duplicates += 1;
+            }
+        }
+    }
+
+    fn is_new(&mut self, path: &Path) -> bool {
+        let Some(name) = path.file_name() else {
+            return self.seen.insert((path.to_owned(), OsString::new()));
+        };
+        let parent = folder_of(path);
+        if !self.folders.contains_key(parent) {
+            let folder = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
+            self.folders.insert(parent.to_owned(), folder);
+        }
+        let folder = self.folders.get(parent).map_or(parent, PathBuf::as_path);
+        self.seen.insert((folder.to_owned(), name.to_owned()))
+    }
+}
+
+/// The folder a path lies in, `.` for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
+    move |error| SourceError::Unreadable { path: path.to_owned(), error }
+}
+
+/// A file, a folder or, if there is neither, a glob.
+fn expand_path(arg: &str) -> Result<Vec<PathBuf>, SourceError> {
+    let path = Path::new(arg);
+    match path.metadata() {
+        Ok(data) if data.is_dir() => images_in(path),
+        Ok(_) => Ok(vec![path.to_owned()]),
+        Err(_) if arg.contains(['*', '?', '[']) => matching(arg),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(SourceError::Missing(path.to_owned()))
+        }
+        Err(error) => Err(unreadable(path)(error)),
+    }
+}
+
+/// The images directly in a folder, by name.
+fn images_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let mut images = Vec::new();
+    for entry in folder.read_dir().map_err(unreadable(folder))? {
+        let path = entry.map_err(unreadable(folder))?.path();
+        if is_image_name(&path) && is_file_or_unknown(&path) {
+            images.push(path);
+        }
+    }
+    if images.is_empty() {
+        return Err(SourceError::EmptyFolder(folder.to_owned()));
+    }
+    images.sort();
+    Ok(images)
+}
+
+/// Whether the name is that of an image and not hidden. Copies made on macOS leave hidden
+/// companions such as `._street.jpg`, which hold no image.
+fn is_image_name(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let known = |name: &str| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(name));
+    !hidden && extension.is_some_and(known)
+}
+
+/// Not a folder, pipe or device. A broken link counts as a file, so that reading it says so.
+fn is_file_or_unknown(path: &Path) -> bool {
+    path.metadata().map_or(true, |data| data.is_file())
+}
+
+/// The files that match a glob, by name.
+fn matching(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+    let paths = glob::glob_with(pattern, options)
+        .map_err(|error| SourceError::Pattern { pattern: pattern.to_owned(), error })?;
+    let mut files = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| {
+            let path = error.path().to_owned();
+            SourceError::Unreadable { path, error: error.into() }
+        })?;
+        if is_file_or_unknown(&path) {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(SourceError::NoMatch(pattern.to_owned()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The paths in a list, relative to the folder it lies in.
+fn read_list(list: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let limit = Limits::default().json_bytes;
+    let file = std::fs::File::open(list).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SourceError::Missing(list.to_owned()),
+        _ => unreadable(list)(error),
+    })?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable(list))?;
+    if bytes.len() as u64 > limit {
+        return Err(SourceError::LongList { path: list.to_owned(), limit });
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
+        SourceError::NotText { path: list.to_owned(), line }
+    })?;
+    let folder = list.parent().unwrap_or(Path::new(""));
+    let paths: Vec<PathBuf> = text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| folder.join(line))
+        .collect();
+    if paths.is_empty() {
+        return Err(SourceError::EmptyList(list.to_owned()));
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Results on disk: COCO results, KITTI and YOLO label files, CSV; and the line that a terminal
+//! shows for an image.
+//!
+//! Results are written as they come and not kept in memory. Every file appears under its name
+//! only when it is complete. What is drawn or served is not here.
+
+mod error;
+mod formats;
+mod naming;
+mod stream;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use detr_types::fs::atomic_write;
+use detr_types::{ClassTable, Detection, ImageSize};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+pub use self::error::WriteError;
+pub use self::naming::ImageIds;
+use self::naming::Naming;
+use self::stream::PendingFile;
+
+/// Most objects that [`human_line`] lists.
+const LISTED: usize = 8;
+
+/// A format in which results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// One JSON file of COCO results, as pycocotools reads them.
+    Coco,
+    /// A folder with one KITTI label file per image.
+    Kitti,
+    /// A folder with one YOLO label file per image, and `classes.txt`.
+    Yolo,
+    /// One table with a row per object.
+    Csv,
+}
+
+impl OutputFormat {
+    /// All formats.
+    pub const ALL: [Self; 4] = [Self::Coco, Self::Kitti, Self::Yolo, Self::Csv];
+
+    /// The name by which users choose it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Coco => "coco",
+            Self::Kitti => "kitti",
+            Self::Yolo => "yolo",
+            Self::Csv => "csv",
+        }
+    }
+
+    /// Whether the output is a folder with a file per image, not one file.
+    #[must_use]
+    pub fn is_folder(self) -> bool {
+        matches!(self, Self::Kitti | Self::Yolo)
+    }
+}
+
+impl std::fmt::Display for OutputFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A word that is no output format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown output format `{0}`\nhint: the formats are coco, kitti, yolo and csv")]
+pub struct UnknownFormat(String);
+
+impl FromStr for OutputFormat {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownFormat(text.to_owned()))
+    }
+}
+
+/// What was found in one image.
+///
+/// As JSON: `{"file", "width", "height", "detections": [{"label", "category_id", "name", "score",
+/// "box": {"x1", "y1", "x2", "y2"}}]}`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageResult {
+    /// The image, as the user named it.
+    pub file: String,
+    /// Its size before any resizing.
+    pub size: ImageSize,
+    /// The objects, with boxes in pixels of that size.
+    pub detections: Vec<Detection>,
+}
+
+impl Serialize for ImageResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("ImageResult", 4)?;
+        object.serialize_field("file", &self.file)?;
+        object.serialize_field("width", &self.size.width)?;
+        object.serialize_field("height", &self.size.height)?;
+        object.serialize_field("detections", &self.detections)?;
+        object.end()
+    }
+}
+
+/// What a finished [`ResultWriter`] has written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Number of images.
+    pub images: usize,
+    /// Number of objects.
+    pub detections: usize,
+    /// Objects that lie outside their image and that KITTI and YOLO files cannot hold.
+    pub outside: usize,
+}
+
+/// Writes the results of many images in one format, one after the other.
+///
+/// A file of COCO results or CSV appears at [`finish`](Self::finish) and replaces an older one;
+/// without it nothing is left behind. A folder is filled file by file, each complete at once, an
+/// empty one for an image without objects; files already there under other names stay.
+pub struct ResultWriter {
+    format: OutputFormat,
+    path: PathBuf,
+    naming: Naming,
+    /// The one file, for the formats that have one.
+    pending: Option<PendingFile>,
+    written: Written,
+}
+
+impl ResultWriter {
+    /// Prepares the output for these images, which are known before the first result so that
+    /// image ids and file names are settled: give all of them, in order, as they will stand in
+    /// [`ImageResult::file`].
+    ///
+    /// # Errors
+    /// Two images that need the same label file (of equal stem, in different folders or with
+    /// different extensions), or an output that cannot be written.
+    pub fn create(
+        format: OutputFormat,
+        path: &Path,
+        files: &[String],
+        classes: &ClassTable,
+    ) -> Result<Self, WriteError> {
+        if path.exists() && path.is_dir() != format.is_folder() {
+            return Err(WriteError::Kind { path: path.to_owned(), format });
+        }
+        let naming = Naming::new(files, format)?;
+        let io_error = |error| WriteError::Io { path: path.to_owned(), error };
+        let mut pending = None;
+        if format.is_folder() {
+            std::fs::create_dir_all(path).map_err(io_error)?;
+            if format == OutputFormat::Yolo {
+                let list = path.join("classes.txt");
+                atomic_write(&list, |w| w.write_all(formats::yolo_classes(classes).as_bytes()))
+                    .map_err(|error| WriteError::Io { path: list, error })?;
+            }
+        } else {
+            let mut file = PendingFile::create(path).map_err(io_error)?;
+            let head = if format == OutputFormat::Coco { "[" } else { formats::CSV_HEADER };
+            file.write_all(head.as_bytes()).map_err(io_error)?;
+            pending = Some(file);
+        }
+        let written = Written::default();
+        Ok(Self { format, path: path.to_owned(), naming, pending, written })
+    }
+
+    /// Where the image ids in COCO results come from. [`ImageIds::Positions`] deserves a hint to
+    /// the user: such results cannot be evaluated against the annotations of a data set.
+    #[must_use]
+    pub fn image_ids(&self) -> ImageIds {
+        self.naming.ids
+    }
+
+    /// Adds the result of an image.
+    ///
+    /// # Errors
+    /// An image not announced or given twice, a number that is not finite, or an output that
+    /// cannot be written. An image refused for its numbers leaves nothing in the output.
+    pub fn write(&mut self, result: &ImageResult) -> Result<(), WriteError> {
+        let finite = |d: &Detection| {
+            [d.score, d.bbox.x1, d.bbox.y1, d.bbox.x2, d.bbox.y2].into_iter().all(f32::is_finite)
+        };
+        if let Some(index) = result.detections.iter().position(|d| !finite(d)) {
+            let name = result.detections[index].name.clone();
+            return Err(WriteError::NotFinite { file: result.file.clone(), index, name });
+        }
+        let (image_id, stem) = self.naming.take(&result.file)?;
+        let mut text = String::new();
+        let mut outside = 0;
+        for detection in &result.detections {
+            match self.format {
+                OutputFormat::Coco => {
+                    let any = self.written.detections > 0 || !text.is_empty();
+                    text.push_str(if any { ",\n" } else { "\n" });
+                    text.push_str(&formats::coco_object(&result.file, image_id, detection));
+                }
+                OutputFormat::Csv => formats::csv_row(&mut text, result, detection),
+                OutputFormat::Kitti | OutputFormat::Yolo => {
+                    let Some(bbox) = formats::clipped(detection.bbox, result.size) else {
+                        outside += 1;
+                        continue;
+                    };
+                    if self.format == OutputFormat::Kitti {
+                        formats::kitti_line(&mut text, detection, bbox);
+                    } else {
+                        formats::yolo_line(&mut text, detection, bbox, result.size);
+                    }
+                }
+            }
+        }
+        if let Some(file) = &mut self.pending {
+            file.write_all(text.as_bytes())
+                .map_err(|error| WriteError::Io { path: self.path.clone(), error })?;
+        } else {
+            let path = self.path.join(format!("{stem}.txt"));
+            atomic_write(&path, |w| w.write_all(text.as_bytes()))
+                .map_err(|error| WriteError::Io { path, error })?;
+        }
+        self.written.images += 1;
+        self.written.detections += result.detections.len() - outside;
+        self.written.outside += outside;
+        Ok(())
+    }
+
+    /// Completes the output and puts it in place.
+    ///
+    /// # Errors
+    /// An output that cannot be written; an older file of that name is then left as it was.
+    pub fn finish(self) -> Result<Written, WriteError> {
+        if let Some(mut file) = self.pending {
+            let tail = match (self.format, self.written.detections) {
+                (OutputFormat::Coco, 0) => "]\n",
+                (OutputFormat::Coco, _) => "\n]\n",
+                _ => "",
+            };
+            file.write_all(tail.as_bytes())
+                .and_then(|()| file.persist())
+                .map_err(|error| WriteError::Io { path: self.path, error })?;
+        }
+        Ok(self.written)
+    }
+}
+
+/// One line about an image for the terminal, such as
+/// `street.jpg 640x480: 3 objects: person 0.98, car 0.91, car 0.72`: the strongest first, and
+/// `+12 more` after eight. Control characters in names become `?`.
+#[must_use]
+pub fn human_line(result: &ImageResult) -> String {
+    let mut sorted: Vec<&Detection> = result.detections.iter().collect();
+    sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let count = match sorted.len() {
+        0 => "no objects".to_owned(),
+        1 => "1 object".to_owned(),
+        many => format!("{many} objects"),
+    };
+    let mut line = format!("{} {}: {count}", result.file, result.size);
+    for (position, detection) in sorted.iter().take(LISTED).enumerate() {
+        let separator = if position == 0 { ": " } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(line, "{separator}{} {:.2}", detection.name, detection.score);
+    }
+    if sorted.len() > LISTED {
+        let _ = write!(line, ", +{} more", sorted.len() - LISTED);
+    }
+    line.replace(char::is_control, "?")
+}
+
+#[cfg(test)]
+mod tests;

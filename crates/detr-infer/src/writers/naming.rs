@@ -1,0 +1,93 @@
+//! What an image is called in the output: its id in COCO results, its file in a folder of labels.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::{OutputFormat, WriteError};
+
+/// Where the image ids in COCO results come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageIds {
+    /// From the file names: `000000000139.jpg` is image 139, as in COCO's own data sets.
+    Stems,
+    /// The position among the images, from 1, because not all names are distinct numbers. The
+    /// results tell the images apart by `file_name`.
+    Positions,
+}
+
+/// Ids and stems of all images, and which of them have been written.
+pub(super) struct Naming {
+    pub(super) ids: ImageIds,
+    entries: HashMap<String, Entry>,
+}
+
+struct Entry {
+    id: u64,
+    stem: String,
+    written: bool,
+}
+
+impl Naming {
+    /// Settles all names; refuses images that would share a label file.
+    pub(super) fn new(files: &[String], format: OutputFormat) -> Result<Self, WriteError> {
+        let mut seen = HashSet::new();
+        let files: Vec<&String> = files.iter().filter(|file| seen.insert(file.as_str())).collect();
+        if format.is_folder() {
+            refuse_shared_names(&files, format)?;
+        }
+        let numbers: Option<Vec<u64>> = files.iter().map(|file| number(&stem(file))).collect();
+        let distinct = numbers.filter(|n| n.iter().collect::<HashSet<_>>().len() == n.len());
+        let ids = if distinct.is_some() { ImageIds::Stems } else { ImageIds::Positions };
+        let numbers = distinct.unwrap_or_else(|| (1..).take(files.len()).collect());
+        let entry = |(file, id): (&String, u64)| {
+            (file.clone(), Entry { id, stem: stem(file), written: false })
+        };
+        Ok(Self { ids, entries: files.into_iter().zip(numbers).map(entry).collect() })
+    }
+
+    /// Id and stem of an image that is now written.
+    pub(super) fn take(&mut self, file: &str) -> Result<(u64, &str), WriteError> {
+        let file = || file.to_owned();
+        let Some(entry) = self.entries.get_mut(&file()) else {
+            return Err(WriteError::Unexpected { file: file() });
+        };
+        if std::mem::replace(&mut entry.written, true) {
+            return Err(WriteError::Repeated { file: file() });
+        }
+        Ok((entry.id, &entry.stem))
+    }
+}
+
+/// Two names are the same if a case-insensitive file system could mistake them: that is where
+/// one label file would replace the other.
+fn refuse_shared_names(files: &[&String], format: OutputFormat) -> Result<(), WriteError> {
+    let mut owners: HashMap<String, &String> = HashMap::new();
+    for file in files {
+        let stem = stem(file);
+        let key = if cfg!(any(windows, target_os = "macos")) { stem.to_lowercase() } else { stem };
+        if format == OutputFormat::Yolo && key == "classes" {
+            return Err(WriteError::ClassesName { file: (*file).clone() });
+        }
+        let name = format!("{key}.txt");
+        if let Some(first) = owners.insert(key, file) {
+            return Err(WriteError::SameName {
+                first: first.clone(),
+                second: (*file).clone(),
+                name,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The file name without its extension; never empty, never with a separator.
+fn stem(file: &str) -> String {
+    let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| "image".to_owned())
+}
+
+/// The number a stem consists of, if it does and JSON readers can hold it exactly.
+fn number(stem: &str) -> Option<u64> {
+    let digits = stem.bytes().all(|byte| byte.is_ascii_digit());
+    stem.parse().ok().filter(|number| digits && *number < 1 << 53)
+}

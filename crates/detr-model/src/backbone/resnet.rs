@@ -1,0 +1,249 @@
+//! ResNet (He et al. 2016) as torchvision's version 1.5 with frozen batch norm
+//! (`models/backbone.py` of the reference). The path
+//! `backbone.0.body.layer1.0.conv1.weight` of a checkpoint is a path of these fields.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{Initializer, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use super::FrozenBatchNorm;
+use crate::config::{Block, ResNetConfig};
+
+/// The wrapper that gives checkpoints their `body.` prefix.
+#[derive(Module, Debug)]
+pub struct Backbone {
+    /// The network.
+    pub body: ResNet,
+}
+
+/// A ResNet without its classifier.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    /// 7x7 convolution, stride 2.
+    pub conv1: Conv2d,
+    /// Its normalisation; none once folded.
+    pub bn1: Option<FrozenBatchNorm>,
+    maxpool: MaxPool2d,
+    /// Stride 4.
+    pub layer1: Vec<ResidualBlock>,
+    /// Stride 8.
+    pub layer2: Vec<ResidualBlock>,
+    /// Stride 16.
+    pub layer3: Vec<ResidualBlock>,
+    /// Stride 32, or 16 if dilated.
+    pub layer4: Vec<ResidualBlock>,
+}
+
+/// A residual block, basic (no `conv3`) or bottleneck. Once folded it has no normalisations.
+#[derive(Module, Debug)]
+pub struct ResidualBlock {
+    /// 3x3 (basic) or 1x1 (bottleneck).
+    pub conv1: Conv2d,
+    /// Normalisation after `conv1`.
+    pub bn1: Option<FrozenBatchNorm>,
+    /// 3x3.
+    pub conv2: Conv2d,
+    /// Normalisation after `conv2`.
+    pub bn2: Option<FrozenBatchNorm>,
+    /// 1x1, bottleneck only.
+    pub conv3: Option<Conv2d>,
+    /// Normalisation after `conv3`.
+    pub bn3: Option<FrozenBatchNorm>,
+    /// 1x1 convolution and normalisation of the shortcut, where the shape changes.
+    pub downsample: Option<(Conv2d, Option<FrozenBatchNorm>)>,
+}
+
+impl ResNet {
+    /// A network initialised as torchvision does: Kaiming normal by fan out, identity norms.
+    #[must_use]
+    pub fn new(config: &ResNetConfig, device: &Device) -> Self {
+        let mut inputs = config.stem;
+        let mut stage = |index: usize| -> Vec<ResidualBlock> {
+            let dilated = config.dilation && index == 3;
+            (0..config.depths[index])
+                .map(|i| {
+                    let strides = i == 0 && index > 0 && !dilated;
+                    let shape = BlockShape {
+                        block: config.block,
+                        inputs,
+                        width: config.widths[index],
+                        stride: if strides { 2 } else { 1 },
+                        // The first block of a dilated stage keeps dilation 1, as in torchvision.
+                        dilation: if dilated && i > 0 { 2 } else { 1 },
+                    };
+                    inputs = shape.outputs();
+                    shape.init(device)
+                })
+                .collect()
+        };
+        Self {
+            layer1: stage(0),
+            layer2: stage(1),
+            layer3: stage(2),
+            layer4: stage(3),
+            conv1: conv([3, config.stem], 7, 2, 1, device),
+            bn1: Some(FrozenBatchNorm::new(config.stem, device)),
+            maxpool: MaxPool2dConfig::new([3, 3])
+                .with_strides([2, 2])
+                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                .init(),
+        }
+    }
+
+    /// The last feature map, C5.
+    ///
+    /// # Shapes
+    /// - input `[B, 3, H, W]`
+    /// - output `[B, C, ceil(H/32), ceil(W/32)]`; 16 instead of 32 if dilated
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.stages().into_iter().fold(self.stem(x), run_stage)
+    }
+
+    /// All four feature maps, C2 to C5.
+    ///
+    /// # Shapes
+    /// - input `[B, 3, H, W]`
+    /// - outputs `[B, C, H/4, W/4]` to `[B, C, H/32, W/32]`, rounded up
+    #[must_use]
+    pub fn forward_stages(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
+        let mut x = self.stem(x);
+        self.stages().map(|stage| {
+            x = run_stage(x.clone(), stage);
+            x.clone()
+        })
+    }
+
+    /// Folds every frozen batch norm into the convolution before it: the same function with half
+    /// as many passes over memory, for inference. A folded network has no official names any more.
+    #[must_use]
+    pub fn fold(self) -> Self {
+        let stage = |blocks: Vec<ResidualBlock>| -> Vec<ResidualBlock> {
+            blocks.into_iter().map(ResidualBlock::fold).collect()
+        };
+        Self {
+            conv1: fold_conv(self.conv1, self.bn1),
+            bn1: None,
+            maxpool: self.maxpool,
+            layer1: stage(self.layer1),
+            layer2: stage(self.layer2),
+            layer3: stage(self.layer3),
+            layer4: stage(self.layer4),
+        }
+    }
+
+    fn stem(&self, x: Tensor<4>) -> Tensor<4> {
+        self.maxpool.forward(relu(norm(self.bn1.as_ref(), self.conv1.forward(x))))
+    }
+
+    fn stages(&self) -> [&[ResidualBlock]; 4] {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+    }
+}
+
+fn run_stage(x: Tensor<4>, stage: &[ResidualBlock]) -> Tensor<4> {
+    stage.iter().fold(x, |x, block| block.forward(x))
+}
+
+impl ResidualBlock {
+    /// # Shapes
+    /// - input `[B, C, H, W]`
+    /// - output `[B, C', H/stride, W/stride]`, rounded up
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = relu(norm(self.bn1.as_ref(), self.conv1.forward(x.clone())));
+        let mut y = norm(self.bn2.as_ref(), self.conv2.forward(y));
+        if let Some(conv3) = &self.conv3 {
+            y = norm(self.bn3.as_ref(), conv3.forward(relu(y)));
+        }
+        let shortcut = match &self.downsample {
+            Some((conv, bn)) => norm(bn.as_ref(), conv.forward(x)),
+            None => x,
+        };
+        relu(y + shortcut)
+    }
+
+    fn fold(self) -> Self {
+        Self {
+            conv1: fold_conv(self.conv1, self.bn1),
+            bn1: None,
+            conv2: fold_conv(self.conv2, self.bn2),
+            bn2: None,
+            conv3: self.conv3.map(|conv| fold_conv(conv, self.bn3)),
+            bn3: None,
+            downsample: self.downsample.map(|(conv, bn)| (fold_conv(conv, bn), None)),
+        }
+    }
+}
+
+fn norm(bn: Option<&FrozenBatchNorm>, x: Tensor<4>) -> Tensor<4> {
+    match bn {
+        Some(bn) => bn.forward(x),
+        None => x,
+    }
+}
+
+fn fold_conv(conv: Conv2d, bn: Option<FrozenBatchNorm>) -> Conv2d {
+    match bn {
+        Some(bn) => bn.fold_into(conv),
+        None => conv,
+    }
+}
+
+/// What distinguishes one residual block from another.
+struct BlockShape {
+    block: Block,
+    inputs: usize,
+    width: usize,
+    stride: usize,
+    dilation: usize,
+}
+
+impl BlockShape {
+    fn outputs(&self) -> usize {
+        self.width * self.block.expansion()
+    }
+
+    fn init(&self, device: &Device) -> ResidualBlock {
+        let &Self { block, inputs, width, stride, dilation } = self;
+        let outputs = self.outputs();
+        let bn = |channels| Some(FrozenBatchNorm::new(channels, device));
+        let downsample = (stride != 1 || inputs != outputs)
+            .then(|| (conv([inputs, outputs], 1, stride, 1, device), bn(outputs)));
+        match block {
+            Block::Basic => ResidualBlock {
+                conv1: conv([inputs, width], 3, stride, 1, device),
+                bn1: bn(width),
+                conv2: conv([width, width], 3, 1, 1, device),
+                bn2: bn(width),
+                conv3: None,
+                bn3: None,
+                downsample,
+            },
+            Block::Bottleneck => ResidualBlock {
+                conv1: conv([inputs, width], 1, 1, 1, device),
+                bn1: bn(width),
+                conv2: conv([width, width], 3, stride, dilation, device),
+                bn2: bn(width),
+                conv3: Some(conv([width, outputs], 1, 1, 1, device)),
+                bn3: bn(outputs),
+                downsample,
+            },
+        }
+    }
+}
+
+/// A square convolution without bias that keeps the size at stride 1.
+fn conv(channels: [usize; 2], kernel: usize, stride: usize, dilation: usize, device: &Device) -> Conv2d {
+    let pad = dilation * (kernel / 2);
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_dilation([dilation, dilation])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_bias(false)
+        .with_initializer(Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true })
+        .init(device)
+}

@@ -1,0 +1,106 @@
+//! Box arithmetic on tensors (`util/box_ops.py`). The host's counterpart is `detr_types::boxes`;
+//! a property test holds the two together.
+
+use burn::tensor::{DType, Tensor, TensorData};
+
+/// `[N, 4]` centre and size to corners.
+#[must_use]
+pub fn box_cxcywh_to_xyxy(boxes: Tensor<2>) -> Tensor<2> {
+    let centre = boxes.clone().slice_dim(1, 0..2);
+    let half = boxes.slice_dim(1, 2..4) * 0.5;
+    Tensor::cat(vec![centre.clone() - half.clone(), centre + half], 1)
+}
+
+/// `[N, 4]` corners to centre and size.
+#[must_use]
+pub fn box_xyxy_to_cxcywh(boxes: Tensor<2>) -> Tensor<2> {
+    let low = boxes.clone().slice_dim(1, 0..2);
+    let high = boxes.slice_dim(1, 2..4);
+    Tensor::cat(vec![(low.clone() + high.clone()) / 2.0, high - low], 1)
+}
+
+/// Pairwise intersection over union, and the areas of the unions.
+///
+/// # Shapes
+/// - `a` `[N, 4]`, `b` `[M, 4]`, corners
+/// - outputs `[N, M]`; 0/0 = NaN where neither box has an area
+#[must_use]
+pub fn box_iou(a: Tensor<2>, b: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let (a, b) = pairs(a, b);
+    let inter = extent(a.clone().max_pair(b.clone()), a.clone().min_pair(b.clone()));
+    let union = area(a) + area(b) - inter.clone();
+    (inter / union.clone(), union)
+}
+
+/// Pairwise generalised `IoU` (Rezatofighi et al. 2019).
+///
+/// # Shapes
+/// - `a` `[N, 4]`, `b` `[M, 4]`, corners
+/// - output `[N, M]`; NaN where neither box has an area
+#[must_use]
+pub fn generalized_box_iou(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let (iou, union) = box_iou(a.clone(), b.clone());
+    let (a, b) = pairs(a, b);
+    // Corner with the smallest and the largest coordinates: the roles of min and max swap.
+    let hull = extent(a.clone().min_pair(b.clone()), a.max_pair(b));
+    iou - (hull.clone() - union) / hull
+}
+
+/// `log(x / (1 - x))` with both terms kept at or above 1e-5 (`util/misc.py`).
+#[must_use]
+pub fn inverse_sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    const EPS: f32 = 1e-5;
+    let x = x.clamp(0.0, 1.0);
+    let rest = (x.clone() * -1.0 + 1.0).clamp_min(EPS);
+    (x.clamp_min(EPS) / rest).log()
+}
+
+/// Corners of the set pixels of masks, the upper ones inclusive; `[1e8, 1e8, 0, 0]` for an empty
+/// mask.
+///
+/// # Shapes
+/// - `masks` `[N, H, W]`, 0 or 1
+/// - output `[N, 4]`
+#[must_use]
+pub fn masks_to_boxes(masks: Tensor<3>) -> Tensor<2> {
+    const EMPTY: f32 = 1e8;
+    let [n, h, w] = masks.dims();
+    let device = masks.device();
+    let ramp = |len: usize| {
+        #[allow(clippy::cast_precision_loss)] // image sides are small
+        let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
+        Tensor::<1>::from_data(TensorData::new(values, [len]), (&device, DType::F32))
+    };
+    let x = ramp(w).reshape([1, 1, w]).expand([n, h, w]);
+    let y = ramp(h).reshape([1, h, 1]).expand([n, h, w]);
+    let outside = masks.clone().equal_elem(0.0);
+    let low = |at: &Tensor<3>| {
+        let at = at.clone().mask_fill(outside.clone(), EMPTY);
+        at.reshape([n, h * w]).min_dim(1)
+    };
+    let high = |at: &Tensor<3>| (at.clone() * masks.clone()).reshape([n, h * w]).max_dim(1);
+    Tensor::cat(vec![low(&x), low(&y), high(&x), high(&y)], 1)
+}
+
+/// Every box of `a` beside every box of `b`: `[N, M, 4]` each.
+fn pairs(a: Tensor<2>, b: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
+    let (n, m) = (a.dims()[0], b.dims()[0]);
+    (a.reshape([n, 1, 4]).expand([n, m, 4]), b.reshape([1, m, 4]).expand([n, m, 4]))
+}
+
+/// Area between the low corner of `low` and the high corner of `high`; 0 if they cross.
+fn extent(low: Tensor<3>, high: Tensor<3>) -> Tensor<2> {
+    let sides = (high.slice_dim(2, 2..4) - low.slice_dim(2, 0..2)).clamp_min(0.0);
+    product(sides)
+}
+
+fn area(boxes: Tensor<3>) -> Tensor<2> {
+    product(boxes.clone().slice_dim(2, 2..4) - boxes.slice_dim(2, 0..2))
+}
+
+/// `[N, M, 2] -> [N, M]`: width times height.
+fn product(sides: Tensor<3>) -> Tensor<2> {
+    let [n, m, _] = sides.dims();
+    let width = sides.clone().slice_dim(2, 0..1).reshape([n, m]);
+    width * sides.slice_dim(2, 1..2).reshape([n, m])
+}

@@ -1,0 +1,371 @@
+//! Architecture configurations: what `configs/models/*.toml` and a model card's `architecture`
+//! hold. Every number of a published model lives in its preset, not in code.
+
+use serde::{Deserialize, Serialize};
+
+/// Any architecture of this crate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ModelConfig {
+    /// DETR (Carion et al. 2020), `models/detr.py`.
+    Detr(DetrConfig),
+    /// The 50-line demonstration model of the DETR paper's appendix.
+    DetrDemo(DetrDemoConfig),
+}
+
+/// DETR.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetrConfig {
+    /// Labels of the head, without the no-object class: 91 for COCO.
+    pub num_classes: usize,
+    /// Object queries.
+    pub num_queries: usize,
+    /// Width of the transformer.
+    pub hidden_dim: usize,
+    /// Attention heads.
+    pub nheads: usize,
+    /// Encoder layers; may be 0.
+    pub enc_layers: usize,
+    /// Decoder layers.
+    pub dec_layers: usize,
+    /// Hidden width of the feed-forward networks.
+    pub dim_feedforward: usize,
+    /// Hidden width of the decoder's, where it differs from the encoder's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dec_dim_feedforward: Option<usize>,
+    /// Dropout probability, in training only.
+    #[serde(default = "default_dropout")]
+    pub dropout: f64,
+    /// Normalise before each sub-layer instead of after it.
+    #[serde(default)]
+    pub pre_norm: bool,
+    /// Position encoding.
+    #[serde(default)]
+    pub position_embedding: PositionKind,
+    /// Convolutional backbone.
+    pub backbone: ResNetConfig,
+}
+
+/// The demonstration model: a plain `nn.Transformer` on projected C5 features, learned positions,
+/// linear heads, no padding mask and no auxiliary outputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetrDemoConfig {
+    /// Labels of the head, without the no-object class.
+    pub num_classes: usize,
+    /// Object queries.
+    pub num_queries: usize,
+    /// Width of the transformer.
+    pub hidden_dim: usize,
+    /// Attention heads.
+    pub nheads: usize,
+    /// Encoder layers.
+    pub enc_layers: usize,
+    /// Decoder layers.
+    pub dec_layers: usize,
+    /// Hidden width of the feed-forward networks.
+    pub dim_feedforward: usize,
+    /// Dropout probability, in training only.
+    #[serde(default = "default_dropout")]
+    pub dropout: f64,
+    /// Convolutional backbone.
+    pub backbone: ResNetConfig,
+}
+
+/// How positions are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PositionKind {
+    /// Fixed sines and cosines.
+    #[default]
+    Sine,
+    /// Two learned tables of 50 entries.
+    Learned,
+}
+
+/// Kind of a ResNet's residual block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Block {
+    /// Two 3x3 convolutions (ResNet-18, 34).
+    Basic,
+    /// 1x1, 3x3, 1x1 with four times the width at the end (ResNet-50, 101); the stride is in the
+    /// 3x3, as in torchvision's version 1.5.
+    Bottleneck,
+}
+
+/// A ResNet with frozen batch norm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Residual block.
+    pub block: Block,
+    /// Blocks per stage.
+    pub depths: [usize; 4],
+    /// Channels of the stem.
+    pub stem: usize,
+    /// Channels of the 3x3 convolutions per stage; a bottleneck puts out four times as many.
+    pub widths: [usize; 4],
+    /// DC5: the last stage dilates by 2 instead of striding by 2. Bottlenecks only.
+    #[serde(default)]
+    pub dilation: bool,
+}
+
+/// A configuration that cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A number outside its range.
+    #[error("{field} is {value}, expected {min} to {max}")]
+    Range {
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// Smallest accepted.
+        min: usize,
+        /// Largest accepted.
+        max: usize,
+    },
+    /// Two fields that do not go together.
+    #[error("{0}")]
+    Mismatch(String),
+    /// Not valid TOML or JSON for a model.
+    #[error("{0}")]
+    Syntax(String),
+    /// No preset of that name.
+    #[error("no preset `{name}`\nhint: the presets are {}", PRESETS.iter().map(|p| p.0).collect::<Vec<_>>().join(", "))]
+    UnknownPreset {
+        /// The name asked for.
+        name: String,
+    },
+}
+
+/// The papers' value.
+const fn default_dropout() -> f64 {
+    0.1
+}
+
+/// Name and text of every model preset in `configs/models/`.
+const PRESETS: [(&str, &str); 6] = [
+    ("detr-r50", include_str!("../../../configs/models/detr-r50.toml")),
+    ("detr-r50-dc5", include_str!("../../../configs/models/detr-r50-dc5.toml")),
+    ("detr-r101", include_str!("../../../configs/models/detr-r101.toml")),
+    ("detr-r101-dc5", include_str!("../../../configs/models/detr-r101-dc5.toml")),
+    ("detr-r18", include_str!("../../../configs/models/detr-r18.toml")),
+    ("detr-demo", include_str!("../../../configs/models/detr-demo.toml")),
+];
+
+impl ModelConfig {
+    /// Names of the built-in presets.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|(name, _)| *name)
+    }
+
+    /// A built-in preset by name.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn preset(name: &str) -> Result<Self, ConfigError> {
+        let (_, text) = PRESETS
+            .iter()
+            .find(|(preset, _)| *preset == name)
+            .ok_or_else(|| ConfigError::UnknownPreset { name: name.to_owned() })?;
+        Self::from_toml(text)
+    }
+
+    /// Reads and checks a TOML text such as those in `configs/models/`.
+    ///
+    /// # Errors
+    /// Bad syntax, unknown or missing keys (with line and column), or numbers that cannot work.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Refuses what cannot be built.
+    ///
+    /// # Errors
+    /// The first field out of range, or two that contradict each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Detr(c) => {
+                range("enc_layers", c.enc_layers, 0, 64)?;
+                range("dec_dim_feedforward", c.dec_dim_feedforward.unwrap_or(1), 1, 65_536)?;
+                check_transformer(
+                    [c.num_classes, c.num_queries, c.hidden_dim, c.nheads],
+                    [c.dec_layers, c.dim_feedforward],
+                )?;
+                check_dropout(c.dropout)?;
+                c.backbone.validate()
+            }
+            Self::DetrDemo(c) => {
+                range("enc_layers", c.enc_layers, 1, 64)?;
+                check_transformer(
+                    [c.num_classes, c.num_queries, c.hidden_dim, c.nheads],
+                    [c.dec_layers, c.dim_feedforward],
+                )?;
+                check_dropout(c.dropout)?;
+                c.backbone.validate()
+            }
+        }
+    }
+
+    /// Labels of the head, without the no-object class.
+    #[must_use]
+    pub fn num_classes(&self) -> usize {
+        match self {
+            Self::Detr(c) => c.num_classes,
+            Self::DetrDemo(c) => c.num_classes,
+        }
+    }
+
+    /// The backbone.
+    #[must_use]
+    pub fn backbone(&self) -> &ResNetConfig {
+        match self {
+            Self::Detr(c) => &c.backbone,
+            Self::DetrDemo(c) => &c.backbone,
+        }
+    }
+
+    /// Largest side of an input image in pixels, where the position table sets one.
+    #[must_use]
+    pub fn max_image_side(&self) -> Option<u32> {
+        let learned = match self {
+            Self::Detr(c) => c.position_embedding == PositionKind::Learned,
+            Self::DetrDemo(_) => true,
+        };
+        learned.then(|| 50 * self.backbone().stride())
+    }
+
+    /// Whether images of different sizes may share a batch: the demonstration model has no
+    /// padding mask.
+    #[must_use]
+    pub fn supports_padding(&self) -> bool {
+        matches!(self, Self::Detr(_))
+    }
+}
+
+fn check_transformer(sizes: [usize; 4], inner: [usize; 2]) -> Result<(), ConfigError> {
+    let [num_classes, num_queries, hidden_dim, nheads] = sizes;
+    let [dec_layers, dim_feedforward] = inner;
+    range("num_classes", num_classes, 1, 100_000)?;
+    range("num_queries", num_queries, 1, 10_000)?;
+    range("hidden_dim", hidden_dim, 4, 8192)?;
+    range("nheads", nheads, 1, 256)?;
+    range("dec_layers", dec_layers, 1, 64)?;
+    range("dim_feedforward", dim_feedforward, 1, 65_536)?;
+    if !hidden_dim.is_multiple_of(nheads) || !hidden_dim.is_multiple_of(4) {
+        return Err(ConfigError::Mismatch(format!(
+            "hidden_dim is {hidden_dim}, expected a multiple of nheads ({nheads}) and of 4"
+        )));
+    }
+    Ok(())
+}
+
+fn check_dropout(dropout: f64) -> Result<(), ConfigError> {
+    if (0.0..1.0).contains(&dropout) {
+        return Ok(());
+    }
+    Err(ConfigError::Mismatch(format!("dropout is {dropout}, expected 0 up to, but not, 1")))
+}
+
+fn range(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(ConfigError::Range { field, value, min, max })
+    }
+}
+
+impl Block {
+    /// Output channels per channel of the 3x3 convolution.
+    #[must_use]
+    pub const fn expansion(self) -> usize {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck => 4,
+        }
+    }
+}
+
+impl ResNetConfig {
+    /// Torchvision's ResNet of that depth: 18, 34, 50 or 101.
+    #[must_use]
+    pub fn torchvision(depth: usize) -> Option<Self> {
+        let (block, depths) = match depth {
+            18 => (Block::Basic, [2, 2, 2, 2]),
+            34 => (Block::Basic, [3, 4, 6, 3]),
+            50 => (Block::Bottleneck, [3, 4, 6, 3]),
+            101 => (Block::Bottleneck, [3, 4, 23, 3]),
+            _ => return None,
+        };
+        Some(Self { block, depths, stem: 64, widths: [64, 128, 256, 512], dilation: false })
+    }
+
+    /// Output channels of a stage, 0 to 3.
+    #[must_use]
+    pub fn out_channels(&self, stage: usize) -> usize {
+        self.widths[stage] * self.block.expansion()
+    }
+
+    /// Pixels per cell of the last feature map.
+    #[must_use]
+    pub const fn stride(&self) -> u32 {
+        if self.dilation { 16 } else { 32 }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        range("backbone.stem", self.stem, 1, 4096)?;
+        for stage in 0..4 {
+            range("backbone.depths", self.depths[stage], 1, 128)?;
+            range("backbone.widths", self.widths[stage], 1, 8192)?;
+        }
+        if self.dilation && self.block == Block::Basic {
+            return Err(ConfigError::Mismatch(
+                "backbone.dilation needs bottleneck blocks; basic blocks cannot dilate".into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_valid_and_says_what_its_name_says() {
+        for name in ModelConfig::presets() {
+            let config = ModelConfig::preset(name).unwrap();
+            assert_eq!(config.backbone().dilation, name.ends_with("dc5"), "{name}");
+            assert_eq!(config.num_classes(), 91, "{name}");
+            let depth = name.split('-').find_map(|part| part.strip_prefix('r')?.parse().ok());
+            let expected = ResNetConfig::torchvision(depth.unwrap_or(50)).unwrap();
+            assert_eq!(config.backbone().depths, expected.depths, "{name}");
+            assert_eq!(config.backbone().block, expected.block, "{name}");
+        }
+        let error = ModelConfig::preset("detr-r51").unwrap_err().to_string();
+        assert!(error.contains("hint: the presets are detr-r50"), "{error}");
+    }
+
+    #[test]
+    fn impossible_models_are_refused() {
+        let text = include_str!("../../../configs/models/detr-r50.toml");
+        for (from, to, message) in [
+            ("nheads = 8", "nheads = 7", "multiple of nheads (7)"),
+            ("num_queries = 100", "num_queries = 0", "num_queries is 0"),
+            ("dec_layers = 6", "dec_layers = -1", "dec_layers"),
+            ("dec_layers = 6", "decoder_layers = 6", "decoder_layers"),
+            ("kind = \"detr\"", "kind = \"yolo\"", "yolo"),
+        ] {
+            let changed = text.replace(from, to);
+            assert_ne!(changed, text, "{from}");
+            let error = ModelConfig::from_toml(&changed).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! DETR: end-to-end object detection with transformers (Carion et al. 2020,
+//! <https://arxiv.org/abs/2005.12872>), `models/detr.py` of the reference. Field names are those
+//! of the official checkpoints.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear};
+use burn::tensor::activation::sigmoid;
+use burn::tensor::{Bool, Device, Tensor};
+
+use crate::backbone::{Backbone, ResNet};
+use crate::config::DetrConfig;
+use crate::nested::{NestedTensor, resize_mask};
+use crate::nn::{Init, Mlp, fan_in_uniform, linear};
+use crate::position::PositionEmbedding;
+use crate::transformer::{Memory, Transformer, TransformerConfig};
+
+/// The DETR model.
+#[derive(Module, Debug)]
+pub struct Detr {
+    /// Backbone and position encoding, `backbone.0` and `backbone.1` in checkpoints.
+    pub backbone: (Backbone, PositionEmbedding),
+    /// 1x1 convolution from C5 to the transformer's width.
+    pub input_proj: Conv2d,
+    /// Encoder and decoder.
+    pub transformer: Transformer,
+    /// `[Q, D]`: positions of the queries.
+    pub query_embed: Embedding,
+    /// Class head, the last output being "no object".
+    pub class_embed: Linear,
+    /// Box head.
+    pub bbox_embed: Mlp,
+}
+
+/// Predictions of all decoder layers, the last one being the model's answer.
+#[derive(Clone, Debug)]
+pub struct DetrOutput {
+    /// `[layers, B, Q, C + 1]`, the last column being "no object".
+    pub pred_logits: Tensor<4>,
+    /// `[layers, B, Q, 4]`: centre and size relative to the unpadded image, in [0, 1].
+    pub pred_boxes: Tensor<4>,
+}
+
+/// What the backbone hands to the transformer.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// `[B, C, h, w]`: C5.
+    pub map: Tensor<4>,
+    /// `[B, h, w]`, true = padding.
+    pub mask: Option<Tensor<3, Bool>>,
+    /// `[B or 1, D, h, w]`, in f32.
+    pub position: Tensor<4>,
+}
+
+/// Intermediate results of the transformer, for inspection and parity tests.
+#[derive(Clone, Debug)]
+pub struct DetrTrace {
+    /// `[B, D, h, w]`: projected features.
+    pub projected: Tensor<4>,
+    /// `[B, S, D]` per encoder layer.
+    pub encoder_layers: Vec<Tensor<3>>,
+    /// `[B, S, D]`: the encoder's output.
+    pub memory: Tensor<3>,
+    /// `[layers, B, Q, D]`: the decoder's normalised outputs.
+    pub hidden: Tensor<4>,
+    /// The predictions.
+    pub output: DetrOutput,
+}
+
+impl DetrConfig {
+    /// A model with the reference's initialisation; parameters are made when first read, so a
+    /// checkpoint loaded right away costs no random numbers.
+    #[must_use]
+    pub fn init(&self, device: &Device) -> Detr {
+        let d = self.hidden_dim;
+        let transformer = TransformerConfig {
+            hidden_dim: d,
+            nheads: self.nheads,
+            enc_layers: self.enc_layers,
+            dec_layers: self.dec_layers,
+            enc_feedforward: self.dim_feedforward,
+            dec_feedforward: self.dec_dim_feedforward.unwrap_or(self.dim_feedforward),
+            dropout: self.dropout,
+            pre_norm: self.pre_norm,
+            encoder_norm: self.pre_norm,
+        };
+        Detr {
+            backbone: (
+                Backbone { body: ResNet::new(&self.backbone, device) },
+                PositionEmbedding::new(self.position_embedding, d, device),
+            ),
+            input_proj: Conv2dConfig::new([self.backbone.out_channels(3), d], [1, 1])
+                .with_initializer(fan_in_uniform())
+                .init(device),
+            transformer: Transformer::new(&transformer, device),
+            query_embed: EmbeddingConfig::new(self.num_queries, d).init(device),
+            class_embed: linear(d, self.num_classes + 1, Init::Default, device),
+            bbox_embed: Mlp::new(d, d, 4, 3, device),
+        }
+    }
+}
+
+impl Detr {
+    /// Images to predictions, without any read-back to the host.
+    ///
+    /// # Shapes
+    /// - input `[B, 3, H, W]` with its mask
+    /// - outputs `[layers, B, Q, C + 1]` and `[layers, B, Q, 4]`
+    #[must_use]
+    pub fn forward(&self, input: NestedTensor) -> DetrOutput {
+        self.transform(self.extract(input)).output
+    }
+
+    /// The backbone and the position encoding.
+    ///
+    /// # Shapes
+    /// - input `[B, 3, H, W]`
+    /// - output `[B, C, h, w]` with h and w a 32nd (DC5: a 16th) of the input, rounded up
+    #[must_use]
+    pub fn extract(&self, input: NestedTensor) -> Features {
+        let device = input.pixels.device();
+        let dtype = self.input_proj.weight.val().dtype();
+        let map = self.backbone.0.body.forward(input.pixels.cast(dtype));
+        let [_, _, h, w] = map.dims();
+        let mask = input.mask.map(|mask| resize_mask(&mask, [h, w]));
+        let position = self.backbone.1.forward(mask.as_ref(), [h, w], &device);
+        Features { map, mask, position }
+    }
+
+    /// Everything after the backbone.
+    #[must_use]
+    pub fn transform(&self, features: Features) -> DetrTrace {
+        let projected = self.input_proj.forward(features.map);
+        let dtype = projected.dtype();
+        let position = to_tokens(features.position).cast(dtype);
+        let mask = features.mask.map(|mask| mask.flatten::<2>(1, 2));
+        let (encoder_layers, tokens) = self.transformer.encoder.forward(
+            to_tokens(projected.clone()),
+            mask.as_ref(),
+            Some(&position),
+        );
+
+        let query_pos = self.query_embed.weight.val().unsqueeze::<3>();
+        let [_, q, d] = query_pos.dims();
+        let b = tokens.dims()[0];
+        let target = Tensor::zeros([b, q, d], (&tokens.device(), dtype));
+        let memory = Memory { tokens, mask, position: Some(position) };
+        let hidden = self.transformer.decoder.forward(target, &memory, Some(&query_pos));
+        let output = DetrOutput {
+            pred_logits: self.class_embed.forward(hidden.clone()),
+            pred_boxes: sigmoid(self.bbox_embed.forward(hidden.clone())),
+        };
+        DetrTrace { projected, encoder_layers, memory: memory.tokens, hidden, output }
+    }
+
+    /// For inference: batch norms folded into the convolutions before them.
+    #[must_use]
+    pub fn fold(self) -> Self {
+        let (backbone, position) = self.backbone;
+        Self { backbone: (Backbone { body: backbone.body.fold() }, position), ..self }
+    }
+}
+
+/// `[B, D, h, w] -> [B, h*w, D]`.
+pub(crate) fn to_tokens(map: Tensor<4>) -> Tensor<3> {
+    map.flatten::<3>(2, 3).swap_dims(1, 2)
+}

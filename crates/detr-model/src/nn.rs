@@ -1,0 +1,109 @@
+//! The few layers that the models need and Burn lacks or defines differently: initialisation with
+//! separate rules for weight and bias, an MLP, and statistics that stay in f32 when the model runs
+//! in half precision.
+
+use burn::module::{Module, Param};
+use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear};
+use burn::tensor::activation::{relu, softmax};
+use burn::tensor::{Device, FloatDType, Tensor};
+
+/// How a [`Linear`] starts, by PyTorch's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// `nn.Linear`'s own: weight and bias uniform within 1/sqrt(inputs).
+    Default,
+    /// Weight Xavier uniform, bias as in `Default`: a feed-forward layer of the transformer.
+    Xavier,
+    /// Weight Xavier uniform, bias 0: an attention's output projection.
+    XavierZeroBias,
+}
+
+/// A uniform distribution within 1/sqrt(fan in): PyTorch's `kaiming_uniform_(a=sqrt(5))`.
+pub(crate) fn fan_in_uniform() -> Initializer {
+    Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false }
+}
+
+/// A fully connected layer `[.., inputs] -> [.., outputs]`.
+pub(crate) fn linear(inputs: usize, outputs: usize, init: Init, device: &Device) -> Linear {
+    let weight = match init {
+        Init::Default => fan_in_uniform(),
+        Init::Xavier | Init::XavierZeroBias => Initializer::XavierUniform { gain: 1.0 },
+    };
+    let bias = match init {
+        Init::Default | Init::Xavier => fan_in_uniform(),
+        Init::XavierZeroBias => Initializer::Zeros,
+    };
+    Linear {
+        weight: weight.init_with([inputs, outputs], Some(inputs), Some(outputs), device),
+        bias: Some(bias.init_with([outputs], Some(inputs), Some(outputs), device)),
+    }
+}
+
+/// Layer normalisation with PyTorch's epsilon.
+pub(crate) fn layer_norm(width: usize, device: &Device) -> LayerNorm {
+    LayerNormConfig::new(width).with_epsilon(1e-5).init(device)
+}
+
+/// Applies layer normalisation with its statistics in f32: a sum of squares overflows f16.
+pub(crate) fn normalize<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
+    let dtype = x.dtype();
+    if is_f32(&x) {
+        return norm.forward(x);
+    }
+    let mut wide = norm.clone();
+    wide.gamma = wide.gamma.map(|t| t.cast(FloatDType::F32));
+    wide.beta = wide.beta.map(|beta| beta.map(|t| t.cast(FloatDType::F32)));
+    wide.forward(x.cast(FloatDType::F32)).cast(dtype)
+}
+
+/// Softmax over the last axis, in f32.
+pub(crate) fn softmax_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let dtype = x.dtype();
+    if is_f32(&x) {
+        return softmax(x, D - 1);
+    }
+    softmax(x.cast(FloatDType::F32), D - 1).cast(dtype)
+}
+
+fn is_f32<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == burn::tensor::DType::F32
+}
+
+/// Multi-layer perceptron with ReLU between the layers (`MLP` of `models/detr.py`).
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// The layers in order.
+    pub layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// `num_layers` layers, all but the last of width `hidden`.
+    #[must_use]
+    pub fn new(input: usize, hidden: usize, output: usize, num_layers: usize, device: &Device) -> Self {
+        let layers = (0..num_layers)
+            .map(|i| {
+                let from = if i == 0 { input } else { hidden };
+                let to = if i + 1 == num_layers { output } else { hidden };
+                linear(from, to, Init::Default, device)
+            })
+            .collect();
+        Self { layers }
+    }
+
+    /// # Shapes
+    /// - input `[.., input]`
+    /// - output `[.., output]`
+    #[must_use]
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let last = self.layers.len() - 1;
+        self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
+            let x = layer.forward(x);
+            if i < last { relu(x) } else { x }
+        })
+    }
+}
+
+/// A table of `rows` learned vectors of width `width`, drawn from `initializer`.
+pub(crate) fn table(rows: usize, width: usize, initializer: &Initializer, device: &Device) -> Param<Tensor<2>> {
+    initializer.init([rows, width], device)
+}

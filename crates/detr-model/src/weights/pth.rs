@@ -1,0 +1,108 @@
+//! Official `.pth` files, of either container that `torch.save` writes. The pickle is parsed, not
+//! run: classes it names are never looked up.
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+use pytorch_reader::{DType, PytorchReader};
+
+use super::state_dict::ElementType;
+use super::{StateDict, StoredTensor, WeightsError};
+
+/// What a `.pth` file holds besides weights, as far as shapes do not tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct TrainingArgs {
+    pub(super) nheads: Option<usize>,
+    pub(super) dilation: Option<bool>,
+}
+
+/// Reads the state dict, from under `model` or `state_dict` where there is one.
+pub(super) fn read(path: &Path, map: &Mmap) -> Result<(StateDict, TrainingArgs), WeightsError> {
+    if map.starts_with(b"PK") {
+        refuse_compressed(path)?;
+    }
+    let reader = ["model", "state_dict"]
+        .into_iter()
+        .find_map(|key| PytorchReader::with_top_level_key(path, key).ok().filter(|r| !r.is_empty()))
+        .map_or_else(|| PytorchReader::new(path), Ok)
+        .map_err(|error| WeightsError::corrupt(path, error))?;
+    let mut state = StateDict::default();
+    for (name, tensor) in reader.into_tensors() {
+        let dtype = element_type(tensor.dtype()).ok_or_else(|| {
+            WeightsError::corrupt(
+                path,
+                format_args!("{name} has element type {:?}, which no model uses", tensor.dtype()),
+            )
+        })?;
+        state.insert(name, StoredTensor::pickled(dtype, tensor));
+    }
+    Ok((state, scan_args(map)))
+}
+
+fn element_type(dtype: DType) -> Option<ElementType> {
+    Some(match dtype {
+        DType::Bool => ElementType::Bool,
+        DType::U8 => ElementType::U8,
+        DType::I8 => ElementType::I8,
+        DType::I16 => ElementType::I16,
+        DType::I32 => ElementType::I32,
+        DType::I64 => ElementType::I64,
+        DType::F16 => ElementType::F16,
+        DType::BF16 => ElementType::BF16,
+        DType::F32 => ElementType::F32,
+        DType::F64 => ElementType::F64,
+        #[allow(unreachable_patterns)] // the reader may learn further types
+        _ => return None,
+    })
+}
+
+/// `torch.save` stores its entries uncompressed; a compressed one can only be a bomb or another
+/// kind of archive.
+fn refuse_compressed(path: &Path) -> Result<(), WeightsError> {
+    let file = File::open(path).map_err(|error| WeightsError::io(path, error))?;
+    let mut archive =
+        zip::ZipArchive::new(file).map_err(|error| WeightsError::corrupt(path, error))?;
+    for index in 0..archive.len() {
+        let entry =
+            archive.by_index_raw(index).map_err(|error| WeightsError::corrupt(path, error))?;
+        if entry.compression() != zip::CompressionMethod::Stored {
+            return Err(WeightsError::NotAModel {
+                path: path.to_owned(),
+                reason: format!(
+                    "a zip archive with compressed entries (number {index}), which torch.save never writes"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Finds two settings of the pickled `args` namespace that no tensor's shape shows. The bytes are
+/// only searched for "key, then small constant": nothing is unpickled.
+fn scan_args(bytes: &[u8]) -> TrainingArgs {
+    TrainingArgs {
+        nheads: value_after(bytes, b"nheads").and_then(|value| match *value {
+            [b'K', n, ..] if n > 0 => Some(usize::from(n)),
+            _ => None,
+        }),
+        dilation: value_after(bytes, b"dilation").and_then(|value| match value.first() {
+            Some(0x88) => Some(true),
+            Some(0x89) => Some(false),
+            _ => None,
+        }),
+    }
+}
+
+/// The bytes after a pickled unicode string and the instruction that memoises it.
+fn value_after<'a>(bytes: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let mut pickled = vec![b'X'];
+    pickled.extend(u32::try_from(key.len()).ok()?.to_le_bytes());
+    pickled.extend(key);
+    let at = memchr::memmem::find(bytes, &pickled)? + pickled.len();
+    match bytes.get(at)? {
+        b'q' => bytes.get(at + 2..),
+        b'r' => bytes.get(at + 5..),
+        _ => bytes.get(at..),
+    }
+}
