@@ -16,8 +16,6 @@ const FRACTION: u32 = 32 - 8 - 2;
 /// Weights are split here, so that both halves fit 16 bits: processors without 32-bit vector
 /// multiplication then still multiply several pixels at once.
 const SPLIT: u32 = FRACTION / 2;
-/// Bytes that are summed together.
-const LANES: usize = 16;
 
 /// Resizes to exactly `size`; an image that has that size already is copied. A size of zero gives
 /// an image without pixels, and an image without pixels becomes black.
@@ -27,13 +25,11 @@ pub fn resize_bilinear(image: &RgbImage, size: ImageSize) -> RgbImage {
     if image.is_empty() || size.pixels() == 0 {
         return RgbImage::new(width, height);
     }
-    let resized = if rows_come_first(image, size) {
+    if rows_come_first(image, size) {
         resize_columns(&resize_rows(image, height), width).into_owned()
     } else {
         resize_rows(&resize_columns(image, width), height).into_owned()
-    };
-    debug_assert_eq!(resized.dimensions(), (width, height));
-    resized
+    }
 }
 
 /// Pillow's order, found by trying sizes on Pillow 13: columns first, except where the number of
@@ -45,24 +41,64 @@ fn rows_come_first(image: &RgbImage, size: ImageSize) -> bool {
     fewer_rows > 0 && 2 * fewer_columns < fewer_rows
 }
 
-/// `(high << SPLIT) + low` in units of `2^-FRACTION`.
+/// What one source pixel counts: `(high << SPLIT) + low` in units of `2^-FRACTION`.
 #[derive(Clone, Copy)]
 struct Weight {
     high: i16,
     low: i16,
 }
 
+impl Weight {
+    /// Rounds a weight of at most one.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within FRACTION bits
+    fn new(value: f64) -> Self {
+        let fixed = (value * f64::from(1 << FRACTION) + 0.5) as u32;
+        Self { high: (fixed >> SPLIT) as i16, low: (fixed & ((1 << SPLIT) - 1)) as i16 }
+    }
+
+    fn is_zero(self) -> bool {
+        self.high == 0 && self.low == 0
+    }
+}
+
+/// A weighted sum of bytes in two halves, like the weights. The weights of a target pixel add up
+/// to `2^FRACTION`, so neither half overflows.
+#[derive(Clone, Copy)]
+struct Sum {
+    high: i32,
+    low: i32,
+}
+
+impl Sum {
+    /// Half a level, so that the final shift rounds.
+    const START: Self = Self { high: 0, low: 1 << (FRACTION - 1) };
+
+    #[inline]
+    fn plus(self, value: u8, weight: Weight) -> Self {
+        let value = i32::from(value);
+        Self {
+            high: self.high + value * i32::from(weight.high),
+            low: self.low + value * i32::from(weight.low),
+        }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
+    fn byte(self) -> u8 {
+        (((self.high << SPLIT) + self.low) >> FRACTION).clamp(0, 255) as u8
+    }
+}
+
 /// The filter of one pass.
 struct Filter {
-    /// First source pixel of each target pixel, and the end of its weights.
+    /// For each target pixel the first source pixel, and the end of its weights.
     spans: Vec<(usize, usize)>,
     weights: Vec<Weight>,
 }
 
 impl Filter {
     /// The triangle filter from `source` to `target` pixels, both at least one.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    // positions are within the source, weights within FRACTION bits
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the source
     fn triangle(source: u32, target: u32) -> Self {
         let scale = f64::from(source) / f64::from(target);
         let support = scale.max(1.0);
@@ -78,54 +114,61 @@ impl Filter {
                 (1.0 - distance.abs()).max(0.0)
             }));
             let sum: f64 = values.iter().sum();
-            filter.weights.extend(values.iter().map(|value| {
-                let fixed = (value / sum * f64::from(1 << FRACTION) + 0.5) as u32;
-                Weight {
-                    high: (fixed >> SPLIT) as i16,
-                    low: (fixed & ((1 << SPLIT) - 1)) as i16,
-                }
-            }));
-            filter.spans.push((start as usize, filter.weights.len()));
+            // Pixels at the foot of the triangle count nothing; leaving them out leaves two pixels
+            // when an image grows.
+            let weights = values.iter().map(|value| Weight::new(value / sum));
+            let leading = weights.clone().take_while(|weight| weight.is_zero()).count();
+            filter.weights.extend(weights.skip(leading));
+            while filter.weights.last().is_some_and(|weight| weight.is_zero()) {
+                filter.weights.pop();
+            }
+            filter.spans.push((start as usize + leading, filter.weights.len()));
         }
         filter
     }
 
     /// Applies the filter to rows of `length` bytes.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to a byte
     fn convolve(&self, source: &[u8], target: &mut [u8], length: usize) {
-        // The halves of the weights of one pixel add up to at most `2^FRACTION` each, so that
-        // neither sum over bytes overflows.
-        let mut high_sums = vec![0_i32; length];
-        let mut low_sums = vec![0_i32; length];
+        // Two lists, not one of `Sum`, because that is what the compiler vectorises.
+        let (mut highs, mut lows) = (vec![0; length], vec![0; length]);
         let mut begin = 0;
         for (target, &(start, end)) in target.chunks_exact_mut(length).zip(&self.spans) {
             let weights = &self.weights[begin..end];
             begin = end;
-            high_sums.fill(0);
-            low_sums.fill(1 << (FRACTION - 1));
-            for (row, &weight) in source[start * length..].chunks_exact(length).zip(weights) {
-                add_row(&mut high_sums, &mut low_sums, row, weight);
+            let mut rows = source[start * length..].chunks_exact(length).zip(weights);
+            if weights.len() == 2
+                && let (Some(first), Some(second)) = (rows.next(), rows.next())
+            {
+                blend(target, first, second);
+                continue;
             }
-            for ((byte, high), low) in target.iter_mut().zip(&high_sums).zip(&low_sums) {
-                *byte = (((high << SPLIT) + low) >> FRACTION).clamp(0, 255) as u8;
+            highs.fill(Sum::START.high);
+            lows.fill(Sum::START.low);
+            for (row, &weight) in rows {
+                for ((high, low), &value) in highs.iter_mut().zip(&mut lows).zip(row) {
+                    let sum = Sum { high: *high, low: *low }.plus(value, weight);
+                    (*high, *low) = (sum.high, sum.low);
+                }
+            }
+            for ((byte, &high), &low) in target.iter_mut().zip(&highs).zip(&lows) {
+                *byte = Sum { high, low }.byte();
             }
         }
     }
 }
 
-/// One weighted row, in a loop simple enough to be vectorised.
-fn add_row(high_sums: &mut [i32], low_sums: &mut [i32], row: &[u8], weight: Weight) {
-    for ((high, low), &value) in high_sums.iter_mut().zip(low_sums).zip(row) {
-        let value = i16::from(value);
-        *high += i32::from(value) * i32::from(weight.high);
-        *low += i32::from(value) * i32::from(weight.low);
+/// The common case of two source pixels, where the sums need not go through memory.
+fn blend(target: &mut [u8], (a, &a_weight): (&[u8], &Weight), (b, &b_weight): (&[u8], &Weight)) {
+    for ((byte, &a), &b) in target.iter_mut().zip(a).zip(b) {
+        *byte = Sum::START.plus(a, a_weight).plus(b, b_weight).byte();
     }
 }
 
-/// Changes the width: strips of rows are turned on their side, resized as rows, and turned back.
+/// Changes the width: strips of rows are turned on their side, resized as rows, and turned back,
+/// because neighbouring bytes of a row are summed at once and pixels of a column are not.
 fn resize_columns(image: &RgbImage, width: u32) -> Cow<'_, RgbImage> {
-    /// Rows in a strip; their pixels fill whole blocks of lanes.
-    const ROWS: usize = LANES;
+    /// Rows in a strip.
+    const ROWS: usize = 16;
     if image.width() == width {
         return Cow::Borrowed(image);
     }

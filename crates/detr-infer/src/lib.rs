@@ -1,1 +1,14 @@
-//! stub
+//! Object detection in pictures with DETR models: the predictor, sources of images, drawing, and
+//! writers of results. The binaries `detr-infer` and `detr predict` are thin shells around it.
+//!
+//! Nothing here prints, exits or keeps global state.
+
+pub mod backend;
+pub mod draw;
+pub mod hub;
+pub mod palette;
+mod predictor;
+pub mod sources;
+pub mod writers;
+
+pub use predictor::{PredictError, PredictOptions, Predictor, PredictorError, StageTimes};

@@ -49,6 +49,15 @@ impl HostOutput {
         Ok(Self { queries, columns, logits: next()?, boxes: next()? })
     }
 
+    /// The first image whose predictions hold NaN or infinite numbers.
+    #[must_use]
+    pub fn first_non_finite(&self) -> Option<usize> {
+        let bad = |values: &[f32]| values.iter().any(|value| !value.is_finite());
+        let logits = self.logits.chunks_exact(self.queries * self.columns);
+        let boxes = self.boxes.chunks_exact(self.queries * 4);
+        logits.zip(boxes).position(|(logits, boxes)| bad(logits) || bad(boxes))
+    }
+
     /// Every query of every image, in the order of the queries.
     ///
     /// # Shapes

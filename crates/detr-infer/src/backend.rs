@@ -1,0 +1,312 @@
+//! From the word after `--backend` to a device.
+//!
+//! Architecture invariant: this is the only module outside the tests that makes a `Device`.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{Device, FloatDType};
+use clap::ValueEnum;
+
+/// What runs the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The best of the others that works on this machine.
+    Auto,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// Apple GPUs.
+    Metal,
+    /// Any GPU with Vulkan, kernels in SPIR-V.
+    Vulkan,
+    /// Any GPU with Vulkan, Metal or DX12, kernels in WGSL.
+    Wgpu,
+    /// The CPU.
+    Flex,
+    /// The CPU; deprecated in favour of flex.
+    Ndarray,
+}
+
+/// Floating point precision of weights and activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision.
+    F16,
+    /// Brain float.
+    Bf16,
+}
+
+/// A backend that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// Its feature is off.
+    #[error("backend `{backend}` is not compiled in; this program has {}\nhint: cargo run --release -p detr-infer --features {backend} -- ...", compiled_names())]
+    NotCompiled {
+        /// The backend asked for.
+        backend: Backend,
+    },
+    /// No device of that kind, or not that many.
+    #[error("backend `{backend}` has no device {index} on this machine ({found} found)\nhint: `detr devices` lists what is here; --backend auto takes what works")]
+    NoDevice {
+        /// The backend asked for.
+        backend: Backend,
+        /// The index asked for.
+        index: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A precision the device lacks.
+    #[error("{device} does not compute in {precision}\nhint: use --dtype f32")]
+    Precision {
+        /// The device.
+        device: String,
+        /// The precision asked for.
+        precision: Precision,
+    },
+    /// The device failed at work.
+    #[error("the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU")]
+    Failed {
+        /// What the backend reported.
+        message: String,
+    },
+}
+
+/// A device that works.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// Its backend, never `Auto`.
+    pub backend: Backend,
+    /// The device.
+    pub device: Device,
+    /// Backend and name, for people.
+    pub name: String,
+}
+
+/// What `detr devices` prints about one device.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct DeviceInfo {
+    /// Word for `--backend`.
+    pub backend: String,
+    /// Number for `--device`.
+    pub index: usize,
+    /// Name of the adapter.
+    pub name: String,
+    /// Whether it is a program that imitates a GPU.
+    pub software: bool,
+    /// Precisions it computes in.
+    pub precisions: Vec<String>,
+}
+
+impl Backend {
+    /// Every concrete backend, best first.
+    pub const ALL: [Self; 6] =
+        [Self::Cuda, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Flex, Self::Ndarray];
+
+    /// Whether the program was built with it.
+    #[must_use]
+    pub const fn is_compiled(self) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Flex => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl From<Precision> for FloatDType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16 => Self::F16,
+            Precision::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// Opens a device. `Auto` takes the first of CUDA, Metal, Vulkan and wgpu that has a real GPU, and
+/// the CPU otherwise.
+///
+/// # Errors
+/// A backend that is not compiled in, a device that does not exist or does not work, or a
+/// precision it lacks.
+pub fn select(backend: Backend, index: usize, precision: Precision) -> Result<Selected, BackendError> {
+    let selected = match backend {
+        Backend::Auto => select_auto(index)?,
+        backend => select_one(backend, index)?,
+    };
+    if !supports(&selected.device, precision) {
+        return Err(BackendError::Precision { device: selected.name, precision });
+    }
+    Ok(selected)
+}
+
+/// Every device of every backend compiled in.
+#[must_use]
+pub fn list() -> Vec<DeviceInfo> {
+    let mut all = Vec::new();
+    for backend in Backend::ALL.into_iter().filter(|backend| backend.is_compiled()) {
+        for (index, device) in devices(backend).into_iter().enumerate() {
+            let (name, software) = identity(backend, &device);
+            let precisions = [Precision::F32, Precision::F16, Precision::Bf16]
+                .into_iter()
+                .filter(|precision| supports(&device, *precision))
+                .map(|precision| precision.to_string())
+                .collect();
+            all.push(DeviceInfo { backend: backend.to_string(), index, name, software, precisions });
+        }
+    }
+    all
+}
+
+/// Runs work on a device. Burn reports failures of GPUs (memory, lost device) as panics, often at
+/// a later operation; here they become an error. The device must not be used after one.
+///
+/// # Errors
+/// The panic's message.
+pub fn catch_device<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let message = payload
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_else(|| "unknown reason".to_owned());
+        BackendError::Failed { message }
+    })
+}
+
+fn select_auto(index: usize) -> Result<Selected, BackendError> {
+    for backend in Backend::ALL.into_iter().filter(|backend| backend.is_compiled()) {
+        let Ok(selected) = select_one(backend, index) else { continue };
+        // A software adapter is slower than the CPU backends and no more exact.
+        let (_, software) = identity(backend, &selected.device);
+        if !software {
+            return Ok(selected);
+        }
+    }
+    select_one(Backend::Flex, 0).or_else(|_| select_one(Backend::Ndarray, 0)).or_else(|_| {
+        let gpus = [Backend::Vulkan, Backend::Wgpu];
+        gpus.into_iter()
+            .find_map(|backend| select_one(backend, index).ok())
+            .ok_or(BackendError::NoDevice { backend: Backend::Auto, index, found: 0 })
+    })
+}
+
+fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> {
+    if !backend.is_compiled() {
+        return Err(BackendError::NotCompiled { backend });
+    }
+    let devices = devices(backend);
+    let found = devices.len();
+    let device = devices
+        .into_iter()
+        .nth(index)
+        .ok_or(BackendError::NoDevice { backend, index, found })?;
+    let (name, _) = identity(backend, &device);
+    Ok(Selected { backend, name: format!("{backend} ({name})"), device })
+}
+
+/// The devices of a backend; none where its driver is missing or fails.
+fn devices(backend: Backend) -> Vec<Device> {
+    catch_device(|| enumerate(backend)).unwrap_or_default()
+}
+
+#[allow(unused_imports)] // depends on the features
+fn enumerate(backend: Backend) -> Vec<Device> {
+    use burn::tensor::DeviceType;
+    match backend {
+        #[cfg(feature = "cuda")]
+        Backend::Cuda if has_cuda_driver() => {
+            Device::enumerate(DeviceType::Cuda).into_iter().collect()
+        }
+        #[cfg(feature = "metal")]
+        Backend::Metal => Device::enumerate(DeviceType::Metal).into_iter().collect(),
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan => Device::enumerate(DeviceType::Vulkan).into_iter().collect(),
+        #[cfg(feature = "wgpu")]
+        Backend::Wgpu => Device::enumerate(DeviceType::Wgpu).into_iter().collect(),
+        #[cfg(feature = "flex")]
+        Backend::Flex => vec![Device::flex()],
+        #[cfg(feature = "ndarray")]
+        #[allow(deprecated)] // the owner asked for it
+        Backend::Ndarray => vec![Device::ndarray()],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether NVIDIA's driver library is where the dynamic linker looks. Without it, Burn's CUDA
+/// runtime panics in a thread of its own at first use.
+#[cfg(feature = "cuda")]
+fn has_cuda_driver() -> bool {
+    if cfg!(windows) {
+        let root = std::env::var_os("SystemRoot").unwrap_or_else(|| "C:\\Windows".into());
+        return std::path::Path::new(&root).join("System32/nvcuda.dll").exists();
+    }
+    const FOLDERS: [&str; 11] = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu/tegra",
+        "/usr/lib/aarch64-linux-gnu/nvidia",
+        "/usr/lib64",
+        "/usr/lib64/nvidia",
+        "/usr/lib",
+        "/usr/lib/wsl/lib",
+        "/usr/local/cuda/compat",
+        "/usr/local/nvidia/lib64",
+        "/run/opengl-driver/lib",
+    ];
+    let from_environment = std::env::var_os(detr_types::env::LD_LIBRARY_PATH).unwrap_or_default();
+    std::env::split_paths(&from_environment)
+        .chain(FOLDERS.iter().map(std::path::PathBuf::from))
+        .any(|folder| folder.join("libcuda.so.1").exists())
+}
+
+/// Name of a device, and whether it is software that imitates a GPU.
+fn identity(backend: Backend, device: &Device) -> (String, bool) {
+    let cpu = || {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        (format!("CPU, {threads} threads"), false)
+    };
+    match backend {
+        Backend::Flex | Backend::Ndarray => cpu(),
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        _ => match catch_device(|| device.identity()) {
+            Ok(Some(identity)) => (identity.name, identity.physical.is_none()),
+            _ => (format!("{device:?}"), false),
+        },
+        #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+        _ => (format!("{device:?}"), false),
+    }
+}
+
+fn supports(device: &Device, precision: Precision) -> bool {
+    precision == Precision::F32
+        || catch_device(|| device.supports_dtype(FloatDType::from(precision))).unwrap_or(false)
+}
+
+fn compiled_names() -> String {
+    let names: Vec<String> = Backend::ALL
+        .into_iter()
+        .filter(|backend| backend.is_compiled())
+        .map(|backend| backend.to_string())
+        .collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
