@@ -1,1 +1,49 @@
-fn main() {}
+//! Chores of the workspace: `cargo xtask check | tidy | infer | bench`, one module each.
+//!
+//! This program starts other programs and reads source text. It is not part of what users install,
+//! and it never depends on Burn, so that it compiles in seconds.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal
+
+mod bench;
+mod check;
+mod infer;
+mod shell;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Chores of the workspace")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// All that CI checks: format, lints, tests, invariants, the cuda feature, licences, spelling
+    Check(check::Args),
+    /// The invariants of ARCHITECTURE.md, as checks of the sources
+    Tidy,
+    /// Run detr-infer, built with the features that its --backend needs
+    Infer(infer::Args),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Check(args) => check::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Infer(args) => infer::run(&args),
+        Command::Bench(command) => bench::run(&command),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -150,3 +150,71 @@ impl HostBatch {
         self.image_sizes.iter().any(|&size| size != self.size)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // small numbers
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalisation_has_the_references_order_of_roundings() {
+        let spec = PreprocessSpec::default();
+        let image = RgbImage::from_fn(256, 1, |x, _| image::Rgb([x as u8, 255 - x as u8, 7]));
+        let pixels = normalize(&image, &spec);
+        for value in 0..=u8::MAX {
+            let at = usize::from(value);
+            let unit = f32::from(value) / 255.0;
+            assert_eq!(pixels[at].to_bits(), ((unit - spec.mean[0]) / spec.std[0]).to_bits());
+            let green = (unit - spec.mean[1]) / spec.std[1];
+            assert_eq!(pixels[256 + 255 - at].to_bits(), green.to_bits());
+        }
+        let blue = (7.0_f32 / 255.0 - spec.mean[2]) / spec.std[2];
+        assert!(pixels[512..].iter().all(|pixel| pixel.to_bits() == blue.to_bits()));
+    }
+
+    #[test]
+    fn preparing_resizes_and_remembers_the_original_size() {
+        let spec =
+            PreprocessSpec { shortest_edge: 8, longest_edge: 13, ..PreprocessSpec::default() };
+        let prepared = prepare(&RgbImage::new(40, 20), &spec).unwrap();
+        assert_eq!(prepared.original_size, ImageSize::new(20, 40));
+        assert_eq!(prepared.size, spec.target_size(prepared.original_size));
+        assert_eq!(prepared.pixels.len() as u64, 3 * prepared.size.pixels());
+        for (width, height) in [(0, 5), (5, 0), (0, 0)] {
+            let error = prepare(&RgbImage::new(width, height), &spec).unwrap_err();
+            assert!(matches!(error, ImageError::NoPixels { .. }), "{error}");
+        }
+    }
+
+    fn prepared(height: u32, width: u32, first: f32) -> Prepared {
+        let size = ImageSize::new(height, width);
+        let pixels = (0..3 * height * width).map(|i| first + i as f32).collect();
+        Prepared { pixels, size, original_size: ImageSize::new(2 * height, 2 * width) }
+    }
+
+    #[test]
+    fn stacking_pads_at_the_right_and_the_bottom() {
+        let batch = HostBatch::stack(vec![prepared(2, 3, 1.0), prepared(3, 1, 100.0)]);
+        assert_eq!(batch.size, ImageSize::new(3, 3));
+        assert_eq!(batch.len(), 2);
+        assert!(batch.has_padding());
+        assert_eq!(batch.image_sizes, [ImageSize::new(2, 3), ImageSize::new(3, 1)]);
+        assert_eq!(batch.original_sizes, [ImageSize::new(4, 6), ImageSize::new(6, 2)]);
+        // Both images, second channel.
+        assert_eq!(batch.pixels[9..18], [7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 0.0, 0.0, 0.0]);
+        assert_eq!(batch.pixels[36..45], [103.0, 0.0, 0.0, 104.0, 0.0, 0.0, 105.0, 0.0, 0.0]);
+        let mask: Vec<u8> = batch.mask.iter().map(|&padding| padding.into()).collect();
+        assert_eq!(mask, [0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn equal_sizes_need_no_padding() {
+        for count in 0..3 {
+            let images: Vec<_> = (0..count).map(|_| prepared(2, 3, 1.0)).collect();
+            let pixels: Vec<f32> = images.iter().flat_map(|image| image.pixels.clone()).collect();
+            let batch = HostBatch::stack(images);
+            assert!(!batch.has_padding() && !batch.mask.contains(&true));
+            assert_eq!((batch.pixels, batch.mask.len()), (pixels, count * 6));
+        }
+    }
+}

@@ -6,8 +6,9 @@
 //!
 //! What happens to pixels that are not 8-bit RGB:
 //! - greyscale is replicated to the three channels, a palette is expanded;
-//! - 16-bit samples become `(v * 255 + 32767) / 65535` (Pillow keeps the high byte, which differs
-//!   by at most one level);
+//! - 16-bit samples become `(v * 255 + 32767) / 65535` (of colour Pillow keeps the high byte, at
+//!   most one level away; its `convert("RGB")` of 16-bit greyscale is not followed, because it
+//!   turns everything above 255 white);
 //! - alpha is dropped and the stored colour kept, nothing is blended;
 //! - CMYK and YCCK JPEGs are read as inverted (Adobe's convention, which Pillow assumes too) and
 //!   become `k - c * k / 255` without a colour profile;
@@ -162,10 +163,10 @@ fn decode_with<D: ImageDecoder>(
     let (width, height) = decoder.dimensions();
     check_pixels(ImageSize::new(height, width), format.name(), &options.limits)?;
     decoder.set_limits(memory(options)).map_err(failed)?;
-    let orientation = match options.apply_exif {
-        true => decoder.orientation().unwrap_or(Orientation::NoTransforms),
-        false => Orientation::NoTransforms,
-    };
+    let mut orientation = Orientation::NoTransforms;
+    if options.apply_exif {
+        orientation = decoder.orientation().unwrap_or(orientation);
+    }
     let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     Ok(orient(into_rgb(image), orientation))
 }
@@ -173,7 +174,10 @@ fn decode_with<D: ImageDecoder>(
 /// Refuses sizes from a header before memory is taken for them.
 fn check_pixels(size: ImageSize, format: &'static str, limits: &Limits) -> Result<(), ImageError> {
     if size.pixels() == 0 {
-        return Err(ImageError::Corrupt { format, reason: format!("its header says {size} pixels") });
+        return Err(ImageError::Corrupt {
+            format,
+            reason: format!("its header says {size} pixels"),
+        });
     }
     if size.pixels() > limits.pixels {
         return Err(ImageError::TooManyPixels { size, limit: limits.pixels });

@@ -205,3 +205,71 @@ fn resize_rows(image: &RgbImage, height: u32) -> Cow<'_, RgbImage> {
     Filter::triangle(image.height(), height).convolve(image.as_raw(), &mut resized, length);
     Cow::Owned(resized)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::cast_possible_truncation)] // wraps on purpose
+    fn sample(width: u32, height: u32) -> RgbImage {
+        let bytes = (0..3 * width * height).map(|i| (i * i * 37 + i * 11) as u8).collect();
+        RgbImage::from_raw(width, height, bytes).unwrap()
+    }
+
+    #[track_caller]
+    fn check_resize(from: (u32, u32), to: (u32, u32), expected: &[u8]) {
+        let resized = resize_bilinear(&sample(from.0, from.1), ImageSize::new(to.1, to.0));
+        assert_eq!(resized.dimensions(), to);
+        assert_eq!(resized.as_raw(), expected);
+    }
+
+    /// The expected bytes were made with Pillow 13.
+    #[test]
+    fn equals_pillow_when_shrinking() {
+        #[rustfmt::skip]
+        check_resize((7, 5), (4, 3), &[
+            83, 121, 175, 99, 125, 184, 110, 179, 175, 133, 205, 149, 142, 134, 129, 64, 77, 124,
+            122, 101, 126, 151, 140, 112, 120, 152, 132, 90, 102, 120, 73, 51, 105, 134, 137, 137,
+        ]);
+    }
+
+    #[test]
+    fn equals_pillow_where_rows_come_first() {
+        #[rustfmt::skip]
+        check_resize((4, 9), (5, 3), &[
+            77, 147, 195, 88, 157, 181, 114, 149, 162, 136, 157, 149, 139, 203, 149,
+            123, 82, 115, 93, 108, 117, 121, 115, 125, 139, 120, 131, 86, 142, 130,
+            99, 125, 129, 130, 87, 135, 130, 121, 122, 117, 142, 106, 117, 73, 103,
+        ]);
+    }
+
+    #[test]
+    fn equals_pillow_when_growing() {
+        let resized = resize_bilinear(&sample(5, 4), ImageSize::new(6, 7));
+        #[rustfmt::skip]
+        let first_row = [
+            0, 48, 170, 63, 91, 194, 112, 117, 195, 118, 98, 152, 51, 189, 219, 50, 237, 243, 84,
+            252, 238,
+        ];
+        assert_eq!(resized.as_raw()[..21], first_row);
+        assert_eq!(resized.as_raw()[123..], [8, 178, 166]);
+    }
+
+    #[test]
+    fn a_flat_image_stays_flat_at_any_scale() {
+        let flat = RgbImage::from_pixel(3, 2000, image::Rgb([255, 128, 1]));
+        for size in [ImageSize::new(1, 1), ImageSize::new(7, 300), ImageSize::new(2001, 1)] {
+            let resized = resize_bilinear(&flat, size);
+            assert!(resized.pixels().all(|pixel| pixel.0 == [255, 128, 1]), "{size}");
+        }
+    }
+
+    #[test]
+    fn the_same_size_is_a_copy_and_nothing_stays_nothing() {
+        let image = sample(6, 5);
+        assert_eq!(resize_bilinear(&image, ImageSize::new(5, 6)), image);
+        assert_eq!(resize_bilinear(&image, ImageSize::new(0, 6)).dimensions(), (6, 0));
+        let black = resize_bilinear(&RgbImage::new(0, 4), ImageSize::new(2, 2));
+        assert_eq!(black, RgbImage::new(2, 2));
+    }
+}

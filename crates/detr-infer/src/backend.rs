@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: this is the only module outside the tests that makes a `Device`.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -183,13 +184,31 @@ pub fn list() -> Vec<DeviceInfo> {
 /// # Errors
 /// The panic's message.
 pub fn catch_device<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let message = payload
+    catch_panic(work).map_err(|message| BackendError::Failed { message })
+}
+
+/// Whether a panic on this thread, now, would be caught and become an error: for the panic hook of
+/// a program, which need not report it then.
+#[must_use]
+pub fn catches_panics() -> bool {
+    CATCHING.get()
+}
+
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The result of some work, or the message of its panic.
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let before = CATCHING.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    CATCHING.set(before);
+    result.map_err(|payload| {
+        payload
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_else(|| "unknown reason".to_owned());
-        BackendError::Failed { message }
+            .unwrap_or_else(|| "unknown reason".to_owned())
     })
 }
 

@@ -1,9 +1,11 @@
 //! Object detection in pictures with DETR models: the predictor, sources of images, drawing, and
 //! writers of results. The binaries `detr-infer` and `detr predict` are thin shells around it.
 //!
-//! Nothing here prints, exits or keeps global state.
+//! Nothing here prints, exits or keeps global state, except that [`cli`], which is the binaries'
+//! common part, prints.
 
 pub mod backend;
+pub mod cli;
 pub mod draw;
 pub mod hub;
 pub mod palette;

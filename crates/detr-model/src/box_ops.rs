@@ -46,13 +46,17 @@ pub fn generalized_box_iou(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     iou - (hull.clone() - union) / hull
 }
 
-/// `log(x / (1 - x))` with both terms kept at or above 1e-5 (`util/misc.py`).
+/// `log(x / (1 - x))` with x kept in [0, 1] and both terms at or above 1e-5 (`util/misc.py`).
+/// Where a limit holds, the term it holds passes no gradient.
 #[must_use]
 pub fn inverse_sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     const EPS: f32 = 1e-5;
-    let x = x.clamp(0.0, 1.0);
-    let rest = (x.clone() * -1.0 + 1.0).clamp_min(EPS);
-    (x.clamp_min(EPS) / rest).log()
+    let (low, high) = (x.clone().lower_equal_elem(0.0), x.clone().greater_equal_elem(1.0));
+    let rest = (x.clone() * -1.0 + 1.0).mask_fill(low, 1.0);
+    let rest_limited = rest.clone().lower_equal_elem(EPS);
+    let x_limited = x.clone().lower_equal_elem(EPS);
+    let x = x.mask_fill(high, 1.0).mask_fill(x_limited, EPS);
+    (x / rest.mask_fill(rest_limited, EPS)).log()
 }
 
 /// Corners of the set pixels of masks, the upper ones inclusive; `[1e8, 1e8, 0, 0]` for an empty

@@ -18,6 +18,10 @@ pub const NO_COLOR: &str = "NO_COLOR";
 pub const LD_LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 /// Folder of the golden cases that the parity tests run.
 pub const DETR_GOLDEN_DIR: &str = "DETR_GOLDEN_DIR";
+/// Set to 1 to run every golden case on every backend.
+pub const DETR_GOLDEN_ALL: &str = "DETR_GOLDEN_ALL";
+/// Set to print the largest difference of every golden tensor.
+pub const DETR_GOLDEN_VERBOSE: &str = "DETR_GOLDEN_VERBOSE";
 /// Set to 1 to make a missing wgpu adapter a test failure instead of a skip.
 pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 

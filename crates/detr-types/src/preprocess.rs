@@ -86,7 +86,7 @@ impl PreprocessSpec {
     /// The size an image is resized to: `get_size_with_aspect_ratio` of the reference's
     /// `datasets/transforms.py`. The short target is rounded half to even when the long side is
     /// capped, the long side is truncated, and an image whose short side already fits is kept.
-    /// Neither side falls below one pixel.
+    /// A short side that would round to 0 becomes one pixel.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // both are checked sizes
     pub fn target_size(&self, image: ImageSize) -> ImageSize {
@@ -101,14 +101,17 @@ impl PreprocessSpec {
         if f64::from(short) == size {
             return image;
         }
-        let size = size.max(1.0);
-        let other = (size * f64::from(long) / f64::from(short)).max(1.0) as u32;
-        // Rounding the short side up to one pixel must not let the long side pass its cap.
-        let other = other.min(self.longest_edge.max(size as u32));
-        if image.width < image.height {
-            ImageSize::new(other, size as u32)
+        // The reference fails where the short side rounds to nothing; here it keeps one pixel, and
+        // the long side its cap.
+        let (size, other) = if size < 1.0 {
+            (1, self.longest_edge.min(long))
         } else {
-            ImageSize::new(size as u32, other)
+            (size as u32, (size * f64::from(long) / f64::from(short)) as u32)
+        };
+        if image.width < image.height {
+            ImageSize::new(other, size)
+        } else {
+            ImageSize::new(size, other)
         }
     }
 }

@@ -119,8 +119,8 @@ pub(super) fn from_image(format: &'static str, error: &image::ImageError) -> Ima
     }
 }
 
-/// A decoder's message as part of ours: one line, without a full stop.
+/// A decoder's message as part of ours: one line, without quotes and full stop.
 pub(super) fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
-    words.join(" ").trim_end_matches(['.', ',']).to_owned()
+    words.join(" ").trim_matches(['"', '.', ',']).to_owned()
 }

@@ -1,11 +1,13 @@
 //! JPEG through zune-jpeg in strict mode, with libjpeg's reading of the markers.
 //!
-//! zune-jpeg decodes the coefficients. Three things are decided here instead: whether the file is
+//! zune-jpeg decodes the coefficients and differs from libjpeg by a few levels, most where chroma is
+//! subsampled. Four things are decided here instead: whether the file is
 //! complete (zune accepts a missing end-of-image marker), what colours the components are (zune
-//! refuses RGB files that carry an Adobe marker), and how CMYK becomes RGB. So the file's markers
+//! refuses RGB files that carry an Adobe marker), how CMYK becomes RGB, and chroma at the edges. So the file's markers
 //! are walked first, and zune gets a stream that holds only what decoding needs.
 
 mod colour;
+mod edges;
 mod markers;
 
 use image::RgbImage;
@@ -22,10 +24,8 @@ pub(super) const NAME: &str = "JPEG";
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageError> {
     let markers = markers::walk(bytes, &options.limits)?;
-    let orientation = match options.apply_exif {
-        true => markers.exif.and_then(Orientation::from_exif_chunk),
-        false => None,
-    };
+    let exif = markers.exif.filter(|_| options.apply_exif);
+    let orientation = exif.and_then(Orientation::from_exif_chunk);
     let size = markers.size;
     let pixels = decode_pixels(&markers)?;
     let image = RgbImage::from_raw(size.width, size.height, pixels)
@@ -46,6 +46,7 @@ fn decode_pixels(markers: &Markers<'_>) -> Result<Vec<u8>, ImageError> {
     let output = match markers.colour {
         // Equal input and output spaces give the stored components.
         Colour::Rgb if !is_rgb_by_id => ColorSpace::YCbCr,
+        Colour::Ycc if !is_rgb_by_id && markers.edges.is_some() => ColorSpace::YCbCr,
         Colour::Grey | Colour::Rgb | Colour::Ycc => ColorSpace::RGB,
         Colour::Cmyk | Colour::Ycck => ColorSpace::CMYK,
     };
@@ -54,7 +55,10 @@ fn decode_pixels(markers: &Markers<'_>) -> Result<Vec<u8>, ImageError> {
     match markers.colour {
         Colour::Grey | Colour::Rgb => {}
         Colour::Ycc => {
-            if is_rgb_by_id {
+            if let Some(edges) = markers.edges {
+                edges.repair(&mut pixels, markers.size.width);
+            }
+            if is_rgb_by_id || markers.edges.is_some() {
                 colour::ycc_to_rgb(&mut pixels);
             }
         }

@@ -278,17 +278,7 @@ impl Checkpoint {
     fn open_file(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
         let map = map_file(path)?;
         let mut notes = Vec::new();
-        let (format, state, mut args) = if is_safetensors(&map) {
-            (Format::Safetensors, safetensors::read(path, &map)?, TrainingArgs::default())
-        } else if is_pth(&map) {
-            let (state, args) = pth::read(path, &map)?;
-            (Format::Pth, state, args)
-        } else {
-            return Err(WeightsError::NotAModel {
-                path: path.to_owned(),
-                reason: "neither a PyTorch checkpoint nor safetensors".into(),
-            });
-        };
+        let (format, state, mut args) = read_tensors(path, &map)?;
         let state = without_counters(state);
         if args.dilation.is_none() && names_dc5(path) {
             args.dilation = Some(true);
@@ -351,6 +341,32 @@ impl Checkpoint {
                 "the folder's name says dc5, but its config.json does not ask for dilation".into(),
             );
         }
+    }
+}
+
+/// Reads the tensors of a `.pth` or safetensors file as they are, whatever they belong to.
+///
+/// # Errors
+/// A file of neither format, or a damaged one.
+pub fn read_state_dict(path: &Path) -> Result<StateDict, WeightsError> {
+    let map = map_file(path)?;
+    Ok(read_tensors(path, &map)?.1)
+}
+
+fn read_tensors(
+    path: &Path,
+    map: &Arc<Mmap>,
+) -> Result<(Format, StateDict, TrainingArgs), WeightsError> {
+    if is_safetensors(map) {
+        Ok((Format::Safetensors, safetensors::read(path, map)?, TrainingArgs::default()))
+    } else if is_pth(map) {
+        let (state, args) = pth::read(path, map)?;
+        Ok((Format::Pth, state, args))
+    } else {
+        Err(WeightsError::NotAModel {
+            path: path.to_owned(),
+            reason: "neither a PyTorch checkpoint nor safetensors".into(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use detr_types::{Category, ClassTable, Limits, PreprocessSpec};
 use serde::Deserialize;
 
+use super::artifact::WEIGHTS_FILE;
 use super::{StateDict, StoredTensor, WeightsError, infer};
 use crate::config::{DetrConfig, ModelConfig};
 
@@ -74,7 +75,12 @@ pub(super) fn read(folder: &Path, state: StateDict) -> Result<HuggingFace, Weigh
     let path = folder.join("config.json");
     let config: Config = read_json(&path)?;
     check(&config, &path)?;
-    let state = official(state, &path)?;
+    let state = official_names(state).map_err(|name| {
+        WeightsError::corrupt(
+            &folder.join(WEIGHTS_FILE),
+            format_args!("{name}: query, key and value projections are missing or differ in shape"),
+        )
+    })?;
     let nheads = config.encoder_attention_heads.unwrap_or(8);
     let strides = [&config.backbone_config, &config.backbone_kwargs];
     let dilation = config.dilation == Some(true)
@@ -201,8 +207,12 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
         .map_err(|error| WeightsError::config(path, error))
 }
 
-/// The state dict under official names.
-fn official(state: StateDict, path: &Path) -> Result<StateDict, WeightsError> {
+/// A state dict with Hugging Face's names under the official ones. Unknown names stay, so that
+/// they are reported as the file has them.
+///
+/// # Errors
+/// The name of the first fused projection of which a part is missing or of another shape.
+pub fn official_names(state: StateDict) -> Result<StateDict, String> {
     let mut out = StateDict::default();
     let mut projections: BTreeMap<String, [Option<StoredTensor>; 3]> = BTreeMap::new();
     for (name, tensor) in state.iter() {
@@ -211,19 +221,12 @@ fn official(state: StateDict, path: &Path) -> Result<StateDict, WeightsError> {
             Some(Name::Projection { name, part }) => {
                 projections.entry(name).or_default()[part] = Some(tensor.clone());
             }
-            // Left as it is, so that it is reported under the name it has in the file.
             None => out.insert(name, tensor.clone()),
         }
     }
     for (name, parts) in projections {
         let joined = parts.into_iter().collect::<Option<Vec<_>>>().and_then(StoredTensor::join);
-        let joined = joined.ok_or_else(|| {
-            WeightsError::config(
-                path,
-                format_args!("model.safetensors: {name}: query, key and value projections are missing or differ in shape"),
-            )
-        })?;
-        out.insert(name, joined);
+        out.insert(name.clone(), joined.ok_or(name)?);
     }
     Ok(out)
 }

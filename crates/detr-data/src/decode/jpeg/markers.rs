@@ -2,11 +2,13 @@
 //!
 //! It proves that the file has an end, finds the size before anything is allocated for it, and
 //! settles the colour space by libjpeg's rules (`default_decompress_parms` in `jdapimin.c`). It
-//! does not look inside the entropy-coded data.
+//! does not look inside the entropy-coded data; what it leaves undetected is data that was cut in
+//! a progressive file whose end marker is still there.
 
 use detr_types::{ImageSize, Limits};
 
 use super::super::{ImageError, check_pixels};
+use super::edges::Edges;
 use super::{NAME, corrupt};
 
 /// What the components mean.
@@ -23,6 +25,8 @@ pub(super) enum Colour {
 pub(super) struct Markers<'a> {
     pub(super) size: ImageSize,
     pub(super) colour: Colour,
+    /// Where `YCbCr` needs repair after decoding.
+    pub(super) edges: Option<Edges>,
     /// TIFF structure of the first EXIF segment.
     pub(super) exif: Option<&'a [u8]>,
     /// The file without application data, comments and what follows the image.
@@ -32,10 +36,14 @@ pub(super) struct Markers<'a> {
 /// The frame header.
 struct Frame {
     size: ImageSize,
+    progressive: bool,
     components: usize,
     identifiers: [u8; 4],
+    /// Horizontal and vertical factor of each component.
+    sampling: [(u8, u8); 4],
 }
 
+const SOF2: u8 = 0xc2;
 const SOI: u8 = 0xd8;
 const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
@@ -50,7 +58,8 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
     let mut jfif = false;
     let mut adobe = None;
     let mut exif = None;
-    let mut has_scan = false;
+    let mut scans = 0;
+    let mut complete_scan = false;
     let mut at = 2;
     loop {
         let marker;
@@ -71,7 +80,7 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
                 if frame.is_some() {
                     return Err(corrupt("two frame headers"));
                 }
-                let header = frame_header(body)?;
+                let header = frame_header(body, marker == SOF2)?;
                 check_pixels(header.size, NAME, limits)?;
                 frame = Some(header);
             }
@@ -87,10 +96,11 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
         let segment_end = end;
         at = end;
         if marker == SOS {
-            if frame.is_none() {
+            let Some(frame) = &frame else {
                 return Err(corrupt("image data before the frame header"));
-            }
-            has_scan = true;
+            };
+            scans += 1;
+            complete_scan = body.first().is_some_and(|&n| usize::from(n) == frame.components);
             at = end_of_scan(bytes, end);
         }
         if keep {
@@ -98,10 +108,21 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
             stream.extend(&bytes[segment_end - body.len() - 2..at]);
         }
     }
+    let frame = frame.filter(|_| scans > 0).ok_or_else(|| corrupt("it holds no image data"))?;
+    // Where the whole image is one scan, data that ends early runs into these bits and is found
+    // out, because no Huffman code consists of ones. zune would go on with zeros for ever. With
+    // several scans it looks for the next marker right behind the data.
+    if !frame.progressive && scans == 1 && complete_scan {
+        stream.extend([0xff, 0].repeat(16));
+    }
     stream.extend([0xff, EOI]);
-    let frame = frame.filter(|_| has_scan).ok_or_else(|| corrupt("it holds no image data"))?;
     let colour = colour(&frame, jfif, adobe);
-    Ok(Markers { size: frame.size, colour, exif, stream })
+    let edges = match (colour, frame.sampling) {
+        (Colour::Ycc, [y, cb, cr, _]) => Some(Edges::of(frame.size, [y, cb, cr])),
+        _ => None,
+    };
+    let edges = edges.filter(|edges| edges.any());
+    Ok(Markers { size: frame.size, colour, edges, exif, stream })
 }
 
 /// The next marker at or after `at`, and the position behind it. Fill bytes and stray data before
@@ -147,7 +168,7 @@ fn end_of_scan(bytes: &[u8], mut at: usize) -> usize {
     bytes.len()
 }
 
-fn frame_header(body: &[u8]) -> Result<Frame, ImageError> {
+fn frame_header(body: &[u8], progressive: bool) -> Result<Frame, ImageError> {
     let [precision, h1, h0, w1, w0, components, list @ ..] = body else {
         return Err(corrupt("a short frame header"));
     };
@@ -167,13 +188,16 @@ fn frame_header(body: &[u8]) -> Result<Frame, ImageError> {
         return Err(corrupt("a frame header of the wrong length"));
     }
     let mut identifiers = [0; 4];
-    for (place, [identifier, sampling, _table]) in identifiers.iter_mut().zip(list) {
-        *place = *identifier;
-        if !(1..=4).contains(&(sampling >> 4)) || !(1..=4).contains(&(sampling & 15)) {
+    let mut sampling = [(0, 0); 4];
+    for (index, &[identifier, factors, _table]) in list.iter().enumerate() {
+        let (horizontal, vertical) = (factors >> 4, factors & 15);
+        if !(1..=4).contains(&horizontal) || !(1..=4).contains(&vertical) {
             return Err(corrupt("an impossible sampling factor"));
         }
+        identifiers[index] = identifier;
+        sampling[index] = (horizontal, vertical);
     }
-    Ok(Frame { size, components, identifiers })
+    Ok(Frame { size, progressive, components, identifiers, sampling })
 }
 
 /// libjpeg's guess of the colour space.

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Times DETR in PyTorch, eager mode, as the counterpart of `detr bench infer`.
+
+The model is transformers' DetrForObjectDetection, built from a configuration with random weights:
+nothing is downloaded, and the time does not depend on the numbers. Prints one line of JSON in the
+layout of `detr bench infer --json`, with the stages that exist here:
+
+  backbone     ResNet and position encoding
+  transformer  encoder, decoder and heads
+  postprocess  softmax, best class, boxes in pixels, copied to the host
+  total        the three together, without the picture's way into the model
+
+Usage: detr_torch.py --model detr-r50 --height 800 --width 1066 [--runs 7] [--threads 2] ...
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+try:
+    import torch
+    import transformers
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+except ImportError as error:
+    sys.exit(f"error: {error}\nhint: pip install torch transformers")
+
+RESNETS = {
+    "detr-r18": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
+    "detr-r34": {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
+    "detr-r50": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
+    "detr-r101": {"layer_type": "bottleneck", "depths": [3, 4, 23, 3], "hidden_sizes": [256, 512, 1024, 2048]},
+}
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=sorted(RESNETS), default="detr-r50")
+    parser.add_argument("--height", type=int, default=800)
+    parser.add_argument("--width", type=int, default=1066)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="f32")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--warmup", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=7)
+    args = parser.parse_args()
+    for name in ("height", "width", "batch_size", "threads", "runs"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    return args
+
+
+def build(args):
+    backbone = ResNetConfig(embedding_size=64, out_features=["stage4"], **RESNETS[args.model])
+    config = DetrConfig(
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=backbone,
+        num_labels=91,
+        num_queries=100,
+        d_model=256,
+        attn_implementation={"": args.attention, "backbone_config": "eager"},
+    )
+    torch.manual_seed(1)
+    return DetrForObjectDetection(config).eval().to(args.device, DTYPES[args.dtype])
+
+
+class Clock:
+    """Stage boundaries of one forward pass."""
+
+    def __init__(self, device):
+        self.wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+        self.marks = []
+
+    def mark(self, *_):
+        self.wait()
+        self.marks.append(time.perf_counter())
+
+
+def postprocess(output, height, width):
+    """Scores, labels and boxes as `(x1, y1, x2, y2)` in pixels, as DETR's own post-processing."""
+    scores, labels = output.logits.float().softmax(-1)[..., :-1].max(-1)
+    cx, cy, w, h = output.pred_boxes.float().unbind(-1)
+    boxes = torch.stack((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), -1)
+    boxes = boxes * torch.tensor([width, height, width, height], device=boxes.device)
+    return scores.cpu(), labels.cpu(), boxes.cpu()
+
+
+def measure(model, args):
+    pixels = torch.randn(
+        args.batch_size, 3, args.height, args.width, device=args.device, dtype=DTYPES[args.dtype]
+    )
+    mask = torch.ones(args.batch_size, args.height, args.width, dtype=torch.int64, device=args.device)
+    clock = Clock(args.device)
+    model.model.backbone.register_forward_hook(clock.mark)
+    stages = {"backbone": [], "transformer": [], "postprocess": [], "total": []}
+    with torch.no_grad():
+        for run in range(args.warmup + args.runs):
+            clock.marks.clear()
+            clock.mark()
+            output = model(pixel_values=pixels, pixel_mask=mask)
+            clock.mark()
+            postprocess(output, args.height, args.width)
+            clock.mark()
+            if run < args.warmup:
+                continue
+            start, backbone, forward, end = clock.marks
+            stages["backbone"].append((backbone - start) * 1000)
+            stages["transformer"].append((forward - backbone) * 1000)
+            stages["postprocess"].append((end - forward) * 1000)
+            stages["total"].append((end - start) * 1000)
+    return stages
+
+
+def summary(times):
+    times = sorted(times)
+    last = min(len(times) - 1, -(-95 * len(times) // 100) - 1)
+    return {
+        "min": round(times[0], 3),
+        "median": round(statistics.median(times), 3),
+        "p95": round(times[last], 3),
+    }
+
+
+def cpu_name():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def peak_memory_mb():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+def main():
+    args = parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("error: this PyTorch finds no CUDA device\nhint: use --device cpu")
+    torch.set_num_threads(args.threads)
+    model = build(args)
+    stages = measure(model, args)
+    result = {
+        "model": args.model,
+        "backend": f"pytorch-{args.device}",
+        "dtype": args.dtype,
+        "height": args.height,
+        "width": args.width,
+        "batch_size": args.batch_size,
+        "runs": args.runs,
+        "stages_ms": {name: summary(times) for name, times in stages.items()},
+        "peak_memory_mb": peak_memory_mb(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "attention": model.config._attn_implementation,
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    if args.device == "cuda":
+        result["gpu"] = torch.cuda.get_device_name()
+        result["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / (1 << 20), 1)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+//! The flags of `detr-infer` and `detr predict`, and those shared with other commands.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use detr_types::{Limits, PreprocessSpec};
+
+use super::CliError;
+use crate::backend::{self, Backend, Precision, Selected};
+use crate::palette::ColorOverride;
+use crate::writers::OutputFormat;
+
+/// The model that runs when none is named: no file, no network, and it says that it is untrained.
+pub const DEFAULT_MODEL: &str = "recipe:detr-r18";
+
+/// What to detect in, with what, and where the results go.
+#[derive(Args, Clone, Debug)]
+pub struct PredictArgs {
+    /// Images: files, folders, globs, @list.txt (one path a line), or - for stdin
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<String>,
+
+    /// Model: a .pth or .safetensors file, a model folder, a name such as
+    /// facebook/detr-resnet-50, or recipe:PRESET[@SEED] for untrained weights
+    #[arg(short, long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
+    pub model: String,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub load: LoadArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArgs,
+
+    /// Least score of a detection, 0 to 1
+    #[arg(short, long, value_name = "SCORE", default_value = "0.7", value_parser = score)]
+    pub threshold: f32,
+
+    /// Most detections per image; the best are kept
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub max_detections: usize,
+
+    /// Only these classes; comma separated, may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub classes: Vec<String>,
+
+    /// Images per batch
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub batch_size: u32,
+
+    /// Resize images to this short side, in pixels [default: the model card's]
+    #[arg(long, value_name = "PIXELS", value_parser = edge())]
+    pub size: Option<u32>,
+
+    /// Keep the long side at most this, in pixels [default: the model card's]
+    #[arg(long, value_name = "PIXELS", value_parser = edge())]
+    pub max_size: Option<u32>,
+
+    /// Print one JSON array of all results
+    #[arg(long, conflicts_with = "jsonl")]
+    pub json: bool,
+
+    /// Print one JSON object per image and line
+    #[arg(long)]
+    pub jsonl: bool,
+
+    /// Write results to --output in this format
+    #[arg(short, long, requires = "output", value_enum)]
+    pub format: Option<OutputFormat>,
+
+    /// File (coco, csv) or folder (kitti, yolo) for --format
+    #[arg(short, long, value_name = "PATH", requires = "format")]
+    pub output: Option<PathBuf>,
+
+    /// Write annotated pictures (PNG) to this folder
+    #[arg(short, long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+
+    /// Colour of a class in pictures: a name, #rgb or #rrggbb; may be repeated
+    #[arg(long, value_name = "NAME=COLOR")]
+    pub color: Vec<ColorOverride>,
+
+    /// Print the time spent on decoding, resizing, backbone, transformer and post-processing
+    #[arg(long)]
+    pub timings: bool,
+
+    /// Stop at the first image that fails
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Turn images upright by their EXIF orientation
+    #[arg(long)]
+    pub apply_exif: bool,
+
+    /// Refuse images with more pixels than this
+    #[arg(long, value_name = "N", default_value_t = Limits::default().pixels, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_pixels: u64,
+}
+
+/// How models are found and read.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LoadArgs {
+    /// Architecture of a .pth or .safetensors file, where its tensors do not tell: a preset or a
+    /// TOML file
+    #[arg(long, value_name = "PRESET|FILE")]
+    pub arch: Option<String>,
+
+    /// Never use the network
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// What runs the model.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArgs {
+    /// What runs the model
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
+
+    /// Number of the device, where a backend has several
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub device: usize,
+
+    /// Precision of the computation
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub dtype: Precision,
+}
+
+impl DeviceArgs {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// [`CliError::Backend`]: see [`backend::select`].
+    pub fn select(&self) -> Result<Selected, CliError> {
+        Ok(backend::select(self.backend, self.device, self.dtype)?)
+    }
+}
+
+fn score(text: &str) -> Result<f32, String> {
+    let value = text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
+    value.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+fn edge() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(PreprocessSpec::MAX_EDGE))
+}

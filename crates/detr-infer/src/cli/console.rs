@@ -1,0 +1,136 @@
+//! stderr: notes, errors, logs and the progress bar, without one garbling the other.
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use detr_types::env;
+use indicatif::{ProgressBar, ProgressStyle};
+use tracing_subscriber::EnvFilter;
+
+/// How much is said on stderr.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LogArgs {
+    /// Only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// More messages; -vv for debugging
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The terminal behind stderr, if there is one.
+#[derive(Debug)]
+pub struct Console {
+    quiet: bool,
+    color: bool,
+    /// The bar that is shown now; a hidden one when there is none.
+    bar: RefCell<ProgressBar>,
+}
+
+const RED: &str = "\x1b[1;31m";
+const CYAN: &str = "\x1b[1;36m";
+const RESET: &str = "\x1b[0m";
+
+impl Console {
+    /// Colours are used on a terminal, unless `NO_COLOR` is set.
+    #[must_use]
+    pub fn new(log: &LogArgs) -> Self {
+        let no_color = std::env::var_os(env::NO_COLOR).is_some_and(|value| !value.is_empty());
+        Self {
+            quiet: log.quiet,
+            color: io::stderr().is_terminal() && !no_color,
+            bar: RefCell::new(ProgressBar::hidden()),
+        }
+    }
+
+    /// Sends the logs of all libraries to stderr, from warnings up or as `-q` and `-v` say.
+    pub(super) fn start_logging(&self, log: &LogArgs) {
+        let filter = match (log.quiet, log.verbose) {
+            (true, _) => "error",
+            (_, 0) => "warn",
+            (_, 1) => "warn,detr=info",
+            (_, 2) => "info,detr=debug",
+            _ => "debug,detr=trace",
+        };
+        let started = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(filter))
+            .with_writer(io::stderr)
+            .with_ansi(self.color)
+            .with_target(log.verbose > 1)
+            .without_time()
+            .try_init();
+        if started.is_err() {
+            self.note("logging was already started");
+        }
+    }
+
+    /// Says something that is good to know; nothing with `-q`.
+    pub fn note(&self, message: &str) {
+        if !self.quiet {
+            self.line(message);
+        }
+    }
+
+    /// Says something that must not be missed, even with `-q`.
+    pub fn warn(&self, message: &str) {
+        self.line(&format!("note: {message}"));
+    }
+
+    /// Prints what was asked for, even with `-q`.
+    pub(super) fn say(&self, text: &str) {
+        self.line(text);
+    }
+
+    /// Prints `error: ...`, and the hints in the message in their own colour.
+    pub fn error(&self, message: &str) {
+        let paint = |color: &str, word: &str| match self.color {
+            true => format!("{color}{word}{RESET}"),
+            false => word.to_owned(),
+        };
+        let mut text = paint(RED, "error:") + " ";
+        for (index, line) in message.lines().enumerate() {
+            if index > 0 {
+                text.push('\n');
+            }
+            match line.strip_prefix("hint:") {
+                Some(hint) => text += &(paint(CYAN, "hint:") + hint),
+                None => text += line,
+            }
+        }
+        self.line(&text);
+    }
+
+    /// Runs work that prints to stdout while a bar may be on the screen.
+    pub(super) fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
+        let bar = self.bar.borrow().clone();
+        bar.suspend(work)
+    }
+
+    /// Shows a bar for a number of images, or of bytes; hidden with `-q` and off a terminal.
+    pub(super) fn start_bar(&self, total: Option<u64>, template: &str) {
+        if self.quiet || !io::stderr().is_terminal() {
+            return;
+        }
+        let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        let style = ProgressStyle::with_template(template);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.bar.replace(bar);
+    }
+
+    pub(super) fn advance(&self, count: u64) {
+        self.bar.borrow().inc(count);
+    }
+
+    pub(super) fn end_bar(&self) {
+        self.bar.replace(ProgressBar::hidden()).finish_and_clear();
+    }
+
+    /// A message that cannot be shown has no other place to go.
+    fn line(&self, text: &str) {
+        self.suspend(|| drop(writeln!(io::stderr(), "{text}")));
+    }
+}

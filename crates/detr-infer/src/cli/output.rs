@@ -1,0 +1,245 @@
+//! Results on stdout, and annotated pictures.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use detr_data::RgbImage;
+use detr_types::Detection;
+use detr_types::fs::atomic_write;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use serde_json::json;
+
+use super::{CliError, Console, PredictArgs};
+use crate::draw::draw_detections;
+use crate::palette::Palette;
+use crate::sources::Source;
+use crate::writers::{ImageResult, human_line};
+
+/// Prints the output of a command to stdout. A reader that went away, such as `head`, is no error.
+///
+/// # Errors
+/// stdout cannot be written for any other reason.
+pub fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(CliError::Failed(format!("cannot write to stdout: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Layout of the results on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Lines,
+    /// An array; inside an object where timings come with it.
+    Json { object: bool },
+    JsonLines,
+}
+
+/// Prints results as they come.
+pub(super) struct Printer<'a> {
+    console: &'a Console,
+    mode: Mode,
+    any: bool,
+    closed: bool,
+}
+
+impl<'a> Printer<'a> {
+    pub(super) fn new(args: &PredictArgs, console: &'a Console) -> Self {
+        let mode = match (args.json, args.jsonl) {
+            (true, _) => Mode::Json { object: args.timings },
+            (_, true) => Mode::JsonLines,
+            _ => Mode::Lines,
+        };
+        Self { console, mode, any: false, closed: false }
+    }
+
+    /// Whether the reader of stdout went away.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether timings belong to the output.
+    pub(super) const fn holds_timings(&self) -> bool {
+        matches!(self.mode, Mode::Json { object: true })
+    }
+
+    pub(super) fn result(&mut self, result: &ImageResult) -> Result<(), CliError> {
+        match self.mode {
+            Mode::Lines => self.write(&(human_line(result) + "\n")),
+            _ => self.object(&json!(result)),
+        }
+    }
+
+    /// Errors are part of JSON output; people read them on stderr.
+    pub(super) fn failure(&mut self, file: &str, message: &str) -> Result<(), CliError> {
+        let (error, hint) = message.split_once("\nhint: ").unwrap_or((message, ""));
+        match self.mode {
+            Mode::Lines => Ok(()),
+            _ if hint.is_empty() => self.object(&json!({ "file": file, "error": error })),
+            _ => self.object(&json!({ "file": file, "error": error, "hint": hint })),
+        }
+    }
+
+    /// Closes the JSON array, whatever happened before.
+    pub(super) fn finish(&mut self, timings: &serde_json::Value) -> Result<(), CliError> {
+        let Mode::Json { object } = self.mode else { return Ok(()) };
+        if !self.any {
+            self.write(if object { "{\"images\": [" } else { "[" })?;
+        }
+        let end = if object { format!("\n], \"timings\": {timings}}}\n") } else { "\n]\n".into() };
+        self.write(&end)
+    }
+
+    fn object(&mut self, value: &serde_json::Value) -> Result<(), CliError> {
+        let start = match (self.mode, self.any) {
+            (Mode::Json { .. }, true) => ",\n",
+            (Mode::Json { object: true }, false) => "{\"images\": [\n",
+            (Mode::Json { object: false }, false) => "[\n",
+            _ => "",
+        };
+        let end = if self.mode == Mode::JsonLines { "\n" } else { "" };
+        self.any = true;
+        self.write(&format!("{start}{value}{end}"))
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), CliError> {
+        if self.closed {
+            return Ok(());
+        }
+        let written = self.console.suspend(|| {
+            let mut stdout = io::stdout();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        });
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            Err(error) => Err(CliError::Failed(format!("cannot write to stdout: {error}"))),
+        }
+    }
+}
+
+/// A folder of annotated pictures.
+pub(super) struct Pictures {
+    /// One path per source.
+    paths: Vec<PathBuf>,
+    palette: Palette,
+}
+
+impl Pictures {
+    /// Settles the name of every picture: that of its image with `.png`, numbered where several
+    /// images share it.
+    ///
+    /// # Errors
+    /// A folder that cannot be made, or a picture that would replace an image.
+    pub(super) fn new(
+        folder: &Path,
+        sources: &[Source],
+        palette: Palette,
+        console: &Console,
+    ) -> Result<Self, CliError> {
+        if folder.exists() && !folder.is_dir() {
+            let folder = folder.display();
+            return Err(CliError::Usage(format!("--save {folder}: it is not a folder")));
+        }
+        std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+        let stems: Vec<String> = sources.iter().map(stem).collect();
+        let names = distinct(&stems);
+        let numbered = names.iter().zip(&stems).filter(|(name, stem)| name != stem).count();
+        if numbered > 0 {
+            console.note(&format!("note: {numbered} pictures share a name and are numbered"));
+        }
+        let paths: Vec<PathBuf> =
+            names.iter().map(|name| folder.join(format!("{name}.png"))).collect();
+        refuse_to_replace(sources, &paths)?;
+        Ok(Self { paths, palette })
+    }
+
+    pub(super) fn save(
+        &self,
+        index: usize,
+        mut image: RgbImage,
+        detections: &[Detection],
+    ) -> Result<(), CliError> {
+        draw_detections(&mut image, detections, &self.palette);
+        let path = &self.paths[index];
+        atomic_write(path, |file| {
+            PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive)
+                .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
+                .map_err(io::Error::other)
+        })
+        .map_err(|error| cannot_write(path, &error))
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> CliError {
+    CliError::Failed(format!("cannot write {}: {error}", path.display()))
+}
+
+fn stem(source: &Source) -> String {
+    match source {
+        Source::File(path) => path.file_stem().map(|stem| stem.to_string_lossy().into_owned()),
+        Source::Stdin => None,
+    }
+    .unwrap_or_else(|| "stdin".to_owned())
+}
+
+/// The stems, the second of a kind as `STEM-2` and so on; case does not make a difference, because
+/// it makes none to some file systems.
+fn distinct(stems: &[String]) -> Vec<String> {
+    let stems_in_use: HashSet<String> = stems.iter().map(|stem| stem.to_lowercase()).collect();
+    let mut given = HashSet::new();
+    let mut name = |stem: &String| {
+        let mut name = stem.clone();
+        let mut number = 2;
+        while !given.insert(name.to_lowercase()) {
+            name = loop {
+                let candidate = format!("{stem}-{number}");
+                number += 1;
+                if !stems_in_use.contains(&candidate.to_lowercase()) {
+                    break candidate;
+                }
+            };
+        }
+        name
+    };
+    stems.iter().map(&mut name).collect()
+}
+
+fn refuse_to_replace(sources: &[Source], paths: &[PathBuf]) -> Result<(), CliError> {
+    let images: HashSet<PathBuf> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::File(path) => path.canonicalize().ok(),
+            Source::Stdin => None,
+        })
+        .collect();
+    let replaced = paths.iter().find(|path| {
+        path.canonicalize().is_ok_and(|path| images.contains(&path))
+    });
+    match replaced {
+        None => Ok(()),
+        Some(path) => Err(CliError::Usage(format!(
+            "the annotated picture {} would replace the image itself\n\
+             hint: give --save another folder",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_of_equal_stem_get_distinct_names() {
+        let stems = ["a", "b", "A", "a", "a-2", "b"].map(str::to_owned);
+        assert_eq!(distinct(&stems), ["a", "b", "A-3", "a-4", "a-2", "b-2"]);
+    }
+}

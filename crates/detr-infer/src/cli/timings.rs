@@ -1,0 +1,84 @@
+//! Where the time went: what `--timings` shows.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::StageTimes;
+
+/// Times of a whole run, summed over its images.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timings {
+    pub(super) images: u32,
+    /// Time of the decoding threads, which work beside the rest.
+    pub(super) decode: Duration,
+    pub(super) stages: StageTimes,
+    /// From the first to the last image.
+    pub(super) wall: Duration,
+}
+
+impl Timings {
+    pub(super) fn add(&mut self, images: usize, times: StageTimes) {
+        self.images += u32::try_from(images).unwrap_or(u32::MAX);
+        self.stages.resize += times.resize;
+        self.stages.backbone += times.backbone;
+        self.stages.transformer += times.transformer;
+        self.stages.postprocess += times.postprocess;
+    }
+
+    fn rows(&self) -> [(&'static str, Duration); 5] {
+        [
+            ("decode", self.decode),
+            ("resize", self.stages.resize),
+            ("backbone", self.stages.backbone),
+            ("transformer", self.stages.transformer),
+            ("postprocess", self.stages.postprocess),
+        ]
+    }
+
+    fn per_image(&self, time: Duration) -> f64 {
+        ms(time) / f64::from(self.images.max(1))
+    }
+
+    fn rate(&self) -> f64 {
+        f64::from(self.images) / self.wall.as_secs_f64().max(1e-9)
+    }
+
+    /// A table for people.
+    pub(super) fn table(&self) -> String {
+        let mut text = format!("{:<12} {:>12} {:>12}\n", "stage", "ms/image", "ms in all");
+        for (name, time) in self.rows() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name:<12} {:>12.2} {:>12.1}", self.per_image(time), ms(time));
+        }
+        let seconds = self.wall.as_secs_f64();
+        let _ = write!(
+            text,
+            "{} images in {seconds:.2} s, {:.2} images/s; decoding runs beside the rest",
+            self.images,
+            self.rate()
+        );
+        text
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let stages: serde_json::Map<String, Value> = self
+            .rows()
+            .into_iter()
+            .map(|(name, time)| {
+                (name.to_owned(), json!({ "per_image": self.per_image(time), "total": ms(time) }))
+            })
+            .collect();
+        json!({
+            "images": self.images,
+            "seconds": self.wall.as_secs_f64(),
+            "images_per_second": self.rate(),
+            "stages_ms": stages,
+        })
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,31 @@
+//! Group 03: the four feature maps of every backbone, as trained and folded, with their masks.
+
+use detr_model::backbone::{Backbone, ResNet};
+use detr_model::config::ResNetConfig;
+use detr_model::nested::resize_mask;
+
+use crate::backends::Bench;
+use crate::case::{Case, Failures};
+
+pub fn run(case: &Case, bench: &Bench) -> Failures {
+    let mut failures = Failures::default();
+    let arch = case.config("arch").as_str().expect("an architecture");
+    let depth = arch.trim_start_matches("resnet").parse().expect("a depth");
+    let mut config = ResNetConfig::torchvision(depth).expect("a known depth");
+    config.dilation = case.config("dilation").as_bool().unwrap_or(false);
+
+    let prefix = case.config("weight_prefix").as_str().unwrap_or_default().to_owned();
+    let backbone = Backbone { body: ResNet::new(&config, &bench.device) };
+    let body = case.recipe_weights(backbone, &prefix).body;
+    let images = case.images(&bench.device);
+    for body in [body.clone(), body.fold()] {
+        let maps = body.forward_stages(images.pixels.clone());
+        for (stage, map) in maps.into_iter().enumerate() {
+            let [_, _, h, w] = map.dims();
+            let mask = images.mask.as_ref().map(|mask| resize_mask(mask, [h, w]));
+            failures.mask(case, &format!("mask{}", stage + 1), mask);
+            failures.tensor(case, bench.slack, &format!("layer{}", stage + 1), map);
+        }
+    }
+    failures
+}

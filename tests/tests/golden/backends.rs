@@ -1,0 +1,43 @@
+//! The backends that the golden cases run on, and how much wider than on flex their tolerances are.
+
+use burn::tensor::Device;
+use detr_infer::backend::{Backend, Precision, select};
+use detr_types::env;
+
+/// A backend to test on.
+#[derive(Clone)]
+pub struct Bench {
+    /// Its name in test names.
+    pub name: &'static str,
+    /// Where tensors are made.
+    pub device: Device,
+    /// Factor on the tolerances, which are six times the error of PyTorch's own f32 run.
+    pub slack: f64,
+}
+
+/// Backends and slack. flex: the cases' own tolerance. ndarray: its products sum in another
+/// order. wgpu: a GPU's sine, cosine, exponential and division are less exact than a CPU's.
+const BACKENDS: [(Backend, &str, f64); 3] = [
+    (Backend::Flex, "flex", 1.0),
+    (Backend::Ndarray, "ndarray", 2.0),
+    (Backend::Wgpu, "wgpu", 8.0),
+];
+
+/// What runs here, and what does not: name, reason, and whether that is a failure.
+pub fn available() -> (Vec<Bench>, Vec<(&'static str, String, bool)>) {
+    let mut benches = Vec::new();
+    let mut skipped = Vec::new();
+    for (backend, name, slack) in BACKENDS {
+        if !backend.is_compiled() {
+            continue;
+        }
+        match select(backend, 0, Precision::F32) {
+            Ok(selected) => benches.push(Bench { name, device: selected.device, slack }),
+            Err(error) => {
+                let required = backend == Backend::Wgpu && env::is_on(env::DETR_REQUIRE_WGPU);
+                skipped.push((name, error.to_string(), required));
+            }
+        }
+    }
+    (benches, skipped)
+}

@@ -1,0 +1,96 @@
+//! Group 10: box arithmetic, on tensors and on the host, with gradients.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use detr_model::box_ops::{
+    box_cxcywh_to_xyxy, box_iou, box_xyxy_to_cxcywh, generalized_box_iou, inverse_sigmoid,
+    masks_to_boxes,
+};
+use detr_types::Xyxy;
+
+use crate::backends::Bench;
+use crate::case::{Case, Failures};
+
+pub fn run(case: &Case, bench: &Bench) -> Failures {
+    let mut failures = Failures::default();
+    on_tensors(case, bench, &mut failures);
+    on_the_host(case, bench, &mut failures);
+    gradients(case, bench, &mut failures);
+    failures
+}
+
+fn tensor<const D: usize>(case: &Case, name: &str, device: &Device) -> Tensor<D> {
+    let stored = &case.tensors[name];
+    #[allow(clippy::cast_possible_truncation)] // written as f32
+    let values: Vec<f32> = stored.values.iter().map(|&v| v as f32).collect();
+    Tensor::from_data(TensorData::new(values, stored.shape.clone()), (device, DType::F32))
+}
+
+fn on_tensors(case: &Case, bench: &Bench, failures: &mut Failures) {
+    let slack = bench.slack;
+    let get = |name: &str| tensor::<2>(case, name, &bench.device);
+    for name in ["a_cxcywh", "b_cxcywh", "masks", "inverse_sigmoid.x"] {
+        failures.used(name);
+    }
+    let a = box_cxcywh_to_xyxy(get("a_cxcywh"));
+    let b = box_cxcywh_to_xyxy(get("b_cxcywh"));
+    failures.tensor(case, slack, "a_xyxy", a.clone());
+    failures.tensor(case, slack, "b_xyxy", b.clone());
+    failures.tensor(case, slack, "a_back", box_xyxy_to_cxcywh(a.clone()));
+    // Tables are made from the stored corners, so that no rounding of the conversion enters.
+    let (a, b) = (get("a_xyxy"), get("b_xyxy"));
+    let (iou, union) = box_iou(a.clone(), b.clone());
+    failures.tensor(case, slack, "iou", iou);
+    failures.tensor(case, slack, "union", union);
+    failures.tensor(case, slack, "giou", generalized_box_iou(a.clone(), b));
+    failures.tensor(case, slack, "giou_pred_pred", generalized_box_iou(a.clone(), a));
+    let x = tensor::<1>(case, "inverse_sigmoid.x", &bench.device);
+    failures.tensor(case, slack, "inverse_sigmoid.y", inverse_sigmoid(x));
+    let masks = tensor::<3>(case, "masks", &bench.device);
+    failures.tensor(case, slack, "masks_to_boxes", masks_to_boxes(masks));
+}
+
+/// The host's definition against the same tables.
+fn on_the_host(case: &Case, bench: &Bench, failures: &mut Failures) {
+    #[allow(clippy::cast_possible_truncation)] // written as f32
+    let boxes = |name: &str| -> Vec<Xyxy> {
+        let rows = case.tensors[name].values.chunks_exact(4);
+        rows.map(|v| Xyxy { x1: v[0] as f32, y1: v[1] as f32, x2: v[2] as f32, y2: v[3] as f32 })
+            .collect()
+    };
+    let (a, b) = (boxes("a_xyxy"), boxes("b_xyxy"));
+    let table = |f: fn(Xyxy, Xyxy) -> f32| -> Vec<f64> {
+        a.iter().flat_map(|&a| b.iter().map(move |&b| f64::from(f(a, b)))).collect()
+    };
+    let shape = [a.len(), b.len()];
+    failures.values(case, bench.slack, "iou", &shape, &table(Xyxy::iou));
+    failures.values(case, bench.slack, "giou", &shape, &table(Xyxy::giou));
+}
+
+fn gradients(case: &Case, bench: &Bench, failures: &mut Failures) {
+    let device = bench.device.clone().autodiff();
+    let rows = case.tensors["giou_diag_rows6"].shape[0];
+    let a = tensor::<2>(case, "a_cxcywh", &device);
+    let first = case.json["giou_diag_first_row"].as_u64().map_or(6, |n| usize::try_from(n).expect("small"));
+    let a = a.slice_dim(0, first..first + rows).require_grad();
+    let b = tensor::<2>(case, "b_cxcywh", &device).slice_dim(0, first..first + rows);
+    let table = generalized_box_iou(box_cxcywh_to_xyxy(a.clone()), box_cxcywh_to_xyxy(b));
+    let diagonal = Tensor::cat(
+        (0..rows).map(|i| table.clone().slice([i..i + 1, i..i + 1]).reshape([1])).collect(),
+        0,
+    );
+    let atol = 2e-6 * bench.slack;
+    let values = |t: Tensor<1>| -> Vec<f64> {
+        t.into_data().iter::<f32>().map(f64::from).collect()
+    };
+    failures.values_within(case, atol, "giou_diag_rows6", &[rows], &values(diagonal.clone()));
+    let gradients = diagonal.sum().backward();
+    let grad = a.grad(&gradients).expect("a gradient");
+    let grad = values(grad.reshape([rows * 4]));
+    failures.values_within(case, 5.0 * atol, "giou_diag_grad_a_cxcywh_rows6", &[rows, 4], &grad);
+
+    let x = tensor::<1>(case, "inverse_sigmoid.x", &device).require_grad();
+    let n = x.dims()[0];
+    let gradients = inverse_sigmoid(x.clone()).sum().backward();
+    let grad = values(x.grad(&gradients).expect("a gradient"));
+    failures.values_within(case, 1e-2 * bench.slack, "inverse_sigmoid.grad", &[n], &grad);
+}

@@ -1,0 +1,196 @@
+//! Group 13: files as PyTorch, torchvision and transformers write them. Tensors bit for bit, then
+//! the outputs of the model that was loaded.
+
+use burn::tensor::{FloatDType, Tensor};
+use detr_model::weights::{
+    Architecture, Checkpoint, ElementType, StateDict, StoredTensor, expected_tensors, read_state_dict,
+};
+use detr_model::{DetrOutput, Model, ModelConfig};
+
+use crate::backends::Bench;
+use crate::case::{Case, Failures, batch};
+
+pub fn run(case: &Case, bench: &Bench) -> Failures {
+    let mut failures = Failures::default();
+    if let Some(stem) = case.name.strip_suffix(".expected") {
+        stored_tensors(case, stem, &mut failures);
+    } else if let Some(name) = case.name.strip_prefix("names.") {
+        names(case, name, bench, &mut failures);
+    } else if case.name.contains("deformable") {
+        return Failures::unhandled();
+    } else if case.name.starts_with("torchvision") {
+        torchvision(case, bench, &mut failures);
+    } else if case.name.starts_with("hf_") {
+        hugging_face(case, bench, &mut failures);
+    } else if case.config("files").is_array() {
+        official(case, bench, &mut failures);
+    } else {
+        failures.fail(format!("no runner for `{}`", case.name));
+    }
+    failures
+}
+
+/// Every `.pth` of that stem holds exactly the expected tensors.
+fn stored_tensors(case: &Case, stem: &str, failures: &mut Failures) {
+    let mut files = 0;
+    for entry in std::fs::read_dir(&case.folder).expect("a folder").flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let kinds = ["zip", "legacy", "hub_zip", "hub_legacy"];
+        if !kinds.iter().any(|kind| file == format!("{stem}_{kind}.pth")) {
+            continue;
+        }
+        files += 1;
+        let state = read_state_dict(&entry.path()).expect("a readable file");
+        failures.check(state.len() == case.tensors.len(), || {
+            format!("{file}: {} tensors, expected {}", state.len(), case.tensors.len())
+        });
+        for (name, stored) in &case.tensors {
+            failures.used(name);
+            let Some(found) = state.get(name) else {
+                failures.fail(format!("{file}: {name} is missing"));
+                continue;
+            };
+            let values = exact(found);
+            failures.check(found.shape == stored.shape && values == stored.values, || {
+                format!("{file}: {name} differs")
+            });
+        }
+    }
+    failures.check(files > 0, || format!("no .pth file belongs to {stem}"));
+}
+
+/// Elements in f64, which holds every stored type exactly.
+#[allow(clippy::cast_precision_loss)] // integers in the files are small
+fn exact(tensor: &StoredTensor) -> Vec<f64> {
+    let bytes = tensor.bytes().expect("readable bytes");
+    match tensor.dtype {
+        ElementType::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        ElementType::I64 => {
+            bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()
+        }
+        _ => tensor.to_f32().expect("readable").into_iter().map(f64::from).collect(),
+    }
+}
+
+/// A preset has exactly the tensors that the official (or Hugging Face's) model lists.
+fn names(case: &Case, name: &str, bench: &Bench, failures: &mut Failures) {
+    let preset = match name {
+        "hf_detr_resnet50_timm" => "detr-r50".to_owned(),
+        name => name.replace('_', "-").replace("detr-resnet", "detr-r"),
+    };
+    let Ok(config) = ModelConfig::preset(&preset) else {
+        failures.unhandled = true;
+        return;
+    };
+    let mut state = StateDict::default();
+    for (name, shape) in case.json["tensors"].as_object().expect("tensors") {
+        let shape: Vec<usize> = serde_json::from_value(shape.clone()).expect("a shape");
+        let elements = shape.iter().product();
+        state.insert(name.as_str(), StoredTensor::from_f32(&vec![0.0; elements], shape));
+    }
+    if name.starts_with("hf_") {
+        state = detr_model::weights::official_names(state).expect("complete projections");
+    }
+    let mut listed: Vec<_> = state
+        .iter()
+        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
+        .map(|(name, tensor)| (name.to_owned(), tensor.shape.clone()))
+        .collect();
+    let mut expected = expected_tensors(&config.init(&bench.device));
+    listed.sort();
+    expected.sort();
+    for pair in listed.iter().zip(&expected) {
+        failures.check(pair.0 == pair.1, || format!("{:?} against {:?}", pair.0, pair.1));
+    }
+    failures.check(listed.len() == expected.len(), || {
+        format!("{} tensors listed, {} in the model", listed.len(), expected.len())
+    });
+    let params: usize = expected
+        .iter()
+        .filter(|(name, _)| !is_buffer(name))
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum();
+    let published = case.json["params"].as_u64().map(|n| usize::try_from(n).expect("small"));
+    failures.check(published == Some(params), || format!("{params} parameters, not {published:?}"));
+}
+
+/// Frozen batch norms are buffers in the reference and count as no parameters.
+fn is_buffer(name: &str) -> bool {
+    name.contains("backbone.0.body")
+        && (name.contains(".bn") || name.contains("downsample.1") || name.contains("running_"))
+}
+
+fn torchvision(case: &Case, bench: &Bench, failures: &mut Failures) {
+    let stem = case.name.trim_end_matches(".outputs");
+    let [h, w] = serde_json::from_value(case.config("hw").clone()).expect("height and width");
+    for kind in ["zip", "legacy"] {
+        let path = case.folder.join(format!("{stem}_{kind}.pth"));
+        let checkpoint = Checkpoint::open(&path, None).expect("a readable file");
+        let is_backbone = matches!(checkpoint.architecture, Architecture::Resnet(_));
+        failures.check(is_backbone, || format!("{kind}: not seen as a backbone"));
+        let body = checkpoint.load_backbone(&bench.device, FloatDType::F32).expect("weights fit");
+        let seed = case.number("image_seed") as u64;
+        let images = batch(&[seed], &[[h, w]], &bench.device);
+        for (stage, map) in body.forward_stages(images.pixels).into_iter().enumerate() {
+            failures.tensor(case, bench.slack, &format!("layer{}", stage + 1), map);
+        }
+    }
+}
+
+fn official(case: &Case, bench: &Bench, failures: &mut Failures) {
+    let nheads = case.number("nheads");
+    for file in case.config("files").as_array().expect("files") {
+        let file = file.as_str().expect("a name");
+        let path = case.folder.join(file);
+        let mut checkpoint = Checkpoint::open(&path, None).expect("a readable file");
+        let Ok(ModelConfig::Detr(mut config)) = checkpoint.config() else {
+            failures.fail(format!("{file}: not seen as DETR"));
+            return;
+        };
+        if file.contains("hub") {
+            // No argument list in the file, so the number of heads is the user's to say.
+            config.nheads = nheads;
+            let arch = ModelConfig::Detr(config);
+            checkpoint = Checkpoint::open(&path, Some(&arch)).expect("a readable file");
+        } else {
+            failures.check(config.nheads == nheads, || format!("{file}: {} heads", config.nheads));
+        }
+        let model = checkpoint.load(&bench.device, FloatDType::F32).expect("weights fit");
+        let output = model.forward(case.images(&bench.device));
+        predictions(case, bench, failures, &output, "pred_logits", true);
+    }
+}
+
+fn hugging_face(case: &Case, bench: &Bench, failures: &mut Failures) {
+    let folder = case.folder.join(case.name.trim_end_matches(".outputs"));
+    let checkpoint = Checkpoint::open(&folder, None).expect("a readable folder");
+    let model = checkpoint.load(&bench.device, FloatDType::F32).expect("weights fit");
+    let Model::Detr(detr) = &model else {
+        failures.fail("not seen as DETR".into());
+        return;
+    };
+    let trace = detr.transform(detr.extract(case.images(&bench.device)));
+    let layers = trace.hidden.dims()[0];
+    let last = trace.hidden.slice_dim(0, layers - 1..layers).squeeze_dim::<3>(0);
+    failures.tensor(case, bench.slack, "last_hidden_state", last);
+    failures.tensor(case, bench.slack, "encoder_last_hidden_state", trace.memory);
+    predictions(case, bench, failures, &trace.output, "logits", false);
+}
+
+fn predictions(
+    case: &Case,
+    bench: &Bench,
+    failures: &mut Failures,
+    output: &DetrOutput,
+    logits: &str,
+    auxiliary: bool,
+) {
+    let layers = output.pred_logits.dims()[0];
+    let layer = |t: &Tensor<4>, i: usize| t.clone().slice_dim(0, i..=i).squeeze_dim::<3>(0);
+    let first = if auxiliary { 0 } else { layers - 1 };
+    for i in first..layers {
+        let prefix = if i + 1 == layers { String::new() } else { format!("aux{i}.") };
+        failures.tensor(case, bench.slack, &format!("{prefix}{logits}"), layer(&output.pred_logits, i));
+        failures.tensor(case, bench.slack, &format!("{prefix}pred_boxes"), layer(&output.pred_boxes, i));
+    }
+}

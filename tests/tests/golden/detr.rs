@@ -1,0 +1,123 @@
+//! Group 04: DETR end to end, every intermediate result, as trained and with folded batch norms.
+
+use burn::tensor::Tensor;
+use detr_model::config::{DetrConfig, PositionKind, ResNetConfig};
+use detr_model::detr::Detr;
+use detr_model::postprocess::HostOutput;
+use detr_types::ImageSize;
+use serde_json::Value;
+
+use crate::backends::Bench;
+use crate::case::{Case, Failures};
+
+pub fn run(case: &Case, bench: &Bench) -> Failures {
+    let mut failures = Failures::default();
+    let config = config(case.config("args"));
+    let model = case.recipe_weights(config.init(&bench.device), "");
+    compare(case, bench, &mut failures, &model);
+    compare(case, bench, &mut failures, &model.fold());
+    failures
+}
+
+/// The reference's command line as a configuration.
+fn config(args: &Value) -> DetrConfig {
+    let number = |key: &str| usize::try_from(args[key].as_u64().expect(key)).expect("a size");
+    let flag = |key: &str| args[key].as_bool().expect(key);
+    let depth = args["backbone"].as_str().expect("a backbone").trim_start_matches("resnet");
+    let mut backbone =
+        ResNetConfig::torchvision(depth.parse().expect("a depth")).expect("a known depth");
+    backbone.dilation = flag("dilation");
+    let learned = args["position_embedding"] == "learned";
+    DetrConfig {
+        num_classes: 91,
+        num_queries: number("num_queries"),
+        hidden_dim: number("hidden_dim"),
+        nheads: number("nheads"),
+        enc_layers: number("enc_layers"),
+        dec_layers: number("dec_layers"),
+        dim_feedforward: number("dim_feedforward"),
+        dec_dim_feedforward: None,
+        dropout: args["dropout"].as_f64().expect("dropout"),
+        pre_norm: flag("pre_norm"),
+        position_embedding: if learned { PositionKind::Learned } else { PositionKind::Sine },
+        backbone,
+    }
+}
+
+fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
+    let slack = bench.slack;
+    let images = case.images(&bench.device);
+    let b = images.pixels.dims()[0];
+    // The case keeps every eighth row and column of the mask.
+    let small = images.mask.as_ref().map(|mask| {
+        let [_, height, width] = mask.dims();
+        let every = |len: usize| {
+            let picks: Vec<i32> = (0..len).step_by(8).map(|i| i32::try_from(i).expect("small")).collect();
+            Tensor::<1, burn::tensor::Int>::from_ints(picks.as_slice(), &bench.device)
+        };
+        mask.clone().float().select(1, every(height)).select(2, every(width)).greater_elem(0.5)
+    });
+    failures.mask(case, "pixel_mask", small);
+
+    let features = model.extract(images);
+    let [_, _, h, w] = features.map.dims();
+    failures.tensor(case, slack, "feat", features.map.clone());
+    failures.mask(case, "mask", features.mask.clone());
+    let [_, d, _, _] = features.position.dims();
+    failures.tensor(case, slack, "pos", features.position.clone().expand([b, d, h, w]));
+
+    let trace = model.transform(features);
+    failures.tensor(case, slack, "src_proj", trace.projected);
+    for (i, tokens) in trace.encoder_layers.into_iter().enumerate() {
+        failures.tensor(case, slack, &format!("enc{i}"), tokens.swap_dims(0, 1));
+    }
+    let memory = trace.memory.swap_dims(1, 2).reshape([b, d, h, w]);
+    failures.tensor(case, slack, "memory", memory);
+
+    let layer = |t: &Tensor<4>, i: usize| t.clone().slice_dim(0, i..=i).squeeze_dim::<3>(0);
+    let layers = trace.hidden.dims()[0];
+    for i in 0..layers {
+        let name = |what: &str| match i + 1 == layers {
+            true => what.to_owned(),
+            false => format!("aux{i}.{what}"),
+        };
+        failures.tensor(case, slack, &format!("hs{i}"), layer(&trace.hidden, i));
+        let logits = layer(&trace.output.pred_logits, i);
+        failures.tensor(case, slack, &name("pred_logits"), logits);
+        failures.tensor(case, slack, &name("pred_boxes"), layer(&trace.output.pred_boxes, i));
+    }
+
+    let host = HostOutput::read(&trace.output).expect("the device works");
+    let sizes: Vec<ImageSize> = case.json["post_target_sizes_hw"]
+        .as_array()
+        .expect("sizes")
+        .iter()
+        .map(|size| serde_json::from_value::<[u32; 2]>(size.clone()).expect("height and width"))
+        .map(|[height, width]| ImageSize { height, width })
+        .collect();
+    post_process(case, slack, failures, &host, &sizes, "post");
+}
+
+/// Compares scores, labels and boxes of every query.
+pub fn post_process(
+    case: &Case,
+    slack: f64,
+    failures: &mut Failures,
+    host: &HostOutput,
+    sizes: &[ImageSize],
+    prefix: &str,
+) {
+    let found: Vec<_> = host.detr(sizes).into_iter().flatten().collect();
+    let (b, q) = (sizes.len(), host.queries);
+    let scores: Vec<f64> = found.iter().map(|query| f64::from(query.score)).collect();
+    failures.values(case, slack, &format!("{prefix}.scores"), &[b, q], &scores);
+    #[allow(clippy::cast_precision_loss)] // labels are small
+    let labels: Vec<f64> = found.iter().map(|query| query.label as f64).collect();
+    failures.values(case, slack, &format!("{prefix}.labels"), &[b, q], &labels);
+    let boxes: Vec<f64> = found
+        .iter()
+        .flat_map(|query| [query.bbox.x1, query.bbox.y1, query.bbox.x2, query.bbox.y2])
+        .map(f64::from)
+        .collect();
+    failures.values(case, slack, &format!("{prefix}.boxes"), &[b, q, 4], &boxes);
+}

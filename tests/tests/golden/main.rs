@@ -1,0 +1,104 @@
+//! Parity with the reference implementations: every `GROUP/CASE.json` below `DETR_GOLDEN_DIR`
+//! (default `tests/golden`) is a test per backend. A new case of a known group needs no code; a
+//! case of a group without a runner is reported as unhandled.
+//!
+//! `cargo test --release -p detr-tests --test golden -- [FILTER]`; test names are
+//! `BACKEND::GROUP::CASE`. On backends other than flex only the quick cases run unless
+//! `DETR_GOLDEN_ALL=1`. Tolerances are those of the case, for f32 on the CPU, times a factor that
+//! [`backends`] documents per backend.
+
+#![allow(unreachable_pub)] // modules of one test program
+
+mod backends;
+mod backbone;
+mod boxes;
+mod case;
+mod checkpoints;
+mod detr;
+mod position;
+mod postprocess;
+mod recipe;
+mod transforms;
+
+use std::path::{Path, PathBuf};
+
+use detr_types::env;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use backends::Bench;
+use case::{Case, Failures};
+
+/// What a runner is: the case and where it runs, to the differences found.
+type Runner = fn(&Case, &Bench) -> Failures;
+
+/// Group, whether its numbers depend on the backend, and runner.
+const GROUPS: [(&str, bool, Runner); 8] = [
+    ("00_recipe", false, recipe::run),
+    ("02_position", true, position::run),
+    ("03_backbone", true, backbone::run),
+    ("04_detr", true, detr::run),
+    ("09_postprocess", false, postprocess::run),
+    ("10_boxes", true, boxes::run),
+    ("11_transforms", false, transforms::run),
+    ("13_checkpoints", true, checkpoints::run),
+];
+
+/// Small enough for a software GPU in every run of the tests.
+const QUICK: [&str; 9] = [
+    "one_row", "pad_8x10_h256", "mask_resize", "boxes", "r18_narrow", "detr_tiny.outputs",
+    "hf_detr_tiny.outputs", "hf_detr_tiny_bottleneck.outputs", "torchvision_resnet18_narrow.outputs",
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let given = std::env::var_os(env::DETR_GOLDEN_DIR).map(PathBuf::from);
+    let folder = given.clone().unwrap_or(default);
+    let all = env::is_on(env::DETR_GOLDEN_ALL);
+
+    let (benches, skipped) = backends::available();
+    let mut trials = Vec::new();
+    for path in case::discover(&folder) {
+        let (group, name) = case::names(&path);
+        // In the project's own folder every case must have a runner.
+        let own = given.is_none();
+        let Some(&(_, on_device, runner)) = GROUPS.iter().find(|(known, ..)| *known == group)
+        else {
+            let title = format!("unhandled::{group}::{name}");
+            trials.push(Trial::ignorable_test(title, move || unhandled(own)));
+            continue;
+        };
+        for (index, bench) in benches.iter().enumerate() {
+            let quick = QUICK.contains(&name.as_str());
+            if index > 0 && (!on_device || !(all || quick)) {
+                continue;
+            }
+            let (bench, path) = (bench.clone(), path.clone());
+            let title = format!("{}::{group}::{name}", bench.name);
+            trials.push(Trial::ignorable_test(title, move || {
+                let case = Case::load(&path)?;
+                let failures = runner(&case, &bench);
+                if failures.unhandled {
+                    return unhandled(own);
+                }
+                failures.into_result(&case)?;
+                Ok(Completion::Completed)
+            }));
+        }
+    }
+    for (backend, reason, must_run) in skipped {
+        trials.push(Trial::ignorable_test(format!("{backend}::skipped"), move || match must_run {
+            true => Err(reason.into()),
+            false => Ok(Completion::ignored_with(reason)),
+        }));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A case without a runner: a failure where one is expected, a report elsewhere.
+fn unhandled(own: bool) -> Result<Completion, Failed> {
+    if own {
+        return Err("unhandled: no runner for this case".into());
+    }
+    Ok(Completion::ignored_with("unhandled: no runner for this case"))
+}

@@ -1,0 +1,271 @@
+//! `cargo xtask bench`: runs the measuring command of the program itself, and the same model in
+//! PyTorch beside it where asked for, turn by turn, so that both see the same noise of the machine.
+
+mod report;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use crate::{infer, shell};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Time from picture to detections, stage by stage, and peak memory
+    Infer(Args),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Model: recipe:PRESET, a file, a folder or a name
+    #[arg(long, default_value = "recipe:detr-r50")]
+    model: String,
+    /// Height x width of the input
+    #[arg(long, default_value = "800x1066", value_parser = parse_size)]
+    size: Size,
+    /// Pictures at once
+    #[arg(long, default_value_t = 1)]
+    batch_size: usize,
+    /// Backend; its cargo feature is turned on
+    #[arg(long, default_value = "flex")]
+    backend: String,
+    /// Precision: f32, f16, bf16
+    #[arg(long, default_value = "f32")]
+    dtype: String,
+    /// Measured runs per round
+    #[arg(long, default_value_t = 7)]
+    runs: usize,
+    /// Runs before them that are not counted
+    #[arg(long, default_value_t = 2)]
+    warmup: usize,
+    /// Rounds: with --peer, ours and theirs take turns [default: 1, or 3 with --peer]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Threads on the CPU [default: as many as the machine has]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Measure PyTorch too (needs a Python with torch and transformers)
+    #[arg(long)]
+    peer: bool,
+    /// The Python of --peer
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Keep the JSON under benches/results/
+    #[arg(long)]
+    save: bool,
+}
+
+/// Height and width.
+#[derive(Clone, Copy)]
+struct Size {
+    height: u32,
+    width: u32,
+}
+
+fn parse_size(text: &str) -> Result<Size, String> {
+    let sides = text.split_once('x').map(|(height, width)| (height.parse(), width.parse()));
+    match sides {
+        Some((Ok(height), Ok(width))) if height > 0 && width > 0 => Ok(Size { height, width }),
+        _ => Err("expected HEIGHTxWIDTH, such as 800x1066".to_owned()),
+    }
+}
+
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    let Command::Infer(args) = command;
+    let threads = args
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let peer_model = args.peer.then(|| peer_model(&args.model)).transpose()?;
+    build(args)?;
+    let rounds = args.rounds.unwrap_or(if args.peer { 3 } else { 1 }).max(1);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}: detr");
+        ours.push(measure(&mut our_command(args, threads))?);
+        if let Some(model) = peer_model {
+            eprintln!("round {round} of {rounds}: PyTorch");
+            theirs.push(measure(&mut peer_command(args, model, threads)).context(
+                "PyTorch could not be measured\nhint: --python PATH names a Python that has torch and transformers",
+            )?);
+        }
+    }
+    let results = combine(&ours, &theirs)?;
+    if args.save {
+        let path = save(args, &results)?;
+        eprintln!("saved {}", path.display());
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{results:#}")?;
+    } else {
+        write!(out, "{}", report::table(&results))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The peer builds its models from configurations, so it knows published shapes only.
+fn peer_model(model: &str) -> anyhow::Result<&str> {
+    let preset = model.strip_prefix("recipe:").map(|rest| rest.split('@').next().unwrap_or(rest));
+    match preset {
+        Some(preset @ ("detr-r18" | "detr-r34" | "detr-r50" | "detr-r101")) => Ok(preset),
+        _ => bail!(
+            "--peer has no counterpart of `{model}`\nhint: it measures recipe:detr-r18, recipe:detr-r50 and recipe:detr-r101"
+        ),
+    }
+}
+
+fn cargo(verb: &str, args: &Args) -> process::Command {
+    let mut command = shell::cargo();
+    command.args([verb, "--release", "--manifest-path"]).arg(shell::root().join("Cargo.toml"));
+    command.args(["-p", "detr-cli", "--bin", "detr"]);
+    command.args(infer::feature_flags(Some(&args.backend)));
+    command
+}
+
+fn build(args: &Args) -> anyhow::Result<()> {
+    let mut command = cargo("build", args);
+    eprintln!("{}", shell::shown(&command));
+    // Standard output belongs to the results.
+    shell::output(&mut command).map(drop)
+}
+
+fn our_command(args: &Args, threads: usize) -> process::Command {
+    let mut command = cargo("run", args);
+    command.args(["--quiet", "--", "bench", "infer", "--json", "--model", &args.model]);
+    command.args(["--size", &format!("{}x{}", args.size.height, args.size.width)]);
+    command.args(["--backend", &args.backend, "--dtype", &args.dtype]);
+    command.args(["--batch-size", &args.batch_size.to_string()]);
+    command.args(["--runs", &args.runs.to_string(), "--warmup", &args.warmup.to_string()]);
+    command.env("RAYON_NUM_THREADS", threads.to_string());
+    command
+}
+
+fn peer_command(args: &Args, model: &str, threads: usize) -> process::Command {
+    let mut command = process::Command::new(&args.python);
+    command.arg(shell::root().join("benches/peers/detr_torch.py")).args(["--model", model]);
+    command.args(["--height", &args.size.height.to_string()]);
+    command.args(["--width", &args.size.width.to_string()]);
+    command.args(["--batch-size", &args.batch_size.to_string(), "--dtype", &args.dtype]);
+    command.args(["--runs", &args.runs.to_string(), "--warmup", &args.warmup.to_string()]);
+    command.args(["--threads", &threads.to_string()]);
+    command.args(["--device", if args.backend == "cuda" { "cuda" } else { "cpu" }]);
+    command
+}
+
+/// Runs a command that prints one JSON object, on its last line.
+fn measure(command: &mut process::Command) -> anyhow::Result<Value> {
+    let text = shell::output(command)?;
+    let start = text.find('{').unwrap_or(0);
+    serde_json::from_str(&text[start..])
+        .with_context(|| format!("output of `{}` is not the JSON expected", shell::shown(command)))
+}
+
+fn combine(ours: &[Value], theirs: &[Value]) -> anyhow::Result<Value> {
+    let detr = report::merge(ours).context("the measurement of detr lacks numbers")?;
+    let peer = if theirs.is_empty() {
+        Value::Null
+    } else {
+        report::merge(theirs).context("the measurement of PyTorch lacks numbers")?
+    };
+    Ok(json!({
+        "date": date(SystemTime::now()),
+        "commit": commit(),
+        "ratio": report::ratios(&detr, &peer),
+        "detr": detr,
+        "peer": peer,
+        "rounds": { "detr": ours, "peer": theirs },
+    }))
+}
+
+/// The commit that was measured, where git knows it.
+fn commit() -> Option<String> {
+    let mut command = process::Command::new("git");
+    command.args(["describe", "--always", "--dirty"]).current_dir(shell::root());
+    let output = command.stderr(process::Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+/// `benches/results/DATE-MODEL-BACKEND.json`; a number is added rather than a file replaced.
+fn save(args: &Args, results: &Value) -> anyhow::Result<PathBuf> {
+    let folder = shell::root().join("benches/results");
+    fs::create_dir_all(&folder)?;
+    let model = args.model.trim_start_matches("recipe:").trim_end_matches('/');
+    let model = model
+        .rsplit('/')
+        .next()
+        .unwrap_or(model)
+        .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
+    let date = results["date"].as_str().unwrap_or_default();
+    let stem = format!("{date}-{model}-{}", args.backend);
+    for number in 1.. {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = folder.join(format!("{stem}{suffix}.json"));
+        match fs::File::create_new(&path) {
+            Ok(mut file) => {
+                writeln!(file, "{results:#}")?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).context(path.display().to_string()),
+        }
+    }
+    bail!("no free name for {stem}.json")
+}
+
+/// Year, month and day in UTC.
+fn date(time: SystemTime) -> String {
+    let mut days = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02}", days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn dates_follow_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_735_689_599, "2024-12-31"),
+            (1_772_323_200, "2026-03-01"),
+        ] {
+            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn the_peer_knows_published_shapes_only() {
+        assert_eq!(peer_model("recipe:detr-r50@7").unwrap(), "detr-r50");
+        for model in ["detr-r50.pth", "recipe:detr-demo", "facebook/detr-resnet-50"] {
+            assert!(peer_model(model).unwrap_err().to_string().contains("hint:"), "{model}");
+        }
+    }
+}
