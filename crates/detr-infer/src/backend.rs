@@ -44,13 +44,18 @@ pub enum Precision {
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
     /// Its feature is off.
-    #[error("backend `{backend}` is not compiled in; this program has {}\nhint: cargo run --release -p detr-infer --features {backend} -- ...", compiled_names())]
+    #[error(
+        "backend `{backend}` is not compiled in; this program has {}\nhint: cargo run --release -p detr-infer --features {backend} -- ...",
+        compiled_names()
+    )]
     NotCompiled {
         /// The backend asked for.
         backend: Backend,
     },
     /// No device of that kind, or not that many.
-    #[error("backend `{backend}` has no device {index} on this machine ({found} found)\nhint: `detr devices` lists what is here; --backend auto takes what works")]
+    #[error(
+        "backend `{backend}` has no device {index} on this machine ({found} found)\nhint: `detr devices` lists what is here; --backend auto takes what works"
+    )]
     NoDevice {
         /// The backend asked for.
         backend: Backend,
@@ -68,7 +73,9 @@ pub enum BackendError {
         precision: Precision,
     },
     /// The device failed at work.
-    #[error("the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU")]
+    #[error(
+        "the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
+    )]
     Failed {
         /// What the backend reported.
         message: String,
@@ -149,7 +156,11 @@ impl From<Precision> for FloatDType {
 /// # Errors
 /// A backend that is not compiled in, a device that does not exist or does not work, or a
 /// precision it lacks.
-pub fn select(backend: Backend, index: usize, precision: Precision) -> Result<Selected, BackendError> {
+pub fn select(
+    backend: Backend,
+    index: usize,
+    precision: Precision,
+) -> Result<Selected, BackendError> {
     let selected = match backend {
         Backend::Auto => select_auto(index)?,
         backend => select_one(backend, index)?,
@@ -172,7 +183,13 @@ pub fn list() -> Vec<DeviceInfo> {
                 .filter(|precision| supports(&device, *precision))
                 .map(|precision| precision.to_string())
                 .collect();
-            all.push(DeviceInfo { backend: backend.to_string(), index, name, software, precisions });
+            all.push(DeviceInfo {
+                backend: backend.to_string(),
+                index,
+                name,
+                software,
+                precisions,
+            });
         }
     }
     all
@@ -235,10 +252,8 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
     }
     let devices = devices(backend);
     let found = devices.len();
-    let device = devices
-        .into_iter()
-        .nth(index)
-        .ok_or(BackendError::NoDevice { backend, index, found })?;
+    let device =
+        devices.into_iter().nth(index).ok_or(BackendError::NoDevice { backend, index, found })?;
     let (name, _) = identity(backend, &device);
     Ok(Selected { backend, name: format!("{backend} ({name})"), device })
 }
@@ -328,4 +343,21 @@ fn compiled_names() -> String {
         .map(|backend| backend.to_string())
         .collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_of_devices_become_errors_and_are_known_to_be_caught() {
+        let mut caught = false;
+        let failed = catch_device(|| {
+            let inner = catch_device(|| panic!("inner"));
+            caught = catches_panics() && inner.is_err();
+            panic!("out of memory: {}", 7)
+        });
+        assert!(failed.unwrap_err().to_string().contains("out of memory: 7"));
+        assert!(caught && !catches_panics());
+    }
 }

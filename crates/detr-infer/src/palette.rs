@@ -221,7 +221,10 @@ fn from_hsl(hue: f32, saturation: f32, lightness: f32) -> Rgb<u8> {
 }
 
 /// The candidate closest to a word, unless even that one is another word altogether.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let allowed = (lower.chars().count() / 3).max(1);
     candidates

@@ -1,5 +1,6 @@
 //! Images in, detections out.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,7 +11,8 @@ use detr_model::weights::{Checkpoint, WeightsError};
 use detr_model::{Model, ModelConfig, NestedTensor};
 use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec, PreprocessSpecError};
 
-use crate::backend::{BackendError, Precision, Selected, catch_device};
+use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
+use crate::palette::nearest;
 
 /// A model ready to detect. It is immutable and may be shared between threads.
 pub struct Predictor {
@@ -59,7 +61,9 @@ pub enum PredictError {
         source: ImageError,
     },
     /// An image is too large for the model's table of positions.
-    #[error("image {index}: resized to {size}, but this model's learned positions end at {max} pixels\nhint: use a smaller --max-size")]
+    #[error(
+        "image {index}: resized to {size}, but this model's learned positions end at {max} pixels\nhint: use a smaller --max-size"
+    )]
     TooLarge {
         /// Position in the batch.
         index: usize,
@@ -107,6 +111,15 @@ impl Default for PredictOptions {
 }
 
 impl Predictor {
+    /// Opens a model file or folder in single precision on the best backend that works here.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`] and [`Predictor::new`], or no backend works.
+    pub fn open(model: impl AsRef<Path>) -> Result<Self, PredictorError> {
+        let selected = backend::select(Backend::Auto, 0, Precision::F32)?;
+        Self::new(&Checkpoint::open(model.as_ref(), None)?, &selected, Precision::F32)
+    }
+
     /// Loads a checkpoint onto a device.
     ///
     /// # Errors
@@ -193,7 +206,8 @@ impl Predictor {
         Ok(self.predict_batch(&[image])?.pop().unwrap_or_default())
     }
 
-    /// Detects objects in several images at once; the results are those of [`Predictor::predict`].
+    /// Detects objects in several images at once. The results are those of [`Predictor::predict`],
+    /// whatever the company: only images that are resized to one size run as one batch.
     ///
     /// # Errors
     /// As [`Predictor::predict`]; the first bad image is named.
@@ -215,12 +229,15 @@ impl Predictor {
             prepared.push(self.prepare(index, image)?);
         }
         let mut times = StageTimes { resize: start.elapsed(), ..StageTimes::default() };
-        let mut detections = Vec::with_capacity(images.len());
-        for group in self.group(prepared) {
+        let mut detections = vec![Vec::new(); images.len()];
+        for (indices, group) in by_size(prepared) {
             let start = Instant::now();
             let batch = HostBatch::stack(group);
             times.resize += start.elapsed();
-            detections.extend(self.detect(batch, detections.len(), &mut times)?);
+            let found = self.detect(batch, &indices, &mut times)?;
+            for (index, found) in indices.into_iter().zip(found) {
+                detections[index] = found;
+            }
         }
         Ok((detections, times))
     }
@@ -236,28 +253,10 @@ impl Predictor {
         Ok(prepared)
     }
 
-    /// What may run together: everything, or neighbours of one size if the model takes no padding.
-    fn group(&self, images: Vec<Prepared>) -> Vec<Vec<Prepared>> {
-        if images.is_empty() {
-            return Vec::new();
-        }
-        if self.config.supports_padding() {
-            return vec![images];
-        }
-        let mut groups: Vec<Vec<Prepared>> = Vec::new();
-        for image in images {
-            match groups.last_mut() {
-                Some(group) if group[0].size == image.size => group.push(image),
-                _ => groups.push(vec![image]),
-            }
-        }
-        groups
-    }
-
     fn detect(
         &self,
         batch: HostBatch,
-        first: usize,
+        indices: &[usize],
         times: &mut StageTimes,
     ) -> Result<Vec<Vec<Detection>>, PredictError> {
         let sizes = batch.original_sizes.clone();
@@ -279,7 +278,7 @@ impl Predictor {
 
         let start = Instant::now();
         if let Some(index) = output.first_non_finite() {
-            return Err(PredictError::NonFinite { index: first + index });
+            return Err(PredictError::NonFinite { index: indices[index] });
         }
         let named = output.detr(&sizes).iter().map(|queries| self.name(queries)).collect();
         times.postprocess += start.elapsed();
@@ -289,12 +288,9 @@ impl Predictor {
     fn upload(&self, batch: HostBatch) -> NestedTensor {
         let b = batch.image_sizes.len();
         let (h, w) = (batch.size.height as usize, batch.size.width as usize);
-        let mask = batch.has_padding().then(|| {
-            Tensor::from_data(TensorData::new(batch.mask, [b, h, w]), &self.device)
-        });
         let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);
         let options = (&self.device, burn::tensor::DType::F32);
-        NestedTensor { pixels: Tensor::from_data(pixels, options), mask }
+        NestedTensor { pixels: Tensor::from_data(pixels, options), mask: None }
     }
 
     fn wait(&self) -> Result<(), String> {
@@ -327,14 +323,25 @@ impl Predictor {
     }
 }
 
-/// `, did you mean ...`, or where to see the names.
+/// Images of one size run together. Others are never padded to it: zeros beside an image leak into
+/// its features through the backbone's convolutions, and the answer would depend on its mates.
+fn by_size(images: Vec<Prepared>) -> Vec<(Vec<usize>, Vec<Prepared>)> {
+    let mut groups: Vec<(Vec<usize>, Vec<Prepared>)> = Vec::new();
+    for (index, image) in images.into_iter().enumerate() {
+        match groups.iter_mut().find(|(_, group)| group[0].size == image.size) {
+            Some((indices, group)) => {
+                indices.push(index);
+                group.push(image);
+            }
+            None => groups.push((vec![index], vec![image])),
+        }
+    }
+    groups
+}
+
+/// Which class was meant, or where to see the names.
 fn nearest_name(name: &str, classes: &ClassTable) -> String {
-    let lower = name.to_lowercase();
-    let near = classes.categories().map(|category| &category.name).find(|known| {
-        let known = known.to_lowercase();
-        known.starts_with(&lower) || lower.starts_with(&known) || known.ends_with(&lower)
-    });
-    match near {
+    match nearest(name, classes.categories().map(|category| category.name.as_str())) {
         Some(near) => format!("\nhint: did you mean `{near}`?"),
         None => "\nhint: `detr models inspect MODEL` lists its classes".to_owned(),
     }

@@ -66,7 +66,7 @@ pub fn inverse_sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// - `masks` `[N, H, W]`, 0 or 1
 /// - output `[N, 4]`
 #[must_use]
-pub fn masks_to_boxes(masks: Tensor<3>) -> Tensor<2> {
+pub fn masks_to_boxes(masks: &Tensor<3>) -> Tensor<2> {
     const EMPTY: f32 = 1e8;
     let [n, h, w] = masks.dims();
     let device = masks.device();

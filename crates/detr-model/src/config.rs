@@ -240,13 +240,6 @@ impl ModelConfig {
         };
         learned.then(|| 50 * self.backbone().stride())
     }
-
-    /// Whether images of different sizes may share a batch: the demonstration model has no
-    /// padding mask.
-    #[must_use]
-    pub fn supports_padding(&self) -> bool {
-        matches!(self, Self::Detr(_))
-    }
 }
 
 fn check_transformer(sizes: [usize; 4], inner: [usize; 2]) -> Result<(), ConfigError> {

@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod backbone;
+pub mod box_ops;
 pub mod config;
 pub mod demo;
 pub mod detr;
@@ -14,14 +15,13 @@ mod model;
 pub mod nested;
 mod nn;
 pub mod position;
-pub mod box_ops;
 pub mod postprocess;
 pub mod transformer;
 pub mod weights;
 
 pub use config::{ConfigError, DetrConfig, DetrDemoConfig, ModelConfig};
-pub use detr::{Detr, DetrOutput};
 pub use demo::DetrDemo;
+pub use detr::{Detr, DetrOutput};
 pub use model::Model;
 pub use nested::NestedTensor;
 pub use nn::Mlp;

@@ -69,7 +69,7 @@ fn is_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == burn::tensor::DType::F32
 }
 
-/// Multi-layer perceptron with ReLU between the layers (`MLP` of `models/detr.py`).
+/// Multi-layer perceptron with `ReLU` between the layers (`MLP` of `models/detr.py`).
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// The layers in order.
@@ -79,7 +79,13 @@ pub struct Mlp {
 impl Mlp {
     /// `num_layers` layers, all but the last of width `hidden`.
     #[must_use]
-    pub fn new(input: usize, hidden: usize, output: usize, num_layers: usize, device: &Device) -> Self {
+    pub fn new(
+        input: usize,
+        hidden: usize,
+        output: usize,
+        num_layers: usize,
+        device: &Device,
+    ) -> Self {
         let layers = (0..num_layers)
             .map(|i| {
                 let from = if i == 0 { input } else { hidden };
@@ -104,6 +110,11 @@ impl Mlp {
 }
 
 /// A table of `rows` learned vectors of width `width`, drawn from `initializer`.
-pub(crate) fn table(rows: usize, width: usize, initializer: &Initializer, device: &Device) -> Param<Tensor<2>> {
+pub(crate) fn table(
+    rows: usize,
+    width: usize,
+    initializer: &Initializer,
+    device: &Device,
+) -> Param<Tensor<2>> {
     initializer.init([rows, width], device)
 }

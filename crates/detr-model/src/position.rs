@@ -107,10 +107,8 @@ impl PositionEmbeddingSine {
         #[allow(clippy::cast_precision_loss)] // channel counts are small
         let divisors: Vec<f32> =
             (0..n / 2).map(|i| TEMPERATURE.powf((2 * i) as f32 / n as f32)).collect();
-        let divisors = Tensor::<1>::from_data(
-            TensorData::new(divisors, [n / 2]),
-            (device, DType::F32),
-        );
+        let divisors =
+            Tensor::<1>::from_data(TensorData::new(divisors, [n / 2]), (device, DType::F32));
         let angle = count.unsqueeze_dim::<4>(3) / divisors.reshape([1, 1, 1, n / 2]);
         Tensor::stack::<5>(vec![angle.clone().sin(), angle.cos()], 4).reshape([b, h, w, n])
     }

@@ -43,7 +43,9 @@ impl HostOutput {
             .try_execute()
             .map_err(|error| format!("{error:?}"))?;
         let mut vectors = data.into_iter().map(|data| {
-            data.convert_dtype(DType::F32).try_into_vec::<f32>().map_err(|error| format!("{error:?}"))
+            data.convert_dtype(DType::F32)
+                .try_into_vec::<f32>()
+                .map_err(|error| format!("{error:?}"))
         });
         let mut next = || vectors.next().unwrap_or_else(|| Err("a tensor is missing".to_owned()));
         Ok(Self { queries, columns, logits: next()?, boxes: next()? })
@@ -88,12 +90,12 @@ impl HostOutput {
 fn best_class(logits: &[f32]) -> (usize, f32) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
-    let (label, logit) = logits[..logits.len() - 1]
-        .iter()
-        .enumerate()
-        .fold((0, f32::NEG_INFINITY), |best, (label, &logit)| {
+    let (label, logit) = logits[..logits.len() - 1].iter().enumerate().fold(
+        (0, f32::NEG_INFINITY),
+        |best, (label, &logit)| {
             if logit > best.1 { (label, logit) } else { best }
-        });
+        },
+    );
     (label, (logit - max).exp() / sum)
 }
 

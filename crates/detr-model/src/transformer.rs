@@ -237,7 +237,12 @@ impl TransformerDecoderLayer {
     /// # Shapes
     /// As [`TransformerDecoder::forward`], one layer: `[B, Q, D]`.
     #[must_use]
-    pub fn forward(&self, x: Tensor<3>, memory: &Memory, query_pos: Option<&Tensor<3>>) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        memory: &Memory,
+        query_pos: Option<&Tensor<3>>,
+    ) -> Tensor<3> {
         let x = residual(x, &self.norm1, self.pre_norm, |x| {
             let qk = with_position(x.clone(), query_pos);
             self.dropout.forward(self.self_attn.forward(qk.clone(), qk, x, None))

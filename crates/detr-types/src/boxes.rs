@@ -62,6 +62,7 @@ impl Cxcywh {
 impl Xyxy {
     /// The same box by its centre and size.
     #[must_use]
+    #[allow(clippy::manual_midpoint)] // rounds as the reference does
     pub fn to_cxcywh(self) -> Cxcywh {
         Cxcywh {
             cx: (self.x1 + self.x2) / 2.0,

@@ -17,7 +17,8 @@ pub fn atomic_write(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::Builder::new().prefix(".detr-").suffix(".tmp").tempfile_in(folder)?;
+    let mut temporary =
+        tempfile::Builder::new().prefix(".detr-").suffix(".tmp").tempfile_in(folder)?;
     {
         let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
         write(&mut buffered)?;

@@ -74,7 +74,11 @@ impl PreprocessSpec {
         for channel in 0..3 {
             let (mean, std) = (self.mean[channel], self.std[channel]);
             if !mean.is_finite() {
-                return Err(PreprocessSpecError::Statistics { field: "mean", channel, value: mean });
+                return Err(PreprocessSpecError::Statistics {
+                    field: "mean",
+                    channel,
+                    value: mean,
+                });
             }
             if !(std.is_finite() && std > 0.0) {
                 return Err(PreprocessSpecError::Statistics { field: "std", channel, value: std });
@@ -88,7 +92,7 @@ impl PreprocessSpec {
     /// capped, the long side is truncated, and an image whose short side already fits is kept.
     /// A short side that would round to 0 becomes one pixel.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // both are checked sizes
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::float_cmp)] // whole numbers
     pub fn target_size(&self, image: ImageSize) -> ImageSize {
         let (short, long) =
             (image.height.min(image.width).max(1), image.height.max(image.width).max(1));
@@ -132,11 +136,7 @@ mod tests {
             (1, 10_000, 1, 1333),
             (1, 1, 800, 800),
         ] {
-            assert_eq!(
-                spec.target_size(ImageSize::new(h, w)),
-                ImageSize::new(th, tw),
-                "{w}x{h}"
-            );
+            assert_eq!(spec.target_size(ImageSize::new(h, w)), ImageSize::new(th, tw), "{w}x{h}");
         }
     }
 

@@ -1,1 +1,48 @@
-//! stub
+//! Object detection with DETR models, for use in other programs.
+//!
+//! ```no_run
+//! use detr::{DecodeOptions, PredictOptions, Predictor, read_image};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let predictor = Predictor::open("detr-r50-e632da11.pth")?
+//!     .with_options(PredictOptions { threshold: 0.8, ..PredictOptions::default() })?;
+//! let image = read_image("street.jpg".as_ref(), &DecodeOptions::default())?;
+//! for detection in predictor.predict(&image)? {
+//!     let b = detection.bbox;
+//!     println!("{} {:.2} at {:?}", detection.name, detection.score, (b.x1, b.y1, b.x2, b.y2));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Predictor::open`] takes whatever [`Checkpoint::open`] reads and runs on the best backend that
+//! works here. To choose the backend or its precision, go step by step: [`backend::select`],
+//! [`Checkpoint::open`], [`Predictor::new`]. A predictor is `Send + Sync`, so threads can share it;
+//! [`Predictor::predict_batch`] runs several images at once.
+//!
+//! The backends compiled in are chosen by features, named as Burn names them: `flex` (CPU) and
+//! `wgpu` by default, `cuda`, `vulkan`, `metal`, `ndarray`.
+//!
+//! Below the predictor, [`model`] has the architectures, [`weights`] the file formats and
+//! [`postprocess`] the way from a model's output to boxes.
+//!
+//! Nothing here prints, exits or keeps global state.
+
+pub use detr_data::{
+    DecodeOptions, HostBatch, ImageError, Prepared, RgbImage, decode_image, prepare, read_image,
+};
+pub use detr_infer::backend::{self, Backend, BackendError, Precision, Selected};
+pub use detr_infer::{
+    PredictError, PredictOptions, Predictor, PredictorError, StageTimes, draw, hub, palette,
+    writers,
+};
+pub use detr_model::weights::{Checkpoint, WeightsError};
+pub use detr_model::{ConfigError, Model, ModelConfig, postprocess, weights};
+pub use detr_types::{
+    Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, Xywh, Xyxy,
+};
+
+/// Architectures: everything of the crate `detr-model`.
+pub mod model {
+    pub use detr_model::*;
+}

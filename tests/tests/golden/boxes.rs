@@ -46,7 +46,7 @@ fn on_tensors(case: &Case, bench: &Bench, failures: &mut Failures) {
     let x = tensor::<1>(case, "inverse_sigmoid.x", &bench.device);
     failures.tensor(case, slack, "inverse_sigmoid.y", inverse_sigmoid(x));
     let masks = tensor::<3>(case, "masks", &bench.device);
-    failures.tensor(case, slack, "masks_to_boxes", masks_to_boxes(masks));
+    failures.tensor(case, slack, "masks_to_boxes", masks_to_boxes(&masks));
 }
 
 /// The host's definition against the same tables.
@@ -70,7 +70,8 @@ fn gradients(case: &Case, bench: &Bench, failures: &mut Failures) {
     let device = bench.device.clone().autodiff();
     let rows = case.tensors["giou_diag_rows6"].shape[0];
     let a = tensor::<2>(case, "a_cxcywh", &device);
-    let first = case.json["giou_diag_first_row"].as_u64().map_or(6, |n| usize::try_from(n).expect("small"));
+    let first =
+        case.json["giou_diag_first_row"].as_u64().map_or(6, |n| usize::try_from(n).expect("small"));
     let a = a.slice_dim(0, first..first + rows).require_grad();
     let b = tensor::<2>(case, "b_cxcywh", &device).slice_dim(0, first..first + rows);
     let table = generalized_box_iou(box_cxcywh_to_xyxy(a.clone()), box_cxcywh_to_xyxy(b));
@@ -79,9 +80,8 @@ fn gradients(case: &Case, bench: &Bench, failures: &mut Failures) {
         0,
     );
     let atol = 2e-6 * bench.slack;
-    let values = |t: Tensor<1>| -> Vec<f64> {
-        t.into_data().iter::<f32>().map(f64::from).collect()
-    };
+    let values =
+        |t: Tensor<1>| -> Vec<f64> { t.into_data().iter::<f32>().map(f64::from).collect() };
     failures.values_within(case, atol, "giou_diag_rows6", &[rows], &values(diagonal.clone()));
     let gradients = diagonal.sum().backward();
     let grad = a.grad(&gradients).expect("a gradient");

@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
 use detr_model::NestedTensor;
 use detr_model::weights::{expected_tensors, load_into, recipe_image, recipe_state_dict};
+use detr_types::env;
 use libtest_mimic::Failed;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -55,7 +56,7 @@ pub fn discover(folder: &Path) -> Vec<PathBuf> {
             if path.is_dir() && (depth == 0 || name == "names") {
                 pending.push((path, depth + 1));
             } else if depth > 0
-                && (name.ends_with(".json") || name.ends_with(".expected.safetensors"))
+                && (has_extension(&path, "json") || name.ends_with(".expected.safetensors"))
             {
                 cases.push(path);
             }
@@ -65,9 +66,15 @@ pub fn discover(folder: &Path) -> Vec<PathBuf> {
     cases
 }
 
+/// Whether a file has that extension, whatever its case.
+pub fn has_extension(path: &Path, expected: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(expected))
+}
+
 /// Group and name of a case file.
 pub fn names(path: &Path) -> (String, String) {
-    let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let parent = path.parent().unwrap_or(path);
     let name = text(path.file_name()).replace(".json", "").replace(".safetensors", "");
     match text(parent.file_name()).as_str() {
@@ -80,7 +87,7 @@ impl Case {
     /// Reads a case.
     pub fn load(path: &Path) -> Result<Self, Failed> {
         let (_, name) = names(path);
-        let json = match path.extension().is_some_and(|extension| extension == "json") {
+        let json = match has_extension(path, "json") {
             true => serde_json::from_slice(&std::fs::read(path)?)?,
             false => Value::Null,
         };
@@ -159,7 +166,13 @@ pub fn batch(seeds: &[u64], sizes: &[[usize; 2]], device: &Device) -> NestedTens
 
 impl Failures {
     /// Compares a float tensor with the case's tensor of that name.
-    pub fn tensor<const D: usize>(&mut self, case: &Case, slack: f64, name: &str, found: Tensor<D>) {
+    pub fn tensor<const D: usize>(
+        &mut self,
+        case: &Case,
+        slack: f64,
+        name: &str,
+        found: Tensor<D>,
+    ) {
         let shape = found.dims().to_vec();
         let values: Vec<f32> =
             found.into_data().convert_dtype(DType::F32).try_into_vec().expect("f32 data");
@@ -168,18 +181,20 @@ impl Failures {
     }
 
     /// Compares a mask, true = 1; `None` stands for all false.
-    pub fn mask<const D: usize>(&mut self, case: &Case, name: &str, found: Option<Tensor<D, Bool>>) {
+    pub fn mask<const D: usize>(
+        &mut self,
+        case: &Case,
+        name: &str,
+        found: Option<Tensor<D, Bool>>,
+    ) {
         let Some(found) = found else {
             let Some(stored) = case.tensors.get(name) else { return };
             let (shape, zeros) = (stored.shape.clone(), vec![0.0; stored.values.len()]);
             return self.values(case, 1.0, name, &shape, &zeros);
         };
         let shape = found.dims().to_vec();
-        let values: Vec<f64> = found
-            .into_data()
-            .iter::<bool>()
-            .map(|set| f64::from(u8::from(set)))
-            .collect();
+        let values: Vec<f64> =
+            found.into_data().iter::<bool>().map(|set| f64::from(u8::from(set))).collect();
         self.values(case, 1.0, name, &shape, &values);
     }
 
@@ -190,7 +205,14 @@ impl Failures {
     }
 
     /// As [`Failures::values`], with an absolute tolerance of the caller's.
-    pub fn values_within(&mut self, case: &Case, atol: f64, name: &str, shape: &[usize], found: &[f64]) {
+    pub fn values_within(
+        &mut self,
+        case: &Case,
+        atol: f64,
+        name: &str,
+        shape: &[usize],
+        found: &[f64],
+    ) {
         let rtol = if atol > 0.0 { RTOL } else { 0.0 };
         if let Some(stored) = case.tensors.get(name) {
             self.seen.insert(name.to_owned());
@@ -274,20 +296,20 @@ impl Failures {
         let mut count = 0;
         let mut largest = 0f64;
         for (i, (&a, &b)) in found.iter().zip(expected).enumerate() {
-            if (a.is_nan() && b.is_nan()) || a == b {
+            if (a.is_nan() && b.is_nan()) || a.total_cmp(&b).is_eq() {
                 continue;
             }
             let difference = (a - b).abs();
             largest = largest.max(difference);
             let excess = difference - (atol(i) + rtol * b.abs());
-            if !(excess <= 0.0) {
+            if excess.is_nan() || excess > 0.0 {
                 count += 1;
                 if worst.is_none_or(|(worst, _)| excess > worst || excess.is_nan()) {
                     worst = Some((excess, i));
                 }
             }
         }
-        if std::env::var_os("DETR_GOLDEN_VERBOSE").is_some() {
+        if env::is_on(env::DETR_GOLDEN_VERBOSE) {
             eprintln!("{name}: largest difference {largest:.3e}, atol {:.3e}", atol(0));
         }
         if let Some((_, i)) = worst {

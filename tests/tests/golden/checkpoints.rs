@@ -3,7 +3,8 @@
 
 use burn::tensor::{FloatDType, Tensor};
 use detr_model::weights::{
-    Architecture, Checkpoint, ElementType, StateDict, StoredTensor, expected_tensors, read_state_dict,
+    Architecture, Checkpoint, ElementType, StateDict, StoredTensor, expected_tensors,
+    read_state_dict,
 };
 use detr_model::{DetrOutput, Model, ModelConfig};
 
@@ -89,7 +90,7 @@ fn names(case: &Case, name: &str, bench: &Bench, failures: &mut Failures) {
         state.insert(name.as_str(), StoredTensor::from_f32(&vec![0.0; elements], shape));
     }
     if name.starts_with("hf_") {
-        state = detr_model::weights::official_names(state).expect("complete projections");
+        state = detr_model::weights::official_names(&state).expect("complete projections");
     }
     let mut listed: Vec<_> = state
         .iter()
@@ -190,7 +191,17 @@ fn predictions(
     let first = if auxiliary { 0 } else { layers - 1 };
     for i in first..layers {
         let prefix = if i + 1 == layers { String::new() } else { format!("aux{i}.") };
-        failures.tensor(case, bench.slack, &format!("{prefix}{logits}"), layer(&output.pred_logits, i));
-        failures.tensor(case, bench.slack, &format!("{prefix}pred_boxes"), layer(&output.pred_boxes, i));
+        failures.tensor(
+            case,
+            bench.slack,
+            &format!("{prefix}{logits}"),
+            layer(&output.pred_logits, i),
+        );
+        failures.tensor(
+            case,
+            bench.slack,
+            &format!("{prefix}pred_boxes"),
+            layer(&output.pred_boxes, i),
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Group 04: DETR end to end, every intermediate result, as trained and with folded batch norms.
 
 use burn::tensor::Tensor;
-use detr_model::config::{DetrConfig, PositionKind, ResNetConfig};
+use detr_model::config::{DetrConfig, DetrDemoConfig, PositionKind, ResNetConfig};
 use detr_model::detr::Detr;
 use detr_model::postprocess::HostOutput;
 use detr_types::ImageSize;
@@ -12,11 +12,29 @@ use crate::case::{Case, Failures};
 
 pub fn run(case: &Case, bench: &Bench) -> Failures {
     let mut failures = Failures::default();
+    if case.config("demo").is_object() {
+        demo(case, bench, &mut failures);
+        return failures;
+    }
     let config = config(case.config("args"));
     let model = case.recipe_weights(config.init(&bench.device), "");
     compare(case, bench, &mut failures, &model);
     compare(case, bench, &mut failures, &model.fold());
     failures
+}
+
+/// The paper's demonstration model: its predictions.
+fn demo(case: &Case, bench: &Bench, failures: &mut Failures) {
+    let config: DetrDemoConfig =
+        serde_json::from_value(case.config("demo").clone()).expect("a configuration");
+    let model = case.recipe_weights(config.init(&bench.device), "");
+    for model in [model.clone(), model.fold()] {
+        let output = model.transform(model.extract(case.images(&bench.device)));
+        let logits = output.pred_logits.squeeze_dim::<3>(0);
+        failures.tensor(case, bench.slack, "pred_logits", logits);
+        let boxes = output.pred_boxes.squeeze_dim::<3>(0);
+        failures.tensor(case, bench.slack, "pred_boxes", boxes);
+    }
 }
 
 /// The reference's command line as a configuration.
@@ -52,7 +70,8 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
     let small = images.mask.as_ref().map(|mask| {
         let [_, height, width] = mask.dims();
         let every = |len: usize| {
-            let picks: Vec<i32> = (0..len).step_by(8).map(|i| i32::try_from(i).expect("small")).collect();
+            let picks: Vec<i32> =
+                (0..len).step_by(8).map(|i| i32::try_from(i).expect("small")).collect();
             Tensor::<1, burn::tensor::Int>::from_ints(picks.as_slice(), &bench.device)
         };
         mask.clone().float().select(1, every(height)).select(2, every(width)).greater_elem(0.5)

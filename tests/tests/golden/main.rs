@@ -7,10 +7,15 @@
 //! `DETR_GOLDEN_ALL=1`. Tolerances are those of the case, for f32 on the CPU, times a factor that
 //! [`backends`] documents per backend.
 
-#![allow(unreachable_pub)] // modules of one test program
+#![allow(
+    unreachable_pub, // modules of one test program
+    clippy::cast_precision_loss, // numbers of the cases are small
+    clippy::match_bool,
+    clippy::print_stderr // DETR_GOLDEN_VERBOSE
+)]
 
-mod backends;
 mod backbone;
+mod backends;
 mod boxes;
 mod case;
 mod checkpoints;
@@ -45,8 +50,15 @@ const GROUPS: [(&str, bool, Runner); 8] = [
 
 /// Small enough for a software GPU in every run of the tests.
 const QUICK: [&str; 9] = [
-    "one_row", "pad_8x10_h256", "mask_resize", "boxes", "r18_narrow", "detr_tiny.outputs",
-    "hf_detr_tiny.outputs", "hf_detr_tiny_bottleneck.outputs", "torchvision_resnet18_narrow.outputs",
+    "one_row",
+    "pad_8x10_h256",
+    "mask_resize",
+    "boxes",
+    "r18_narrow",
+    "detr_tiny.outputs",
+    "hf_detr_tiny.outputs",
+    "hf_detr_tiny_bottleneck.outputs",
+    "torchvision_resnet18_narrow.outputs",
 ];
 
 fn main() {

@@ -35,7 +35,12 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
         failures.tensor(case, bench.slack, "learned", grid);
     }
     // The same formula in f64, for information, and the other model's encoding.
-    failures.uncovered(&["deformable.sine", "ref_f64", "detr.sine.ref_f64", "deformable.sine.ref_f64"]);
+    failures.uncovered(&[
+        "deformable.sine",
+        "ref_f64",
+        "detr.sine.ref_f64",
+        "deformable.sine.ref_f64",
+    ]);
     let rest: Vec<&str> = case
         .tensors
         .keys()
@@ -66,7 +71,8 @@ fn mask_resize(case: &Case, bench: &Bench, failures: &mut Failures) {
     for row in table.values.chunks_exact(5) {
         let [padded, valid, _, cells, expected] = [0, 1, 2, 3, 4].map(|i| index(row[i]));
         let bits: Vec<bool> = (0..padded).map(|i| i >= valid).collect();
-        let mask = Tensor::<3, Bool>::from_data(TensorData::new(bits, [1, 1, padded]), &bench.device);
+        let mask =
+            Tensor::<3, Bool>::from_data(TensorData::new(bits, [1, 1, padded]), &bench.device);
         let resized = resize_mask(&mask, [1, cells]);
         let found = resized.into_data().iter::<bool>().filter(|padding| !padding).count();
         failures.check(found == expected, || {

@@ -13,9 +13,8 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
         return Failures::unhandled();
     }
     #[allow(clippy::cast_possible_truncation)] // written as f32
-    let floats = |name: &str| -> Vec<f32> {
-        case.tensors[name].values.iter().map(|&v| v as f32).collect()
-    };
+    let floats =
+        |name: &str| -> Vec<f32> { case.tensors[name].values.iter().map(|&v| v as f32).collect() };
     let host = HostOutput {
         queries: case.number("Q"),
         columns: case.number("C"),

@@ -14,7 +14,8 @@ pub fn run(case: &Case, _bench: &Bench) -> Failures {
         let weight = recipe_weight(name, &shape, seed);
         for (found, bits) in weight.iter().zip(check["first_bits"].as_array().expect("bits")) {
             let bits = u32::from_str_radix(bits.as_str().expect("hex"), 16).expect("hex");
-            failures.check(found.to_bits() == bits, || format!("{name}: {found} is not {bits:08x}"));
+            failures
+                .check(found.to_bits() == bits, || format!("{name}: {found} is not {bits:08x}"));
         }
         let sum: f64 = weight.iter().map(|&v| f64::from(v)).sum();
         let expected = check["sum_f64"].as_f64().expect("a sum");

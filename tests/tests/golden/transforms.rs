@@ -1,10 +1,12 @@
 //! Group 11, the part that inference needs: decoding, resizing, sizes and normalisation.
 
+use std::path::Path;
+
 use detr_data::{DecodeOptions, RgbImage, normalize, prepare, read_image, resize_bilinear};
 use detr_types::{ImageSize, PreprocessSpec};
 
 use crate::backends::Bench;
-use crate::case::{Case, Failures, index};
+use crate::case::{Case, Failures, has_extension, index};
 
 pub fn run(case: &Case, _bench: &Bench) -> Failures {
     let mut failures = Failures::default();
@@ -31,7 +33,7 @@ fn bytes(image: &RgbImage) -> (Vec<usize>, Vec<f64>) {
 fn decode(case: &Case, failures: &mut Failures) {
     for (name, stored) in &case.tensors {
         let (shape, values) = bytes(&open(case, name));
-        let jpeg = name.ends_with(".jpg");
+        let jpeg = has_extension(Path::new(name), "jpg");
         failures.values_within(case, if jpeg { 4.0 } else { 0.0 }, name, &shape, &values);
         let total: f64 = values.iter().zip(&stored.values).map(|(a, b)| (a - b).abs()).sum();
         let mean = total / values.len() as f64;
@@ -95,10 +97,8 @@ fn val_pipeline(case: &Case, failures: &mut Failures) {
 fn row_samples(case: &Case, values: &[f64], h: usize, w: usize) -> Vec<f64> {
     let stored = &case.tensors["rows"];
     let count = stored.shape[1];
-    let given: Vec<usize> = case.json["row_indices"]
-        .as_array()
-        .map(|rows| rows.iter().filter_map(|row| row.as_u64()).map(|row| index(row as f64)).collect())
-        .unwrap_or_else(|| (0..count).map(|k| closest_row(&stored.values[k * w..][..w], values, h, w)).collect());
+    let given: Vec<usize> =
+        (0..count).map(|k| closest_row(&stored.values[k * w..][..w], values, h, w)).collect();
     (0..3)
         .flat_map(|channel| given.iter().map(move |&row| (channel, row)))
         .flat_map(|(channel, row)| values[(channel * h + row) * w..][..w].to_vec())

@@ -1,10 +1,10 @@
 //! JPEG through zune-jpeg in strict mode, with libjpeg's reading of the markers.
 //!
-//! zune-jpeg decodes the coefficients and differs from libjpeg by a few levels, most where chroma is
-//! subsampled. Four things are decided here instead: whether the file is
-//! complete (zune accepts a missing end-of-image marker), what colours the components are (zune
-//! refuses RGB files that carry an Adobe marker), how CMYK becomes RGB, and chroma at the edges. So the file's markers
-//! are walked first, and zune gets a stream that holds only what decoding needs.
+//! zune-jpeg decodes the coefficients; its levels differ from libjpeg's by a few, most where chroma
+//! is subsampled. Four things are decided here instead: whether the file is complete (zune accepts
+//! a missing end-of-image marker), what colours the components are (zune refuses RGB files that
+//! carry an Adobe marker), how CMYK becomes RGB, and chroma at the edges. So the file's markers are
+//! walked first, and zune gets a stream that holds only what decoding needs.
 
 mod colour;
 mod edges;

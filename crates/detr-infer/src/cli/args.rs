@@ -15,6 +15,7 @@ pub const DEFAULT_MODEL: &str = "recipe:detr-r18";
 
 /// What to detect in, with what, and where the results go.
 #[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 pub struct PredictArgs {
     /// Images: files, folders, globs, @list.txt (one path a line), or - for stdin
     #[arg(required = true, value_name = "SOURCE")]
@@ -22,7 +23,7 @@ pub struct PredictArgs {
 
     /// Model: a .pth or .safetensors file, a model folder, a name such as
     /// facebook/detr-resnet-50, or recipe:PRESET[@SEED] for untrained weights
-    #[arg(short, long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
+    #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
     pub model: String,
 
     #[command(flatten)]
@@ -34,7 +35,7 @@ pub struct PredictArgs {
     pub device: DeviceArgs,
 
     /// Least score of a detection, 0 to 1
-    #[arg(short, long, value_name = "SCORE", default_value = "0.7", value_parser = score)]
+    #[arg(long, value_name = "SCORE", default_value = "0.7", value_parser = score)]
     pub threshold: f32,
 
     /// Most detections per image; the best are kept
@@ -46,7 +47,7 @@ pub struct PredictArgs {
     pub classes: Vec<String>,
 
     /// Images per batch
-    #[arg(short, long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub batch_size: u32,
 
     /// Resize images to this short side, in pixels [default: the model card's]
@@ -66,15 +67,15 @@ pub struct PredictArgs {
     pub jsonl: bool,
 
     /// Write results to --output in this format
-    #[arg(short, long, requires = "output", value_enum)]
+    #[arg(long, requires = "output", value_enum)]
     pub format: Option<OutputFormat>,
 
     /// File (coco, csv) or folder (kitti, yolo) for --format
-    #[arg(short, long, value_name = "PATH", requires = "format")]
+    #[arg(long, value_name = "PATH", requires = "format")]
     pub output: Option<PathBuf>,
 
     /// Write annotated pictures (PNG) to this folder
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
 
     /// Colour of a class in pictures: a name, #rgb or #rrggbb; may be repeated

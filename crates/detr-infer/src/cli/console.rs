@@ -86,9 +86,8 @@ impl Console {
 
     /// Prints `error: ...`, and the hints in the message in their own colour.
     pub fn error(&self, message: &str) {
-        let paint = |color: &str, word: &str| match self.color {
-            true => format!("{color}{word}{RESET}"),
-            false => word.to_owned(),
+        let paint = |color: &str, word: &str| {
+            if self.color { format!("{color}{word}{RESET}") } else { word.to_owned() }
         };
         let mut text = paint(RED, "error:") + " ";
         for (index, line) in message.lines().enumerate() {

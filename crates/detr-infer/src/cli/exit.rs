@@ -63,9 +63,12 @@ impl CliError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Source(_) | Self::Color(_) | Self::Config(_) => USAGE,
-            Self::Predictor(PredictorError::Options(_)) => USAGE,
-            Self::Write(
+            Self::Usage(_)
+            | Self::Source(_)
+            | Self::Color(_)
+            | Self::Config(_)
+            | Self::Predictor(PredictorError::Options(_))
+            | Self::Write(
                 WriteError::Kind { .. }
                 | WriteError::SameName { .. }
                 | WriteError::ClassesName { .. },

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 pub use args::{DEFAULT_MODEL, DeviceArgs, LoadArgs, PredictArgs};
 pub use console::{Console, LogArgs};
 pub use exit::CliError;
-pub use model::{HubProgress, host_device, hub, open_model};
+pub use model::{HubProgress, host_device, hub, open_model, read_text};
 pub use output::print;
 pub use predict::predict;
 
@@ -46,7 +46,8 @@ pub fn log_caught_panics() {
         let on_main = std::thread::current().name() == Some("main");
         if on_main && !crate::backend::catches_panics() {
             let console = Console::new(&LogArgs::default());
-            console.error(&format!("internal error: {panic}\nhint: this is a bug, please report it"));
+            console
+                .error(&format!("internal error: {panic}\nhint: this is a bug, please report it"));
         } else {
             tracing::debug!("caught: {panic}");
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use detr_model::ModelConfig;
 use detr_model::weights::{CARD_FILE, Checkpoint};
+use detr_types::Limits;
 
 use super::{CliError, Console, LoadArgs};
 use crate::backend::{self, Backend, Precision, catch_device};
@@ -98,9 +99,26 @@ fn architecture(text: &str) -> Result<ModelConfig, CliError> {
     if !path.is_file() {
         return ModelConfig::preset(text).map_err(CliError::from);
     }
-    let usage = |reason: &dyn std::fmt::Display| CliError::Usage(format!("{text}: {reason}"));
-    let toml = std::fs::read_to_string(path).map_err(|error| usage(&error))?;
-    ModelConfig::from_toml(&toml).map_err(|error| usage(&error))
+    ModelConfig::from_toml(&read_text(path)?)
+        .map_err(|error| CliError::Usage(format!("{text}: {error}")))
+}
+
+/// A small text file that a flag names.
+///
+/// # Errors
+/// [`CliError::Usage`] with the path.
+pub fn read_text(path: &Path) -> Result<String, CliError> {
+    let usage =
+        |reason: &dyn std::fmt::Display| CliError::Usage(format!("{}: {reason}", path.display()));
+    let metadata = path.metadata().map_err(|error| usage(&error))?;
+    if !metadata.is_file() {
+        return Err(usage(&"is not a regular file"));
+    }
+    let (bytes, limit) = (metadata.len(), Limits::default().json_bytes);
+    if bytes > limit {
+        return Err(usage(&format_args!("{bytes} bytes, more than the limit of {limit}")));
+    }
+    std::fs::read_to_string(path).map_err(|error| usage(&error))
 }
 
 /// For a text that is no path, no preset and no remote name.

@@ -35,7 +35,9 @@ pub fn print(text: &str) -> Result<(), CliError> {
 enum Mode {
     Lines,
     /// An array; inside an object where timings come with it.
-    Json { object: bool },
+    Json {
+        object: bool,
+    },
     JsonLines,
 }
 
@@ -153,7 +155,8 @@ impl Pictures {
         let names = distinct(&stems);
         let numbered = names.iter().zip(&stems).filter(|(name, stem)| name != stem).count();
         if numbered > 0 {
-            console.note(&format!("note: {numbered} pictures share a name and are numbered"));
+            console
+                .note(&format!("note: pictures of equal name are numbered ({numbered} of them)"));
         }
         let paths: Vec<PathBuf> =
             names.iter().map(|name| folder.join(format!("{name}.png"))).collect();
@@ -220,9 +223,8 @@ fn refuse_to_replace(sources: &[Source], paths: &[PathBuf]) -> Result<(), CliErr
             Source::Stdin => None,
         })
         .collect();
-    let replaced = paths.iter().find(|path| {
-        path.canonicalize().is_ok_and(|path| images.contains(&path))
-    });
+    let replaced =
+        paths.iter().find(|path| path.canonicalize().is_ok_and(|path| images.contains(&path)));
     match replaced {
         None => Ok(()),
         Some(path) => Err(CliError::Usage(format!(

@@ -28,7 +28,7 @@ const BAR_FROM: usize = 4;
 pub fn predict(args: &PredictArgs, console: &Console) -> Result<(), CliError> {
     let (sources, duplicates) = expand_sources_counted(&args.sources)?;
     if duplicates > 0 {
-        console.note(&format!("note: {duplicates} images were given twice and are taken once"));
+        console.note(&format!("note: images given twice are taken once ({duplicates} left out)"));
     }
     let selected = args.device.select()?;
     console.note(&format!("using {}", selected.name));
@@ -39,7 +39,8 @@ pub fn predict(args: &PredictArgs, console: &Console) -> Result<(), CliError> {
 
     let mut job = Job::new(args, console, &sources, &predictor)?;
     if sources.len() >= BAR_FROM {
-        console.start_bar(Some(sources.len() as u64), "{bar:30} {pos}/{len} images {per_sec} {eta}");
+        console
+            .start_bar(Some(sources.len() as u64), "{bar:30} {pos}/{len} images {per_sec} {eta}");
     }
     let limits = Limits { pixels: args.max_pixels, ..Limits::default() };
     let options = DecodeOptions { limits, apply_exif: args.apply_exif };
@@ -237,7 +238,7 @@ impl<'a> Job<'a> {
         let name = &self.names[index];
         self.printer.failure(name, message)?;
         let report = format!("{}: {message}", name.replace(char::is_control, "?"));
-        if self.args.strict {
+        if self.args.strict || self.names.len() == 1 {
             return Err(CliError::Failed(report));
         }
         self.console.error(&report);
@@ -260,10 +261,10 @@ impl<'a> Job<'a> {
         if self.args.timings && !self.printer.holds_timings() {
             self.console.say(&self.timings.table());
         }
-        match (self.failed, self.names.len()) {
-            (0, _) => Ok(()),
-            (_, 1) => Err(CliError::Failed("the image failed".to_owned())),
-            (failed, all) => Err(CliError::Failed(format!("{failed} of {all} images failed"))),
+        if self.failed > 0 {
+            let (failed, all) = (self.failed, self.names.len());
+            return Err(CliError::Failed(format!("{failed} of {all} images failed")));
         }
+        Ok(())
     }
 }

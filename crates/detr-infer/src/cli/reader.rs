@@ -56,8 +56,7 @@ pub(super) fn decode_ahead<T>(
     ahead: usize,
     consume: impl FnOnce(Images<'_>) -> T,
 ) -> T {
-    let state =
-        State { next: 0, taken: 0, bytes: 0, done: HashMap::new(), stopped: false };
+    let state = State { next: 0, taken: 0, bytes: 0, done: HashMap::new(), stopped: false };
     let shared =
         Shared { sources, options, ahead, state: Mutex::new(state), changed: Condvar::new() };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

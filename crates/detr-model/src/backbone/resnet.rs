@@ -237,7 +237,13 @@ impl BlockShape {
 }
 
 /// A square convolution without bias that keeps the size at stride 1.
-fn conv(channels: [usize; 2], kernel: usize, stride: usize, dilation: usize, device: &Device) -> Conv2d {
+fn conv(
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    device: &Device,
+) -> Conv2d {
     let pad = dilation * (kernel / 2);
     Conv2dConfig::new(channels, [kernel, kernel])
         .with_stride([stride, stride])

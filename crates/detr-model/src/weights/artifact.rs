@@ -146,7 +146,11 @@ pub(super) struct Draft {
 }
 
 /// Writes weights, then card.
-pub(super) fn write(folder: &Path, state: &StateDict, draft: Draft) -> Result<ModelCard, WeightsError> {
+pub(super) fn write(
+    folder: &Path,
+    state: &StateDict,
+    draft: Draft,
+) -> Result<ModelCard, WeightsError> {
     let weights_path = folder.join(WEIGHTS_FILE);
     let bytes = safetensors::serialize(state, &weights_path)?;
     let card = ModelCard {

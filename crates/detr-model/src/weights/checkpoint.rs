@@ -85,7 +85,10 @@ impl Checkpoint {
         } else if metadata.is_file() {
             Self::open_file(path, arch)
         } else {
-            Err(WeightsError::NotAModel { path: path.to_owned(), reason: "not a regular file".into() })
+            Err(WeightsError::NotAModel {
+                path: path.to_owned(),
+                reason: "not a regular file".into(),
+            })
         }
     }
 
@@ -131,7 +134,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::load`].
-    pub fn load_backbone(&self, device: &Device, dtype: FloatDType) -> Result<ResNet, WeightsError> {
+    pub fn load_backbone(
+        &self,
+        device: &Device,
+        dtype: FloatDType,
+    ) -> Result<ResNet, WeightsError> {
         let (config, prefix) = match &self.architecture {
             Architecture::Resnet(config) => (config, ""),
             Architecture::Detr(config) => (&config.backbone, "backbone.0.body."),
@@ -179,7 +186,10 @@ impl Checkpoint {
         if classes.len() != expected {
             return Err(WeightsError::config(
                 &self.path,
-                format_args!("the head has {expected} classes, but the class table {} slots", classes.len()),
+                format_args!(
+                    "the head has {expected} classes, but the class table {} slots",
+                    classes.len()
+                ),
             ));
         }
         self.classes = Some(classes);
@@ -197,10 +207,8 @@ impl Checkpoint {
     }
 
     fn fill<M: Module>(&self, model: M, dtype: FloatDType) -> Result<M, WeightsError> {
-        let (hash, model) = rayon::join(
-            || self.check_hash(),
-            || load_into(model, &self.state, dtype, &self.path),
-        );
+        let (hash, model) =
+            rayon::join(|| self.check_hash(), || load_into(model, &self.state, dtype, &self.path));
         hash?;
         model
     }
@@ -236,7 +244,7 @@ impl Checkpoint {
         }
         let map = map_file(&weights_path)?;
         let theirs = safetensors::read(&weights_path, &map)?;
-        let found = hugging_face::read(path, theirs)?;
+        let found = hugging_face::read(path, &theirs)?;
         let mut checkpoint = Self {
             path: path.to_owned(),
             format: Format::HuggingFace,
@@ -299,7 +307,10 @@ impl Checkpoint {
                     reason: format!(
                         "none of its {} tensors belongs to a known model{}",
                         state.len(),
-                        state.iter().next().map_or(String::new(), |(name, _)| format!(" (the first is `{name}`)"))
+                        state
+                            .iter()
+                            .next()
+                            .map_or(String::new(), |(name, _)| format!(" (the first is `{name}`)"))
                     ),
                 });
             }

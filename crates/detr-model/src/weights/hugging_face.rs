@@ -14,6 +14,7 @@ use crate::config::{DetrConfig, ModelConfig};
 
 /// The part of `config.json` that shapes do not tell.
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names)] // the file's names
 struct Config {
     model_type: String,
     #[serde(default)]
@@ -25,15 +26,15 @@ struct Config {
     #[serde(default)]
     dilation: Option<bool>,
     #[serde(default)]
-    backbone_config: Option<BackboneConfig>,
+    backbone_config: Option<BackboneSettings>,
     #[serde(default)]
-    backbone_kwargs: Option<BackboneConfig>,
+    backbone_kwargs: Option<BackboneSettings>,
     #[serde(default)]
     id2label: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
-struct BackboneConfig {
+struct BackboneSettings {
     #[serde(default)]
     output_stride: Option<usize>,
     #[serde(default)]
@@ -71,7 +72,7 @@ pub(super) struct HuggingFace {
 }
 
 /// Reads a folder whose weights are given as a state dict under Hugging Face's names.
-pub(super) fn read(folder: &Path, state: StateDict) -> Result<HuggingFace, WeightsError> {
+pub(super) fn read(folder: &Path, state: &StateDict) -> Result<HuggingFace, WeightsError> {
     let path = folder.join("config.json");
     let config: Config = read_json(&path)?;
     check(&config, &path)?;
@@ -212,7 +213,7 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
 ///
 /// # Errors
 /// The name of the first fused projection of which a part is missing or of another shape.
-pub fn official_names(state: StateDict) -> Result<StateDict, String> {
+pub fn official_names(state: &StateDict) -> Result<StateDict, String> {
     let mut out = StateDict::default();
     let mut projections: BTreeMap<String, [Option<StoredTensor>; 3]> = BTreeMap::new();
     for (name, tensor) in state.iter() {
@@ -234,7 +235,10 @@ pub fn official_names(state: StateDict) -> Result<StateDict, String> {
 enum Name {
     Whole(String),
     /// Query (0), key (1) or value (2) third of a fused projection.
-    Projection { name: String, part: usize },
+    Projection {
+        name: String,
+        part: usize,
+    },
 }
 
 fn official_name(name: &str) -> Option<Name> {

@@ -3,9 +3,7 @@
 
 use super::StateDict;
 use super::pth::TrainingArgs;
-use crate::config::{
-    Block, DetrConfig, DetrDemoConfig, ModelConfig, PositionKind, ResNetConfig,
-};
+use crate::config::{Block, DetrConfig, DetrDemoConfig, ModelConfig, PositionKind, ResNetConfig};
 
 /// What a state dict is.
 pub(super) enum Inferred {
@@ -96,5 +94,5 @@ fn side(state: &StateDict, name: &str, axis: usize) -> Option<usize> {
 
 /// How many consecutive indices have a tensor.
 fn count(state: &StateDict, name: impl Fn(usize) -> String) -> usize {
-    (0..).take_while(|&i| state.get(&name(i)).is_some()).count()
+    (0..state.len()).take_while(|&i| state.get(&name(i)).is_some()).count()
 }

@@ -14,9 +14,8 @@ pub fn recipe_value(name: &str, seed: u64, i: u64) -> f64 {
 }
 
 fn fnv1a(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| {
-        (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[allow(clippy::cast_precision_loss)] // 24 bits fit
@@ -42,8 +41,7 @@ pub fn recipe_weight(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
 fn offset_and_scale(name: &str, shape: &[usize]) -> (f64, f64) {
     let is = |suffix: &str| name.ends_with(suffix);
     let vector = shape.len() == 1;
-    let embeddings =
-        ["query_embed.weight", "level_embed", "row_embed.weight", "col_embed.weight"];
+    let embeddings = ["query_embed.weight", "level_embed", "row_embed.weight", "col_embed.weight"];
     match () {
         () if is("num_batches_tracked") => (0.0, 0.0),
         () if is("running_var") => (1.0, 0.5),
@@ -86,8 +84,7 @@ pub fn recipe_image(seed: u64, h: usize, w: usize) -> Vec<f32> {
         for row in 0..h {
             for column in 0..w {
                 let (x, y) = (column as f64, row as f64);
-                let t1 =
-                    x * ((3.0 + c) / 128.0) + y * ((2.0 + c) / 256.0) + c / 8.0 + phase;
+                let t1 = x * ((3.0 + c) / 128.0) + y * ((2.0 + c) / 256.0) + c / 8.0 + phase;
                 let t2 = x * (1.0 / 64.0) - y * ((3.0 + 2.0 * c) / 128.0) + c / 4.0;
                 let noise = stream(state, ((channel * h + row) * w + column) as u64);
                 image.push(((0.9 * wave(t1) + 0.6 * wave(t2)) + 0.5 * noise) as f32);

@@ -47,20 +47,24 @@ pub(super) fn serialize(state: &StateDict, path: &Path) -> Result<Vec<u8>, Weigh
         let bytes = tensor
             .bytes()
             .map_err(|error| WeightsError::corrupt(path, format_args!("{name}: {error}")))?;
-        views.push((name, Bytes { dtype: tensor.dtype, shape: tensor.shape.clone(), bytes }));
+        views.push((
+            name,
+            Written { dtype: tensor.dtype, shape: tensor.shape.clone(), data: bytes },
+        ));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize(views, Some(metadata))
         .map_err(|error| WeightsError::corrupt(path, error))
 }
 
-struct Bytes {
+/// A tensor on its way into a file.
+struct Written {
     dtype: ElementType,
     shape: Vec<usize>,
-    bytes: Vec<u8>,
+    data: Vec<u8>,
 }
 
-impl View for Bytes {
+impl View for Written {
     fn dtype(&self) -> Dtype {
         match self.dtype {
             ElementType::Bool => Dtype::BOOL,
@@ -81,11 +85,11 @@ impl View for Bytes {
     }
 
     fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        (&self.bytes).into()
+        (&self.data).into()
     }
 
     fn data_len(&self) -> usize {
-        self.bytes.len()
+        self.data.len()
     }
 }
 

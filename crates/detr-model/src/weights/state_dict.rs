@@ -68,7 +68,12 @@ enum Source {
 }
 
 impl StoredTensor {
-    pub(super) fn mapped(dtype: ElementType, shape: Vec<usize>, map: &Arc<Mmap>, range: Range<usize>) -> Self {
+    pub(super) fn mapped(
+        dtype: ElementType,
+        shape: Vec<usize>,
+        map: &Arc<Mmap>,
+        range: Range<usize>,
+    ) -> Self {
         Self { dtype, shape, source: Source::Mapped(Arc::clone(map), range) }
     }
 

@@ -1,0 +1,328 @@
+//! `detr bench infer`: how long a prediction takes, stage by stage, and how much memory.
+//!
+//! The picture is generated, so that neither a file nor decoding plays a part. `cargo xtask bench`
+//! reads the JSON and sets it beside other implementations.
+
+use std::fmt::Write;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use detr_data::RgbImage;
+use detr_infer::cli::{CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print};
+use detr_infer::{Predictor, StageTimes};
+use detr_types::{ImageSize, PreprocessSpec};
+use serde::Serialize;
+
+/// Subcommands of `detr bench`.
+#[derive(Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Measure predictions on generated pictures
+    Infer(Box<BenchArgs>),
+}
+
+/// Flags of `detr bench infer`.
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// Model, as for `detr predict`
+    #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
+    model: String,
+
+    #[command(flatten)]
+    load: LoadArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Size of the model's input
+    #[arg(long, value_name = "HxW", default_value = "800x1066")]
+    size: Size,
+
+    /// Pictures per batch
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch_size: u32,
+
+    /// Measured predictions
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+
+    /// Predictions before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    warmup: u32,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Height and width as `800x1066`.
+#[derive(Clone, Copy)]
+struct Size(ImageSize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let edge = |text: &str| {
+            text.parse().ok().filter(|edge| (1..=PreprocessSpec::MAX_EDGE).contains(edge))
+        };
+        let sides = text.split_once('x').and_then(|(h, w)| Some((edge(h)?, edge(w)?)));
+        let (height, width) = sides.ok_or_else(|| {
+            format!("expected HEIGHTxWIDTH of 1 to {} pixels", PreprocessSpec::MAX_EDGE)
+        })?;
+        Ok(Self(ImageSize::new(height, width)))
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    backend: String,
+    device: String,
+    dtype: String,
+    /// Of the model's input.
+    height: u32,
+    width: u32,
+    /// Of the picture before resizing.
+    source_height: u32,
+    source_width: u32,
+    batch_size: u32,
+    runs: u32,
+    warmup: u32,
+    /// Per batch.
+    stages_ms: Stages,
+    images_per_second: f64,
+    load_ms: f64,
+    /// Largest resident memory of the process so far, where the system tells.
+    peak_memory_mb: Option<f64>,
+    cpu: String,
+    threads: usize,
+    version: &'static str,
+    burn: &'static str,
+}
+
+#[derive(Serialize)]
+struct Stages {
+    resize: Spread,
+    backbone: Spread,
+    transformer: Spread,
+    postprocess: Spread,
+    total: Spread,
+}
+
+/// Of all runs, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Spread {
+    min: f64,
+    median: f64,
+    p95: f64,
+}
+
+/// The version in the workspace's `Cargo.toml`; Burn does not tell its own.
+const BURN: &str = "0.22.1";
+
+pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError> {
+    let selected = args.device.select()?;
+    console.note(&format!("using {}", selected.name));
+    let start = Instant::now();
+    let device = selected.device.clone();
+    let checkpoint = open_model(&args.model, &args.load, console, || Ok(device))?;
+    let Size(target) = args.size;
+    let spec = PreprocessSpec {
+        shortest_edge: target.height.min(target.width),
+        longest_edge: target.height.max(target.width),
+        ..checkpoint.preprocess
+    };
+    let predictor =
+        Predictor::new(&checkpoint, &selected, args.device.dtype)?.with_preprocess(spec)?;
+    drop(checkpoint);
+    let load_ms = ms(start.elapsed());
+
+    let source = source_size(&spec, target);
+    let picture = picture(source);
+    let batch = vec![&picture; args.batch_size as usize];
+    for _ in 0..args.warmup {
+        predictor.predict_timed(&batch)?;
+    }
+    let mut runs = Vec::new();
+    for _ in 0..args.runs {
+        let start = Instant::now();
+        let (_, times) = predictor.predict_timed(&batch)?;
+        runs.push((times, start.elapsed()));
+    }
+    let stages = stages(&runs);
+    let report = Report {
+        model: &args.model,
+        backend: selected.backend.to_string(),
+        device: selected.name.clone(),
+        dtype: args.device.dtype.to_string(),
+        height: target.height,
+        width: target.width,
+        source_height: source.height,
+        source_width: source.width,
+        batch_size: args.batch_size,
+        runs: args.runs,
+        warmup: args.warmup,
+        images_per_second: f64::from(args.batch_size) * 1000.0 / stages.total.median,
+        stages_ms: stages,
+        load_ms,
+        peak_memory_mb: peak_memory_mb(),
+        cpu: cpu_name(),
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        version: env!("CARGO_PKG_VERSION"),
+        burn: BURN,
+    };
+    if args.json { print(&crate::models::json(&report)?) } else { print(&table(&report)) }
+}
+
+/// A picture of this size is resized to exactly the target: from six tenths of it up, as 480x640
+/// for 800x1066.
+fn source_size(spec: &PreprocessSpec, target: ImageSize) -> ImageSize {
+    let least = (target.height * 3).div_ceil(5);
+    (least..target.height)
+        .flat_map(|height| {
+            let width = height * target.width / target.height;
+            [ImageSize::new(height, width), ImageSize::new(height, width + 1)]
+        })
+        .find(|&source| source.pixels() > 0 && spec.target_size(source) == target)
+        .unwrap_or(target)
+}
+
+/// Colour gradients with a fine texture.
+#[allow(clippy::cast_possible_truncation)] // remainders fit a byte
+fn picture(size: ImageSize) -> RgbImage {
+    RgbImage::from_fn(size.width, size.height, |x, y| {
+        let texture = (x * 7 + y * 13) % 31;
+        let values = [x + texture, y + texture, (x + y) / 2 + texture];
+        values.map(|value| (value % 256) as u8).into()
+    })
+}
+
+fn stages(runs: &[(StageTimes, Duration)]) -> Stages {
+    let of = |stage: fn(&(StageTimes, Duration)) -> Duration| {
+        spread(runs.iter().map(|run| ms(stage(run))).collect())
+    };
+    Stages {
+        resize: of(|(times, _)| times.resize),
+        backbone: of(|(times, _)| times.backbone),
+        transformer: of(|(times, _)| times.transformer),
+        postprocess: of(|(times, _)| times.postprocess),
+        total: of(|(_, total)| *total),
+    }
+}
+
+/// Smallest value, median, and the smallest value that 95 of 100 do not exceed.
+fn spread(mut values: Vec<f64>) -> Spread {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
+    let median = (at((n.max(1) - 1) / 2) + at(n / 2)) / 2.0;
+    Spread { min: at(0), median, p95: at((95 * n).div_ceil(100).max(1) - 1) }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn table(report: &Report<'_>) -> String {
+    let mut text = format!(
+        "{} on {}, {}, {} x {}x{}, {} runs\n\n{:<12} {:>10} {:>10} {:>10}\n",
+        report.model,
+        report.device,
+        report.dtype,
+        report.batch_size,
+        report.height,
+        report.width,
+        report.runs,
+        "ms",
+        "min",
+        "median",
+        "p95"
+    );
+    let stages = &report.stages_ms;
+    for (name, spread) in [
+        ("resize", stages.resize),
+        ("backbone", stages.backbone),
+        ("transformer", stages.transformer),
+        ("postprocess", stages.postprocess),
+        ("total", stages.total),
+    ] {
+        let Spread { min, median, p95 } = spread;
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2}");
+    }
+    let _ = writeln!(
+        text,
+        "\n{:.2} images/s; model ready after {:.0} ms",
+        report.images_per_second, report.load_ms
+    );
+    if let Some(peak) = report.peak_memory_mb {
+        let _ = writeln!(text, "peak memory {peak:.0} MB");
+    }
+    let _ = writeln!(
+        text,
+        "{}, {} threads; detr {}, Burn {BURN}",
+        report.cpu, report.threads, report.version
+    );
+    text
+}
+
+/// The value of a field in one of Linux's lists of `name: value`.
+fn proc_field(file: &str, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(field, _)| field.trim() == name)
+        .map(|(_, value)| value.trim().to_owned())
+}
+
+/// In units of 1000 * 1000 bytes.
+fn peak_memory_mb() -> Option<f64> {
+    let kib = proc_field("/proc/self/status", "VmHWM")?;
+    let kib: f64 = kib.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+fn cpu_name() -> String {
+    ["model name", "Model", "Hardware"]
+        .iter()
+        .find_map(|name| proc_field("/proc/cpuinfo", name))
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_burn_version_is_the_one_that_is_built() {
+        let manifest = include_str!("../../../Cargo.toml");
+        assert!(manifest.contains(&format!("burn = {{ version = \"={BURN}\"")));
+    }
+
+    #[test]
+    fn spreads_of_few_runs() {
+        let of = |values: &[f64]| spread(values.to_vec());
+        assert_eq!(of(&[3.0]), Spread { min: 3.0, median: 3.0, p95: 3.0 });
+        assert_eq!(of(&[4.0, 1.0, 2.0, 9.0]), Spread { min: 1.0, median: 3.0, p95: 9.0 });
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(of(&hundred), Spread { min: 1.0, median: 50.5, p95: 95.0 });
+    }
+
+    #[test]
+    fn the_source_is_resized_to_the_size_asked_for() {
+        for (height, width, source) in
+            [(800, 1066, (480, 640)), (100, 80, (60, 48)), (128, 170, (78, 104)), (1, 9, (1, 9))]
+        {
+            let target = ImageSize::new(height, width);
+            let spec = PreprocessSpec {
+                shortest_edge: height.min(width),
+                longest_edge: height.max(width),
+                ..PreprocessSpec::default()
+            };
+            let found = source_size(&spec, target);
+            assert_eq!((found.height, found.width), source, "{height}x{width}");
+            assert_eq!(spec.target_size(found), target);
+        }
+    }
+}

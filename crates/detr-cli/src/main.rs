@@ -1,0 +1,58 @@
+//! `detr`: one program for all work with DETR models; one file per command. What `detr-infer` does
+//! too, and messages and exit codes, are in `detr_infer::cli`.
+
+mod bench;
+mod convert;
+mod devices;
+mod inspect;
+mod models;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use detr_infer::cli::{self, LogArgs, PredictArgs};
+
+/// Detect objects with DETR models, and work with their files
+#[derive(Parser)]
+#[command(name = "detr", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Detect objects in pictures
+    Predict(Box<PredictArgs>),
+    /// List what this machine can compute on
+    Devices(devices::DevicesArgs),
+    /// Convert, inspect, fetch and list models
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+    /// Measure speed and memory
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::log_caught_panics();
+    cli::run(&args.log, |console| match &args.command {
+        Command::Predict(args) => cli::predict(args, console),
+        Command::Devices(args) => devices::run(args),
+        Command::Models(command) => models::run(command, console),
+        Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_do_not_contradict_each_other() {
+        super::Args::command().debug_assert();
+    }
+}

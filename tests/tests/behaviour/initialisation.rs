@@ -1,0 +1,80 @@
+//! A fresh model starts from the distributions of the reference.
+
+use burn::tensor::{Device, Tensor};
+use detr_model::{Model, ModelConfig};
+
+struct Stats {
+    mean: f64,
+    std: f64,
+    largest: f64,
+}
+
+#[allow(clippy::cast_precision_loss)] // counts are small
+fn stats<const D: usize>(tensor: Tensor<D>) -> Stats {
+    let values: Vec<f32> = tensor.into_data().try_into_vec().unwrap();
+    let n = values.len() as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+    let largest = values.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
+    Stats { mean, std: variance.sqrt(), largest }
+}
+
+/// Uniform within +-bound: nearly reached, never passed, with the matching deviation.
+fn assert_uniform<const D: usize>(what: &str, tensor: Tensor<D>, bound: f64) {
+    let Stats { mean, std, largest } = stats(tensor);
+    assert!(largest <= bound * 1.0001 && largest > bound * 0.9, "{what}: {largest} of {bound}");
+    assert!(mean.abs() < bound * 0.1, "{what}: mean {mean}");
+    assert!((std / (bound / 3f64.sqrt()) - 1.0).abs() < 0.1, "{what}: deviation {std}");
+}
+
+fn assert_normal<const D: usize>(what: &str, tensor: Tensor<D>, deviation: f64) {
+    let Stats { mean, std, largest } = stats(tensor);
+    assert!(mean.abs() < deviation * 0.05, "{what}: mean {mean}");
+    assert!((std / deviation - 1.0).abs() < 0.05, "{what}: deviation {std} of {deviation}");
+    assert!(largest > 2.5 * deviation, "{what}: largest {largest}");
+}
+
+#[test]
+fn every_kind_of_layer_has_the_references_initialisation() {
+    let device = Device::flex();
+    let Model::Detr(model) = ModelConfig::preset("detr-r50").unwrap().init(&device) else {
+        unreachable!()
+    };
+    let layer = &model.transformer.encoder.layers[2];
+    // Xavier on the fused [768, 256] matrix, not on three of [256, 256].
+    let fused = (6.0 / 1024.0f64).sqrt();
+    assert_uniform("in_proj_weight", layer.self_attn.in_proj_weight.val(), fused);
+    assert!(stats(layer.self_attn.in_proj_bias.val()).largest < 1e-12);
+    let square = (6.0 / 512.0f64).sqrt();
+    assert_uniform("out_proj.weight", layer.self_attn.out_proj.weight.val(), square);
+    assert!(stats(layer.self_attn.out_proj.bias.clone().unwrap().val()).largest < 1e-12);
+    let ffn = (6.0 / 2304.0f64).sqrt();
+    assert_uniform("linear1.weight", layer.linear1.weight.val(), ffn);
+    assert_uniform("linear1.bias", layer.linear1.bias.clone().unwrap().val(), 1.0 / 16.0);
+    assert_uniform("linear2.weight", layer.linear2.weight.val(), ffn);
+    let wide = 1.0 / 2048f64.sqrt();
+    assert_uniform("linear2.bias", layer.linear2.bias.clone().unwrap().val(), wide);
+    // Heads and projection keep PyTorch's default.
+    assert_uniform("class_embed.weight", model.class_embed.weight.val(), 1.0 / 16.0);
+    assert_uniform("bbox_embed", model.bbox_embed.layers[1].weight.val(), 1.0 / 16.0);
+    assert_uniform("input_proj.weight", model.input_proj.weight.val(), wide);
+    assert_normal("query_embed", model.query_embed.weight.val(), 1.0);
+    // Backbone: Kaiming normal by fan out, as torchvision.
+    let body = &model.backbone.0.body;
+    assert_normal("conv1", body.conv1.weight.val(), (2.0 / (64.0 * 49.0f64)).sqrt());
+    let conv2 = body.layer3[1].conv2.weight.val();
+    assert_normal("layer3.1.conv2", conv2, (2.0 / (256.0 * 9.0f64)).sqrt());
+}
+
+#[test]
+fn two_models_differ_and_a_clone_does_not() {
+    let device = Device::flex();
+    let config = ModelConfig::preset("detr-r18").unwrap();
+    let queries = |model: &Model| -> Vec<f32> {
+        let Model::Detr(model) = model else { unreachable!() };
+        model.query_embed.weight.val().into_data().try_into_vec().unwrap()
+    };
+    let (a, b) = (config.init(&device), config.init(&device));
+    assert_ne!(queries(&a), queries(&b));
+    assert_eq!(queries(&a), queries(&a.clone()));
+}

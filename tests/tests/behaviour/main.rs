@@ -1,0 +1,6 @@
+//! What users rely on, tested from outside: the library's promises, the binaries, and bad input.
+
+mod batching;
+mod initialisation;
+mod library;
+mod round_trip;
