@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::{infer, shell};
@@ -92,9 +92,10 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         ours.push(measure(&mut our_command(args, threads))?);
         if let Some(model) = peer_model {
             eprintln!("round {round} of {rounds}: PyTorch");
-            theirs.push(measure(&mut peer_command(args, model, threads)).context(
-                "PyTorch could not be measured\nhint: --python PATH names a Python that has torch and transformers",
-            )?);
+            let measured = measure(&mut peer_command(args, model, threads));
+            theirs.push(measured.map_err(|error| {
+                anyhow!("PyTorch could not be measured: {error:#}\nhint: --python PATH names a Python that has torch and transformers")
+            })?);
         }
     }
     let results = combine(&ours, &theirs)?;

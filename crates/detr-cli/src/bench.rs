@@ -193,7 +193,7 @@ fn source_size(spec: &PreprocessSpec, target: ImageSize) -> ImageSize {
 fn picture(size: ImageSize) -> RgbImage {
     RgbImage::from_fn(size.width, size.height, |x, y| {
         let texture = (x * 7 + y * 13) % 31;
-        let values = [x + texture, y + texture, (x + y) / 2 + texture];
+        let values = [x + texture, y + texture, u32::midpoint(x, y) + texture];
         values.map(|value| (value % 256) as u8).into()
     })
 }
@@ -216,7 +216,7 @@ fn spread(mut values: Vec<f64>) -> Spread {
     values.sort_by(f64::total_cmp);
     let n = values.len();
     let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
-    let median = (at((n.max(1) - 1) / 2) + at(n / 2)) / 2.0;
+    let median = f64::midpoint(at((n.max(1) - 1) / 2), at(n / 2));
     Spread { min: at(0), median, p95: at((95 * n).div_ceil(100).max(1) - 1) }
 }
 

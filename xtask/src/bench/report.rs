@@ -24,12 +24,13 @@ pub(super) fn merge(rounds: &[Value]) -> Option<Value> {
             p95.push(c);
         }
         median.sort_by(f64::total_cmp);
-        if let Some(middle) = median.get(median.len() / 2) {
+        let middle = (median.len().saturating_sub(1) / 2, median.len() / 2);
+        if let (Some(low), Some(high)) = (median.get(middle.0), median.get(middle.1)) {
             stages.insert(
                 stage.to_owned(),
                 json!({
                     "min": min.into_iter().fold(f64::INFINITY, f64::min),
-                    "median": middle,
+                    "median": f64::midpoint(*low, *high),
                     "p95": p95.into_iter().fold(0.0, f64::max),
                 }),
             );

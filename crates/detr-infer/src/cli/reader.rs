@@ -14,7 +14,7 @@ use crate::backend::catch_panic;
 use crate::sources::Source;
 
 /// No new image is begun while decoded ones of so many bytes wait.
-const WAITING_BYTES: usize = 512 << 20;
+const WAITING_BYTES: usize = 128 << 20;
 /// Decoding is far faster than detection; more threads would only take cores from it.
 const MAX_WORKERS: usize = 4;
 
