@@ -291,7 +291,8 @@ fn enumerate(backend: Backend) -> Vec<Device> {
 #[cfg(feature = "cuda")]
 fn has_cuda_driver() -> bool {
     if cfg!(windows) {
-        let root = std::env::var_os("SystemRoot").unwrap_or_else(|| "C:\\Windows".into());
+        let root =
+            std::env::var_os(detr_types::env::SYSTEM_ROOT).unwrap_or_else(|| "C:\\Windows".into());
         return std::path::Path::new(&root).join("System32/nvcuda.dll").exists();
     }
     const FOLDERS: [&str; 11] = [

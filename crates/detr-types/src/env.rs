@@ -14,6 +14,8 @@ pub const HF_ENDPOINT: &str = "HF_ENDPOINT";
 pub const HF_TOKEN: &str = "HF_TOKEN";
 /// Turns colours off when set to anything (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";
+/// Folder of Windows.
+pub const SYSTEM_ROOT: &str = "SystemRoot";
 /// Where the dynamic linker looks first.
 pub const LD_LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 /// Folder of the golden cases that the parity tests run.
