@@ -7,21 +7,20 @@
 mod error;
 mod formats;
 mod naming;
-mod stream;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use detr_types::fs::atomic_write;
+use detr_types::fs::PendingFile;
+use detr_types::fs::{atomic_write, check_replaceable};
 use detr_types::{ClassTable, Detection, ImageSize};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 pub use self::error::WriteError;
 pub use self::naming::ImageIds;
 use self::naming::Naming;
-use self::stream::PendingFile;
 
 /// Most objects that [`human_line`] lists.
 const LISTED: usize = 8;
@@ -149,6 +148,9 @@ impl ResultWriter {
     ) -> Result<Self, WriteError> {
         if path.exists() && path.is_dir() != format.is_folder() {
             return Err(WriteError::Kind { path: path.to_owned(), format });
+        }
+        if !format.is_folder() && check_replaceable(path).is_err() {
+            return Err(WriteError::NotAFile { path: path.to_owned() });
         }
         let naming = Naming::new(files, format)?;
         let io_error = |error| WriteError::Io { path: path.to_owned(), error };

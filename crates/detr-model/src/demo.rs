@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, Linear};
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use crate::backbone::ResNet;
 use crate::config::DetrDemoConfig;
@@ -103,7 +103,7 @@ impl DetrDemo {
         let hidden = layers.slice_dim(0, last..=last);
         DetrOutput {
             pred_logits: self.linear_class.forward(hidden.clone()),
-            pred_boxes: sigmoid(self.linear_bbox.forward(hidden)),
+            pred_boxes: sigmoid(self.linear_bbox.forward(hidden).cast(FloatDType::F32)),
         }
     }
 

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
 use crate::backbone::{Backbone, ResNet};
 use crate::config::DetrConfig;
@@ -148,7 +148,8 @@ impl Detr {
         let hidden = self.transformer.decoder.forward(target, &memory, Some(&query_pos));
         let output = DetrOutput {
             pred_logits: self.class_embed.forward(hidden.clone()),
-            pred_boxes: sigmoid(self.bbox_embed.forward(hidden.clone())),
+            // In half precision a coordinate would be off by a third of a pixel.
+            pred_boxes: sigmoid(self.bbox_embed.forward(hidden.clone()).cast(FloatDType::F32)),
         };
         DetrTrace { projected, encoder_layers, memory: memory.tokens, hidden, output }
     }

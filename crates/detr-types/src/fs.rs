@@ -1,50 +1,116 @@
 //! The one way the program writes a file: completely, or not at all.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Writes a file through a temporary one beside it, flushed to disk and renamed into place, so
-/// that the final name never holds half a file. Missing parent folders are made.
+use tempfile::NamedTempFile;
+
+/// Refuses to put a file where something else is: a device, a pipe or a folder would be replaced
+/// and lost. A path where nothing is yet passes.
 ///
 /// # Errors
-/// Whatever `write` or the file system reports; the temporary file is then removed.
+/// [`io::ErrorKind::InvalidInput`] when the path leads to something that is no regular file.
+pub fn check_replaceable(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(data) if !data.is_file() => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "what is there is no regular file"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file completely or not at all: [`PendingFile`] for output that comes from one function.
+///
+/// # Errors
+/// Those of [`check_replaceable`], and whatever `write` or the file system reports; the temporary
+/// file is then removed.
 pub fn atomic_write(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder)?;
-    let mut temporary =
-        tempfile::Builder::new().prefix(".detr-").suffix(".tmp").tempfile_in(folder)?;
-    {
-        let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-        write(&mut buffered)?;
-        buffered.flush()?;
+    let mut file = PendingFile::create(path)?;
+    write(&mut file)?;
+    file.persist()
+}
+
+/// A file that is written bit by bit to a temporary one beside it, and appears under its name only
+/// when complete. Dropped without [`persist`](Self::persist), it leaves nothing behind.
+pub struct PendingFile {
+    // A handle of its own: `NamedTempFile` gives access to the file only while nobody writes.
+    buffered: BufWriter<File>,
+    temporary: NamedTempFile,
+    path: PathBuf,
+}
+
+impl PendingFile {
+    /// Starts a file for this path; missing parent folders are made.
+    ///
+    /// # Errors
+    /// Those of [`check_replaceable`], and a folder that cannot be written.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        check_replaceable(path)?;
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(folder)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".detr-").suffix(".tmp");
+        // Temporary files are private; what is put in place has the usual mode.
+        #[cfg(unix)]
+        let permissions =
+            <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+        #[cfg(unix)]
+        builder.permissions(permissions);
+        let temporary = builder.tempfile_in(folder)?;
+        let buffered = BufWriter::with_capacity(1 << 20, temporary.as_file().try_clone()?);
+        Ok(Self { buffered, temporary, path: path.to_owned() })
     }
-    temporary.as_file().sync_all()?;
-    make_readable(temporary.as_file())?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
+
+    /// Flushes everything to disk and gives the file its name.
+    ///
+    /// # Errors
+    /// Whatever the file system reports; the temporary file is then removed.
+    pub fn persist(mut self) -> io::Result<()> {
+        self.buffered.flush()?;
+        self.temporary.as_file().sync_all()?;
+        self.temporary.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
 }
 
-/// Temporary files are private; what is put in place has the usual mode.
-#[cfg(unix)]
-fn make_readable(file: &std::fs::File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
+impl Write for PendingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffered.write(bytes)
+    }
 
-#[cfg(not(unix))]
-fn make_readable(_file: &std::fs::File) -> io::Result<()> {
-    Ok(())
+    fn flush(&mut self) -> io::Result<()> {
+        self.buffered.flush()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A pipe stands for all that is no file. (Never try this with a device of the system.)
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_stays() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for path in [&pipe, &link] {
+            let error = atomic_write(path, |w| w.write_all(b"new")).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+        assert!(pipe.metadata().unwrap().file_type().is_fifo() && link.is_symlink());
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_temporary() {

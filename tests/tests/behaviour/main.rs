@@ -1,6 +1,10 @@
 //! What users rely on, tested from outside: the library's promises, the binaries, and bad input.
 
 mod batching;
+mod cli;
+mod facade;
+mod faults;
 mod initialisation;
 mod library;
 mod round_trip;
+mod support;

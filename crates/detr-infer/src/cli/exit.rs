@@ -70,6 +70,7 @@ impl CliError {
             | Self::Predictor(PredictorError::Options(_))
             | Self::Write(
                 WriteError::Kind { .. }
+                | WriteError::NotAFile { .. }
                 | WriteError::SameName { .. }
                 | WriteError::ClassesName { .. },
             ) => USAGE,

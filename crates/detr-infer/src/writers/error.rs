@@ -28,6 +28,15 @@ pub enum WriteError {
         /// The format asked for.
         format: OutputFormat,
     },
+    /// A device or pipe where a file is needed.
+    #[error(
+        "cannot write results to {}: it is a device or pipe, which a file would replace\n\
+         hint: name a file; --json and --jsonl print to stdout", path.display()
+    )]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// Two images whose label files would have the same name.
     #[error(
         "{first} and {second} would both be written to {name}\n\

@@ -121,7 +121,8 @@ impl Checkpoint {
         })
     }
 
-    /// Builds the model and fills it. The hash of an artifact is checked meanwhile.
+    /// Builds the model and fills it. The hash of an artifact and the check sums of a `.pth` are
+    /// checked meanwhile.
     ///
     /// # Errors
     /// Tensors that do not fit, are not finite or cannot be read, or a hash that is wrong.
@@ -213,8 +214,13 @@ impl Checkpoint {
         model
     }
 
+    /// What the file itself says about its content: the card's hash, or a zip's check sums.
     fn check_hash(&self) -> Result<(), WeightsError> {
-        let (Some(card), Some((path, map))) = (&self.card, &self.weights) else { return Ok(()) };
+        let Some((path, map)) = &self.weights else { return Ok(()) };
+        if self.format == Format::Pth {
+            return pth::check_sums(path, map);
+        }
+        let Some(card) = &self.card else { return Ok(()) };
         let found = artifact::sha256(map);
         if found == card.weights.sha256 {
             return Ok(());

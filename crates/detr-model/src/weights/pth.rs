@@ -2,6 +2,7 @@
 //! run: classes it names are never looked up.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -20,6 +21,7 @@ pub(super) struct TrainingArgs {
 /// Reads the state dict, from under `model` or `state_dict` where there is one.
 pub(super) fn read(path: &Path, map: &Mmap) -> Result<(StateDict, TrainingArgs), WeightsError> {
     if map.starts_with(b"PK") {
+        refuse_trailing(path, map)?;
         refuse_compressed(path)?;
     }
     let reader = ["model", "state_dict"]
@@ -73,6 +75,45 @@ fn refuse_compressed(path: &Path) -> Result<(), WeightsError> {
                     "a zip archive with compressed entries (number {index}), which torch.save never writes"
                 ),
             });
+        }
+    }
+    Ok(())
+}
+
+/// An archive ends with its end record and that record's comment; bytes after them were appended.
+fn refuse_trailing(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
+    /// Length of the record up to and including the length of its comment.
+    const RECORD: usize = 22;
+    let record = memchr::memmem::rfind(bytes, b"PK\x05\x06").and_then(|at| {
+        let comment = bytes.get(at + RECORD - 2..at + RECORD)?;
+        Some(at + RECORD + usize::from(u16::from_le_bytes([comment[0], comment[1]])))
+    });
+    match record {
+        Some(end) if end == bytes.len() => Ok(()),
+        Some(end) if end < bytes.len() => Err(WeightsError::corrupt(
+            path,
+            format_args!("{} bytes follow the end of the archive", bytes.len() - end),
+        )),
+        _ => {
+            Err(WeightsError::corrupt(path, "the archive's end is missing: the file is truncated"))
+        }
+    }
+}
+
+/// Compares every entry of a zip archive with its check sum: the reader of tensors does not.
+/// PyTorch can be told to leave the sums out; it then writes 0.
+pub(super) fn check_sums(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
+    if !bytes.starts_with(b"PK") {
+        return Ok(());
+    }
+    let damaged = |error: &dyn std::fmt::Display| WeightsError::corrupt(path, error);
+    let mut archive =
+        zip::ZipArchive::new(io::Cursor::new(bytes)).map_err(|error| damaged(&error))?;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).map_err(|error| damaged(&error))?;
+        if entry.crc32() != 0 {
+            io::copy(&mut entry, &mut io::sink())
+                .map_err(|error| damaged(&format_args!("entry {index}: {error}")))?;
         }
     }
     Ok(())

@@ -1,0 +1,284 @@
+//! Runs the real binaries, as a user would: in an empty folder, with a clean environment and a
+//! time limit. What holds for every run, good or bad, is checked here: no panic, no hang.
+
+pub(crate) mod images;
+pub(crate) mod server;
+pub(crate) mod weights;
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A run that takes longer hangs. Optimised programs need milliseconds; on a busy machine a
+/// build without optimisation may need seconds.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 10 });
+
+/// Flags that make the tiny models of the golden folder quick.
+pub(crate) const QUICK: [&str; 6] = ["--size", "64", "--max-size", "96", "--backend", "flex"];
+
+/// The folder of checkpoints.
+pub(crate) fn golden(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/13_checkpoints").join(file)
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// `target` and the folder of this profile in it.
+pub(crate) fn target() -> (PathBuf, PathBuf) {
+    let program = std::env::current_exe().unwrap();
+    let profile = program.ancestors().nth(2).unwrap().to_owned();
+    (profile.parent().unwrap().to_owned(), profile)
+}
+
+/// `cargo`, the one that runs this test.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// Flags that choose the profile of this test program.
+pub(crate) fn profile_flags() -> Vec<String> {
+    let (_, profile) = target();
+    match profile.file_name().unwrap().to_str().unwrap() {
+        "debug" => Vec::new(),
+        "release" => vec!["--release".to_owned()],
+        other => vec!["--profile".to_owned(), other.to_owned()],
+    }
+}
+
+/// The folder of the binaries. Cargo builds the binaries of other packages for no test, so they
+/// are built here: with the features of this program, so that nothing but they is new.
+fn binaries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let (target, profile) = target();
+        let features = [
+            ("flex", cfg!(feature = "flex")),
+            ("ndarray", cfg!(feature = "ndarray")),
+            ("wgpu", cfg!(feature = "wgpu")),
+            ("vulkan", cfg!(feature = "vulkan")),
+            ("cuda", cfg!(feature = "cuda")),
+            ("fusion", cfg!(feature = "fusion")),
+            ("autotune", cfg!(feature = "autotune")),
+        ];
+        let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(n, _)| *n).collect();
+        let mut build = cargo();
+        // The package of the tests is named too, because it turns on features of shared crates.
+        build.args(["build", "--quiet", "--bins", "-p", "detr-tests"]);
+        build.args(["-p", "detr-infer", "-p", "detr-cli", "--no-default-features"]);
+        build.arg("--features").arg(features.join(",")).arg("--target-dir").arg(target);
+        build.args(profile_flags());
+        let status = build.status().expect("cargo starts");
+        assert!(status.success(), "the binaries cannot be built: {build:?}");
+        profile
+    })
+}
+
+/// One run of a binary, to be.
+pub(crate) struct Run {
+    command: Command,
+    stdin: Vec<u8>,
+    closed_stdout: bool,
+    /// Working folder, home and caches.
+    folder: TempDir,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// Most memory it had at once, where the system tells.
+    pub(crate) peak_bytes: Option<u64>,
+}
+
+/// `detr-infer` with arguments.
+pub(crate) fn detr_infer(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+    Run::new("detr-infer", args)
+}
+
+/// `detr` with arguments.
+pub(crate) fn detr(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+    Run::new("detr", args)
+}
+
+impl Run {
+    fn new(program: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = binaries().join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+        let mut command = Command::new(path);
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            let proxy = name.to_ascii_lowercase().ends_with("_proxy");
+            if proxy || ["HF_", "DETR_", "RUST_"].iter().any(|known| name.starts_with(known)) {
+                command.env_remove(name);
+            }
+        }
+        for name in ["HF_HOME", "HOME", "XDG_RUNTIME_DIR"] {
+            command.env(name, folder.path());
+        }
+        command.env("NO_COLOR", "1").args(args).current_dir(folder.path());
+        Self { command, stdin: Vec::new(), closed_stdout: false, folder }
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// The flags of [`QUICK`].
+    pub(crate) fn quick(self) -> Self {
+        self.args(QUICK)
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs somewhere else than in an empty folder.
+    pub(crate) fn inside(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    pub(crate) fn stdin(mut self, bytes: &[u8]) -> Self {
+        self.stdin = bytes.to_vec();
+        self
+    }
+
+    /// Nobody reads what it prints.
+    pub(crate) fn closed_stdout(mut self) -> Self {
+        self.closed_stdout = true;
+        self
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(mut self) -> Outcome {
+        let command = &mut self.command;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if self.closed_stdout {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            command.stdout(writer);
+        }
+        let shown = format!("{command:?}");
+        let mut child = command.spawn().expect("the binary starts");
+        // Closes this side's copy of a pipe.
+        command.stdout(Stdio::null());
+        let stdout = child.stdout.take().map(read_all);
+        let stderr = child.stderr.take().map(read_all);
+        let mut stdin = child.stdin.take().unwrap();
+        let input = std::mem::take(&mut self.stdin);
+        // A program that does not read its input is not at fault.
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let (status, peak_bytes) = wait(&mut child, &shown);
+        writer.join().unwrap();
+        let text = |reader: Option<JoinHandle<Vec<u8>>>| {
+            reader.map_or_else(String::new, |reader| {
+                String::from_utf8_lossy(&reader.join().unwrap()).into_owned()
+            })
+        };
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        let Some(code) = status.code() else { panic!("{shown}\ndied: {status}\n{stderr}") };
+        for word in ["panicked at", "internal error", "stack overflow", "memory allocation of"] {
+            assert!(!stderr.contains(word), "{shown}\n{stderr}");
+        }
+        assert_ne!(code, 101, "{shown}\n{stderr}");
+        drop(self.folder);
+        Outcome { code, stdout, stderr, peak_bytes }
+    }
+}
+
+impl Outcome {
+    /// Fails the test unless the exit code is this one.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Every line of standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Whether the last line on stderr is a hint.
+    pub(crate) fn ends_with_hint(&self) -> bool {
+        self.stderr.trim_end().lines().last().is_some_and(|line| line.starts_with("hint: "))
+    }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+fn wait(child: &mut Child, shown: &str) -> (std::process::ExitStatus, Option<u64>) {
+    let start = Instant::now();
+    let mut peak = None;
+    loop {
+        peak = peak_of(child.id()).or(peak);
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status, peak);
+        }
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{shown}\nstill ran after {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// The high-water mark of a running process; it only grows, so the last look tells the peak.
+fn peak_of(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// A folder of files, each with its content.
+pub(crate) fn folder_with<'a>(files: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+/// Names of everything in a folder, sorted.
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
+    let entries = folder.read_dir().unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
