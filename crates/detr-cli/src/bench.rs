@@ -3,6 +3,8 @@
 //! The picture is generated, so that neither a file nor decoding plays a part. `cargo xtask bench`
 //! reads the JSON and sets it beside other implementations.
 
+mod load;
+
 use std::fmt::Write;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -14,11 +16,15 @@ use detr_infer::{Predictor, StageTimes};
 use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
 
+pub(crate) use load::load;
+
 /// Subcommands of `detr bench`.
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Measure predictions on generated pictures
     Infer(Box<BenchArgs>),
+    /// Measure loading a checkpoint
+    Load(Box<load::BenchLoadArgs>),
 }
 
 /// Flags of `detr bench infer`.

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args),
         Command::Models(command) => models::run(command, console),
         Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
+        Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),
     })
 }
 

@@ -13,8 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use detr_types::fs::PendingFile;
-use detr_types::fs::{atomic_write, check_replaceable};
+use detr_types::fs::{PendingFile, atomic_write, check_replaceable};
 use detr_types::{ClassTable, Detection, ImageSize};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 

@@ -177,10 +177,24 @@ impl ModelConfig {
     /// Reads and checks a TOML text such as those in `configs/models/`.
     ///
     /// # Errors
-    /// Bad syntax, unknown or missing keys (with line and column), or numbers that cannot work.
+    /// Bad syntax (with line and column), unknown, missing or mistyped keys, or numbers that cannot
+    /// work.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let config: Self =
-            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        let mut table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| ConfigError::Syntax(error.to_string()))?;
+        // Serde forgets the key of what is wrong inside an enum, so the kind is chosen here.
+        let kind = table.remove("kind");
+        let config = match kind.as_ref().and_then(toml::Value::as_str) {
+            Some("detr") => Self::Detr(keyed(table)?),
+            Some("detr-demo") => Self::DetrDemo(keyed(table)?),
+            _ => {
+                let found = kind.map_or("missing".to_owned(), |kind| kind.to_string());
+                return Err(ConfigError::Syntax(format!(
+                    "kind is {found}, expected \"detr\" or \"detr-demo\""
+                )));
+            }
+        };
         config.validate()?;
         Ok(config)
     }
@@ -240,6 +254,12 @@ impl ModelConfig {
         };
         learned.then(|| 50 * self.backbone().stride())
     }
+}
+
+/// Reads a table; errors start with the key.
+fn keyed<T: serde::de::DeserializeOwned>(table: toml::Table) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(table)
+        .map_err(|error| ConfigError::Syntax(error.to_string().trim_end().to_owned()))
 }
 
 fn check_transformer(sizes: [usize; 4], inner: [usize; 2]) -> Result<(), ConfigError> {
@@ -351,7 +371,7 @@ mod tests {
         for (from, to, message) in [
             ("nheads = 8", "nheads = 7", "multiple of nheads (7)"),
             ("num_queries = 100", "num_queries = 0", "num_queries is 0"),
-            ("dec_layers = 6", "dec_layers = -1", "dec_layers"),
+            ("dec_layers = 6", "dec_layers = -1", "dec_layers: invalid value"),
             ("dec_layers = 6", "decoder_layers = 6", "decoder_layers"),
             ("kind = \"detr\"", "kind = \"yolo\"", "yolo"),
         ] {

@@ -15,12 +15,12 @@ pub struct Bench {
     pub slack: f64,
 }
 
-/// Backends and slack. flex: the cases' own tolerance. ndarray: its products sum in another
-/// order. wgpu: a GPU's sine, cosine, exponential and division are less exact than a CPU's.
+/// Backends and slack. flex and ndarray: the cases' own tolerance. wgpu: twice that, for the sine,
+/// exponential and division of real GPUs; Mesa's software adapter needs none of it.
 const BACKENDS: [(Backend, &str, f64); 3] = [
     (Backend::Flex, "flex", 1.0),
-    (Backend::Ndarray, "ndarray", 2.0),
-    (Backend::Wgpu, "wgpu", 8.0),
+    (Backend::Ndarray, "ndarray", 1.0),
+    (Backend::Wgpu, "wgpu", 2.0),
 ];
 
 /// What runs here, and what does not: name, reason, and whether that is a failure.

@@ -172,6 +172,12 @@ impl Checkpoint {
         artifact::write(folder, &self.state, draft)
     }
 
+    /// The file that holds the tensors; none for a recipe.
+    #[must_use]
+    pub fn weights_file(&self) -> Option<&Path> {
+        self.weights.as_ref().map(|(path, _)| path.as_path())
+    }
+
     /// SHA-256 of the weights file; none for a recipe.
     #[must_use]
     pub fn sha256(&self) -> Option<String> {

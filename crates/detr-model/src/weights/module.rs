@@ -69,6 +69,15 @@ fn read_slot(
 ) -> Result<Loaded, WeightsError> {
     let missing = || WeightsError::corrupt(path, format_args!("{} vanished", slot.name));
     let stored = state.get(&slot.name).ok_or_else(missing)?;
+    if !stored.dtype.is_float() {
+        return Err(WeightsError::corrupt(
+            path,
+            format_args!(
+                "{} has element type {:?}, expected floating point",
+                slot.name, stored.dtype
+            ),
+        ));
+    }
     let mut values = stored
         .to_f32()
         .map_err(|error| WeightsError::corrupt(path, format_args!("{}: {error}", slot.name)))?;

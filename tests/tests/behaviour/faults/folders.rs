@@ -61,7 +61,6 @@ pub(super) fn hugging_face() -> Vec<Case> {
         ),
         ("a name of no number", |f| config(f, "id2label", json!({ "zero": "a" })), "`zero`"),
         ("a negative label", |f| config(f, "id2label", json!({ "-1": "a" })), "`-1`"),
-        ("equal names", |f| config(f, "id2label", json!({ "0": "a", "1": "a" })), "id2label"),
         ("names in a list", |f| config(f, "id2label", json!(["a"])), "id2label"),
         (
             "cut JSON",

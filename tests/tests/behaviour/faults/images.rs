@@ -43,7 +43,7 @@ pub(super) fn bad() -> Vec<Bad> {
     add("zeros.jpg", vec![0; 4096], "a block of zeros");
     add("noise.jpg", flipped(&[0x17; 4096], 4000, 3), "binary data");
     add("animation.png", b"GIF89a\x10\0\x10\0\0\0\0;".to_vec(), "a GIF image");
-    add("scan.jpg", b"II*\0\x08\0\0\0".to_vec(), "a TIFF image");
+    add("scan.jpg", b"II*\0\x08\0\0\0".to_vec(), "a TIFF or camera raw image");
     add("new.jpg", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1".to_vec(), "an AVIF image");
     add("phone.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), "a HEIC image");
     add("report.jpg", b"%PDF-1.7\n".to_vec(), "a PDF document");
