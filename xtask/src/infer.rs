@@ -38,35 +38,39 @@ fn backend(args: &[OsString]) -> Option<String> {
 }
 
 /// Feature flags for a backend. `flex` stays in, so that a machine without the GPU can still fall
-/// back. Unknown words get the defaults: the program itself explains which ones there are.
+/// back; a GPU gets fused kernels, and the fastest of several tuned at first use. Unknown words get the defaults: the program itself explains which ones there are.
 pub(crate) fn feature_flags(backend: Option<&str>) -> Vec<String> {
     match backend {
-        Some(name @ ("cuda" | "vulkan" | "metal" | "ndarray")) => {
-            ["--no-default-features".to_owned(), "--features".to_owned(), format!("flex,{name}")]
-                .into()
+        Some("ndarray") => flags("flex,ndarray"),
+        Some(name @ ("cuda" | "vulkan" | "metal")) => {
+            flags(&format!("flex,{name},fusion,autotune"))
         }
         _ => Vec::new(),
     }
+}
+
+fn flags(features: &str) -> Vec<String> {
+    ["--no-default-features", "--features", features].map(str::to_owned).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn flags(line: &str) -> String {
+    fn picked(line: &str) -> String {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         feature_flags(backend(&args).as_deref()).join(" ")
     }
 
     #[test]
     fn the_backend_chooses_the_features() {
-        let cuda = "--no-default-features --features flex,cuda";
-        assert_eq!(flags("--backend cuda a.jpg"), cuda);
-        assert_eq!(flags("a.jpg --backend=cuda --json"), cuda);
-        assert_eq!(flags("--backend flex --backend cuda"), cuda);
+        let cuda = "--no-default-features --features flex,cuda,fusion,autotune";
+        assert_eq!(picked("--backend cuda a.jpg"), cuda);
+        assert_eq!(picked("a.jpg --backend=cuda --json"), cuda);
+        assert_eq!(picked("--backend flex --backend cuda"), cuda);
         for line in ["a.jpg", "--backend auto", "--backend wgpu", "--backend flex", "--backend"] {
-            assert_eq!(flags(line), "", "{line}");
+            assert_eq!(picked(line), "", "{line}");
         }
-        assert_eq!(flags("-- --backend cuda"), "", "a file name after --");
+        assert_eq!(picked("-- --backend cuda"), "", "a file name after --");
     }
 }
