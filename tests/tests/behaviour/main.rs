@@ -1,5 +1,7 @@
 //! What users rely on, tested from outside: the library's promises, the binaries, and bad input.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests, too
+
 mod batching;
 mod cli;
 mod facade;

@@ -348,7 +348,13 @@ impl Checkpoint {
     fn validate(&self) -> Result<(), WeightsError> {
         match self.architecture.model() {
             Some(config) => {
-                config.validate().map_err(|error| WeightsError::config(&self.path, error))
+                let hint = match self.format {
+                    Format::HuggingFace => "",
+                    _ => "\nhint: the file may be of another architecture; --arch names it",
+                };
+                config.validate().map_err(|error| {
+                    WeightsError::config(&self.path, format_args!("{error}{hint}"))
+                })
             }
             None => Ok(()),
         }

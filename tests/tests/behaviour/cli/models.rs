@@ -53,7 +53,7 @@ fn every_layout_of_the_same_weights_gives_the_same_results() {
 #[test]
 fn class_names_of_the_users_own_are_used() {
     let folder = pictures();
-    let names: String = (0..91).map(|label| format!("thing {label}\n")).collect();
+    let names = (0..91).fold(String::new(), |text, label| text + &format!("thing {label}\n"));
     std::fs::write(folder.path().join("names.txt"), &names).unwrap();
     let convert = || detr(["models", "convert"]).arg(golden("detr_tiny_zip.pth")).arg("model");
     let run = convert().args(["--class-names", "names.txt"]).inside(folder.path());

@@ -11,6 +11,9 @@ use super::pictures;
 const NAME: &str = "tiny/detr-test";
 const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
+/// What goes wrong with an answer.
+type Change = fn(&mut Answer);
+
 /// What a hub says of the tiny Hugging Face model.
 fn answers() -> HashMap<String, Answer> {
     let folder = golden("hf_detr_tiny");
@@ -31,7 +34,7 @@ fn answers() -> HashMap<String, Answer> {
     config.into_iter().chain(resolved("model.safetensors", weights)).collect()
 }
 
-fn set(answers: &mut HashMap<String, Answer>, file: &str, change: impl Fn(&mut Answer)) {
+fn set(answers: &mut HashMap<String, Answer>, file: &str, change: Change) {
     answers.iter_mut().filter(|(path, _)| path.ends_with(file)).for_each(|(_, a)| change(a));
 }
 
@@ -70,9 +73,9 @@ fn a_model_is_fetched_once_and_then_needs_no_network() {
 
 #[test]
 fn nothing_that_is_not_verified_gets_its_final_name() {
-    let body: fn(&mut Answer) = |answer| *answer.body.last_mut().unwrap() ^= 1;
-    let cut: fn(&mut Answer) = |answer| answer.body.truncate(1000);
-    let cases: [(&str, &str, fn(&mut Answer), &str); 5] = [
+    let body: Change = |answer| *answer.body.last_mut().unwrap() ^= 1;
+    let cut: Change = |answer| answer.body.truncate(1000);
+    let cases: [(&str, &str, Change, &str); 5] = [
         ("a changed byte", "safetensors", body, "sha256"),
         ("half the bytes", "safetensors", cut, "differs from content-length"),
         ("no such file", "safetensors", |answer| answer.status = 404, "404"),

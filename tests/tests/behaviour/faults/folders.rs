@@ -20,6 +20,7 @@ fn edit(path: &Path, change: impl Fn(&mut Value)) {
     std::fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
 }
 
+#[allow(clippy::needless_pass_by_value)] // tables read better
 fn config(folder: &Path, key: &str, value: Value) {
     edit(&folder.join("config.json"), |config| config[key] = value.clone());
 }
@@ -28,6 +29,7 @@ fn preprocessor(folder: &Path, text: &str) {
     std::fs::write(folder.join("preprocessor_config.json"), text).unwrap();
 }
 
+#[allow(clippy::needless_pass_by_value)] // tables read better
 fn card(folder: &Path, pointer: &str, value: Value) {
     edit(&folder.join("model.json"), |card| *card.pointer_mut(pointer).unwrap() = value.clone());
 }
@@ -90,7 +92,7 @@ pub(super) fn hugging_face() -> Vec<Case> {
                     f.join("config.json"),
                     format!("{{\"id2label\": {}", "[".repeat(200_000)),
                 )
-                .unwrap()
+                .unwrap();
             },
             "config.json",
         ),
@@ -124,7 +126,7 @@ pub(super) fn hugging_face() -> Vec<Case> {
                 weights(f, |mut bytes| {
                     bytes.pop();
                     bytes
-                })
+                });
             },
             "damaged",
         ),
@@ -136,7 +138,7 @@ pub(super) fn hugging_face() -> Vec<Case> {
                         (!name.ends_with("0.self_attn.k_proj.weight")).then(|| name.to_owned())
                     };
                     Safetensors::parse(&bytes).renamed(name).bytes()
-                })
+                });
             },
             "",
         ),
@@ -150,7 +152,7 @@ pub(super) fn artifacts() -> Vec<Case> {
             "a far newer version",
             |f| {
                 edit(&f.join("model.json"), |card| {
-                    *card = json!({ "format_version": 99, "all": "new" })
+                    *card = json!({ "format_version": 99, "all": "new" });
                 });
             },
             "format version 99",
@@ -194,7 +196,7 @@ pub(super) fn artifacts() -> Vec<Case> {
                     let at = bytes.len() - 100;
                     bytes[at] ^= 1;
                     bytes
-                })
+                });
             },
             "SHA-256",
         ),
@@ -204,7 +206,7 @@ pub(super) fn artifacts() -> Vec<Case> {
                 weights(f, |mut bytes| {
                     bytes.truncate(1000);
                     bytes
-                })
+                });
             },
             "damaged",
         ),

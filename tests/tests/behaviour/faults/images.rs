@@ -193,7 +193,7 @@ fn damaged_images_decode_or_are_errors() {
         assert_eq!(result["error"].is_null(), drawn.contains(&picture), "{result}");
         assert_ne!(result["error"].is_null(), result["detections"].is_null(), "{result}");
     }
-    assert!(drawn.iter().all(|name| name.starts_with("0") && name.ends_with(".png")));
+    assert!(drawn.iter().all(|name| name.starts_with('0')));
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn check_refused(what: &str, folder: &Path, outcome: &Outcome, code: i32, messag
     assert!(outcome.stderr.contains("error: "), "{what}: {}", outcome.stderr);
     assert_eq!(outcome.stdout, "", "{what}");
     let made = names_in(folder);
-    let left = made.iter().filter(|name| *name == "o.csv" || name.ends_with(".tmp")).count();
+    let left = made.iter().filter(|name| *name == "o.csv" || name.contains(".detr-")).count();
     assert_eq!(left, 0, "{what}: {made:?}");
     let drawn = folder.join("drawn");
     assert!(!drawn.exists() || names_in(&drawn).is_empty(), "{what}");

@@ -22,7 +22,7 @@ pub(super) fn bad() -> Vec<Bad> {
 fn safetensors() -> Vec<Bad> {
     let tiny = Safetensors::tiny();
     let bytes = tiny.bytes();
-    let name = "class_embed.weight";
+    let (name, inner) = ("class_embed.weight", "transformer.decoder.layers.1.linear2.weight");
     let long_header = [&u64::MAX.to_le_bytes(), &bytes[8..]].concat();
     let short_header = [&16_u64.to_le_bytes(), &bytes[8..]].concat();
     let mut no_json = bytes.clone();
@@ -85,7 +85,16 @@ fn safetensors() -> Vec<Bad> {
             tiny.clone().with(name, "shape", json!([u64::MAX, u64::MAX])).bytes(),
             "damaged",
         ),
-        ("turned.safetensors", tiny.clone().with(name, "shape", json!([32, 92])).bytes(), name),
+        (
+            "turned.safetensors",
+            tiny.clone().with(name, "shape", json!([32, 92])).bytes(),
+            "hidden_dim is 92",
+        ),
+        (
+            "turned-inside.safetensors",
+            tiny.clone().with(inner, "shape", json!([64, 32])).bytes(),
+            "transformer.decoder.layers.1.linear2.weight: the model has [32, 64], the file [64, 32]",
+        ),
         (
             "no-entry.safetensors",
             tiny.clone().with(name, "shape", json!("wide")).bytes(),
@@ -102,7 +111,11 @@ fn safetensors() -> Vec<Bad> {
             tiny.renamed(|n| (!n.contains("linear1")).then(|| n.to_owned())).bytes(),
             "missing",
         ),
-        ("extra.safetensors", renamed("class_embed.bias", "class_embed.bais"), "class_embed.bais"),
+        (
+            "extra.safetensors",
+            renamed("class_embed.bias", "class_embed.offset"),
+            "class_embed.offset",
+        ),
         ("nan.safetensors", tiny.clone().with_value(name, f32::NAN).bytes(), "NaN or infinite"),
         (
             "inf.safetensors",
@@ -123,15 +136,16 @@ fn pickles() -> Vec<Bad> {
     let deep = |item: &str, times: usize, end: &str| {
         [b"\x80\x02".as_slice(), item.repeat(times).as_bytes(), end.as_bytes(), b"."].concat()
     };
-    // The last bytes of a tensor's data are far from the archive's own records.
+    // The middle of the file is a tensor's data; the start is the pickle.
     let mut flipped = zipped.clone();
     let at = flipped.len() / 2;
     flipped[at] ^= 0x40;
-    let mut flipped_record = zipped.clone();
-    let at = flipped_record.len() - 10;
-    flipped_record[at] ^= 0x40;
-    let system = b"\x80\x02cposix\nsystem\nX\x0a\0\0\0touch ranit\x85R.";
-    let eval = b"\x80\x02cbuiltins\neval\nX\x16\0\0\0open('ranit','w').close\x85R.";
+    let mut flipped_pickle = zipped.clone();
+    let start = zipped.windows(8).position(|bytes| bytes == b"data.pkl").unwrap();
+    flipped_pickle[start + 3000] ^= 0x01;
+    // Python's pickle.loads runs each of these.
+    let system = b"\x80\x02cposix\nsystem\nX\x0b\0\0\0touch ranit\x85R.";
+    let eval = b"\x80\x02cbuiltins\neval\nX\x1c\0\0\0open('ranit','w').write('x')\x85R.";
     let build = b"\x80\x02}X\x05\0\0\0modelcos\nsystem\nX\x0b\0\0\0touch ranit\x85Rs.";
     vec![
         ("cut-1.pth", truncated(&zipped, 1), "damaged"),
@@ -140,7 +154,7 @@ fn pickles() -> Vec<Bad> {
         ("cut-byte.pth", zipped[..zipped.len() - 1].to_vec(), "damaged"),
         ("trailing.pth", [zipped.as_slice(), b"more"].concat(), "4 bytes follow"),
         ("flipped.pth", flipped, "damaged"),
-        ("flipped-record.pth", flipped_record, "damaged"),
+        ("flipped-pickle.pth", flipped_pickle, "flipped-pickle.pth"),
         ("legacy-cut-1.pth", truncated(&legacy, 1), "damaged"),
         ("legacy-cut-50.pth", truncated(&legacy, 50), "damaged"),
         ("legacy-cut-byte.pth", legacy[..legacy.len() - 1].to_vec(), "damaged"),
@@ -148,7 +162,7 @@ fn pickles() -> Vec<Bad> {
         ("system.pth", system.to_vec(), "damaged"),
         ("eval.pth", eval.to_vec(), "damaged"),
         ("build.pth", build.to_vec(), ""),
-        ("zip-system.pth", zip("archive/data.pkl", 0, system, 28), "damaged"),
+        ("zip-system.pth", zip("archive/data.pkl", 0, system, 35), "damaged"),
         ("deep-list.pth", deep("]", 1_000_000, &"a".repeat(999_999)), "damaged"),
         ("deep-tuple.pth", [b"\x80\x02)", [0x85; 1_000_000].as_slice(), b"."].concat(), "damaged"),
         ("deep-mark.pth", deep("(", 1_000_000, &"t".repeat(1_000_000)), "damaged"),
