@@ -1,5 +1,5 @@
 //! `cargo xtask check`: everything that must hold before a change is merged. CI runs this same
-//! command, through `.ci/run`.
+//! command, through `.ci/run`; licences and spelling only where their programs are installed.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};

@@ -48,7 +48,7 @@ pub struct Features {
     pub map: Tensor<4>,
     /// `[B, h, w]`, true = padding.
     pub mask: Option<Tensor<3, Bool>>,
-    /// `[B or 1, D, h, w]`, in f32.
+    /// `[B or 1, D, h, w]`.
     pub position: Tensor<4>,
 }
 

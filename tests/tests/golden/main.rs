@@ -70,7 +70,12 @@ fn main() {
 
     let (benches, skipped) = backends::available();
     let mut trials = Vec::new();
-    for path in case::discover(&folder) {
+    let cases = case::discover(&folder);
+    if cases.is_empty() {
+        let message = format!("{}: no golden case here", folder.display());
+        trials.push(Trial::test("golden::found", move || Err(message.into())));
+    }
+    for path in cases {
         let (group, name) = case::names(&path);
         // In the project's own folder every case must have a runner.
         let own = given.is_none();
