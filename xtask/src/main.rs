@@ -24,7 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// All that CI checks: format, lints, tests, invariants, the cuda feature, licences, spelling
+    /// All that CI checks: invariants, format, lints, tests, the cuda feature; licences and spelling
+    /// where cargo-deny and typos are installed
     Check(check::Args),
     /// The invariants of ARCHITECTURE.md, as checks of the sources
     Tidy,
