@@ -33,7 +33,6 @@ except ImportError as error:
 
 RESNETS = {
     "detr-r18": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
-    "detr-r34": {"layer_type": "basic", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
     "detr-r50": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
     "detr-r101": {"layer_type": "bottleneck", "depths": [3, 4, 23, 3], "hidden_sizes": [256, 512, 1024, 2048]},
 }
@@ -141,8 +140,9 @@ def cpu_name():
 
 
 def peak_memory_mb():
+    """In units of 1000 * 1000 bytes; the system counts in bytes on macOS and in KiB elsewhere."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
 def main():
@@ -172,7 +172,7 @@ def main():
     }
     if args.device == "cuda":
         result["gpu"] = torch.cuda.get_device_name()
-        result["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / (1 << 20), 1)
+        result["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
     print(json.dumps(result))
 
 

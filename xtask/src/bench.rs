@@ -116,7 +116,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
 fn peer_model(model: &str) -> anyhow::Result<&str> {
     let preset = model.strip_prefix("recipe:").map(|rest| rest.split('@').next().unwrap_or(rest));
     match preset {
-        Some(preset @ ("detr-r18" | "detr-r34" | "detr-r50" | "detr-r101")) => Ok(preset),
+        Some(preset @ ("detr-r18" | "detr-r50" | "detr-r101")) => Ok(preset),
         _ => bail!(
             "--peer has no counterpart of `{model}`\nhint: it measures recipe:detr-r18, recipe:detr-r50 and recipe:detr-r101"
         ),
@@ -161,7 +161,7 @@ fn peer_command(args: &Args, model: &str, threads: usize) -> process::Command {
     command
 }
 
-/// Runs a command that prints one JSON object, on its last line.
+/// Runs a command whose output, from its first brace on, is one JSON object.
 fn measure(command: &mut process::Command) -> anyhow::Result<Value> {
     let text = shell::output(command)?;
     let start = text.find('{').unwrap_or(0);
@@ -265,7 +265,9 @@ mod tests {
     #[test]
     fn the_peer_knows_published_shapes_only() {
         assert_eq!(peer_model("recipe:detr-r50@7").unwrap(), "detr-r50");
-        for model in ["detr-r50.pth", "recipe:detr-demo", "facebook/detr-resnet-50"] {
+        for model in
+            ["detr-r50.pth", "recipe:detr-r34", "recipe:detr-demo", "facebook/detr-resnet-50"]
+        {
             assert!(peer_model(model).unwrap_err().to_string().contains("hint:"), "{model}");
         }
     }

@@ -44,7 +44,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "HxW", default_value = "800x1066")]
     size: Size,
 
-    /// Pictures per batch
+    /// Pictures per batch, all of one size
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch_size: u32,
 
@@ -102,6 +102,7 @@ struct Report<'a> {
     /// Largest resident memory of the process so far, where the system tells.
     peak_memory_mb: Option<f64>,
     cpu: String,
+    /// Of the CPU backends; `RAYON_NUM_THREADS` sets it.
     threads: usize,
     version: &'static str,
     burn: &'static str,
@@ -174,7 +175,7 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
         load_ms,
         peak_memory_mb: peak_memory_mb(),
         cpu: cpu_name(),
-        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads: rayon::current_num_threads(),
         version: env!("CARGO_PKG_VERSION"),
         burn: BURN,
     };
