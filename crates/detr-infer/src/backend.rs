@@ -45,8 +45,9 @@ pub enum Precision {
 pub enum BackendError {
     /// Its feature is off.
     #[error(
-        "backend `{backend}` is not compiled in; this program has {}\nhint: cargo run --release -p detr-infer --features {backend} -- ...",
-        compiled_names()
+        "backend `{backend}` is not compiled in; this program has {}\nhint: {}",
+        compiled_names(),
+        how_to_add(*backend)
     )]
     NotCompiled {
         /// The backend asked for.
@@ -54,7 +55,7 @@ pub enum BackendError {
     },
     /// No device of that kind, or not that many.
     #[error(
-        "backend `{backend}` has no device {index} on this machine ({found} found)\nhint: `detr devices` lists what is here; --backend auto takes what works"
+        "backend `{backend}` has no device {index} on this machine ({found} found)\nhint: `detr devices` lists what is here; --backend auto without --device takes what works"
     )]
     NoDevice {
         /// The backend asked for.
@@ -150,8 +151,8 @@ impl From<Precision> for FloatDType {
     }
 }
 
-/// Opens a device. `Auto` takes the first of CUDA, Metal, Vulkan and wgpu that has a real GPU, and
-/// the CPU otherwise.
+/// Opens a device. `Auto` takes the first of CUDA, Metal, Vulkan and wgpu that has a real GPU of
+/// that number which computes in the precision, and the CPU, which is number 0, otherwise.
 ///
 /// # Errors
 /// A backend that is not compiled in, a device that does not exist or does not work, or a
@@ -161,10 +162,10 @@ pub fn select(
     index: usize,
     precision: Precision,
 ) -> Result<Selected, BackendError> {
-    let selected = match backend {
-        Backend::Auto => select_auto(index)?,
-        backend => select_one(backend, index)?,
-    };
+    if backend == Backend::Auto {
+        return select_auto(index, precision);
+    }
+    let selected = select_one(backend, index)?;
     if !supports(&selected.device, precision) {
         return Err(BackendError::Precision { device: selected.name, precision });
     }
@@ -229,20 +230,30 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-fn select_auto(index: usize) -> Result<Selected, BackendError> {
+fn select_auto(index: usize, precision: Precision) -> Result<Selected, BackendError> {
+    let (mut imitation, mut lacking, mut most) = (None, None, 0);
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_compiled()) {
-        let Ok(selected) = select_one(backend, index) else { continue };
-        // A software adapter is slower than the CPU backends and no more exact.
+        let selected = match select_one(backend, index) {
+            Ok(selected) => selected,
+            Err(BackendError::NoDevice { found, .. }) => {
+                most = most.max(found);
+                continue;
+            }
+            Err(_) => continue,
+        };
         let (_, software) = identity(backend, &selected.device);
-        if !software {
+        if !supports(&selected.device, precision) {
+            lacking.get_or_insert(selected.name);
+        } else if software {
+            // Slower than the CPU backends and no more exact: only if they cannot be had.
+            imitation.get_or_insert(selected);
+        } else {
             return Ok(selected);
         }
     }
-    select_one(Backend::Flex, 0).or_else(|_| select_one(Backend::Ndarray, 0)).or_else(|_| {
-        let gpus = [Backend::Vulkan, Backend::Wgpu];
-        gpus.into_iter()
-            .find_map(|backend| select_one(backend, index).ok())
-            .ok_or(BackendError::NoDevice { backend: Backend::Auto, index, found: 0 })
+    imitation.ok_or(match lacking {
+        Some(device) => BackendError::Precision { device, precision },
+        None => BackendError::NoDevice { backend: Backend::Auto, index, found: most },
     })
 }
 
@@ -280,7 +291,7 @@ fn enumerate(backend: Backend) -> Vec<Device> {
         #[cfg(feature = "flex")]
         Backend::Flex => vec![Device::flex()],
         #[cfg(feature = "ndarray")]
-        #[allow(deprecated)] // the owner asked for it
+        #[allow(deprecated)] // kept as an opt-in
         Backend::Ndarray => vec![Device::ndarray()],
         _ => Vec::new(),
     }
@@ -316,10 +327,7 @@ fn has_cuda_driver() -> bool {
 
 /// Name of a device, and whether it is software that imitates a GPU.
 fn identity(backend: Backend, device: &Device) -> (String, bool) {
-    let cpu = || {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        (format!("CPU, {threads} threads"), false)
-    };
+    let cpu = || (format!("CPU, {} threads", rayon::current_num_threads()), false);
     match backend {
         Backend::Flex | Backend::Ndarray => cpu(),
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -335,6 +343,18 @@ fn identity(backend: Backend, device: &Device) -> (String, bool) {
 fn supports(device: &Device, precision: Precision) -> bool {
     precision == Precision::F32
         || catch_device(|| device.supports_dtype(FloatDType::from(precision))).unwrap_or(false)
+}
+
+/// The command that adds a backend to the program that runs; another program than ours is told the
+/// feature.
+fn how_to_add(backend: Backend) -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let package = match program.file_stem().and_then(|stem| stem.to_str()) {
+        Some("detr") => "detr-cli",
+        Some("detr-infer") => "detr-infer",
+        _ => return format!("turn on the feature `{backend}` of detr-infer"),
+    };
+    format!("cargo run --release -p {package} --features {backend} -- ...")
 }
 
 fn compiled_names() -> String {
@@ -360,5 +380,20 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().contains("out of memory: 7"));
         assert!(caught && !catches_panics());
+    }
+
+    #[test]
+    fn auto_takes_only_a_device_of_that_number() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let error = select(Backend::Auto, 1_000, precision).unwrap_err();
+            assert!(matches!(error, BackendError::NoDevice { index: 1_000, .. }), "{error}");
+        }
+        for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
+            match select(Backend::Auto, 0, precision) {
+                Ok(selected) => assert!(supports(&selected.device, precision)),
+                // Some device is there, and none of those there can.
+                Err(error) => assert!(matches!(error, BackendError::Precision { .. }), "{error}"),
+            }
+        }
     }
 }
