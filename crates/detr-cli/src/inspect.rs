@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::Args;
-use detr_infer::cli::{CliError, Console, LoadArgs, host_device, open_model, print};
-use detr_model::weights::{Architecture, Checkpoint, ElementType, Provenance};
+use detr_infer::cli::{CliError, Console, LoadArgs, escaped, host_device, open_model, print};
+use detr_model::weights::{Architecture, CARD_FILE, Checkpoint, ElementType, Provenance};
 use detr_types::{ClassTable, PreprocessSpec};
 use serde::Serialize;
 
@@ -59,7 +59,23 @@ struct Tensor<'a> {
 pub(crate) fn run(args: &InspectArgs, console: &Console) -> Result<(), CliError> {
     let checkpoint = open_model(&args.model, &args.load, console, host_device)?;
     let report = report(&checkpoint, args.tensors);
-    if args.json { print(&crate::models::json(&report)?) } else { print(&text(&report)?) }
+    check_hash(&checkpoint, &report)?;
+    if args.json { print(&crate::models::json(&report)?) } else { print(&escaped(&text(&report)?)) }
+}
+
+/// The weights of an artifact are those that its card describes.
+fn check_hash(checkpoint: &Checkpoint, report: &Report<'_>) -> Result<(), CliError> {
+    let (Some(card), Some(found)) = (&checkpoint.card, &report.sha256) else { return Ok(()) };
+    let stated = &card.weights.sha256;
+    if found == stated {
+        return Ok(());
+    }
+    let path = checkpoint.weights_file().unwrap_or(&checkpoint.path);
+    Err(CliError::Model(format!(
+        "{}: its SHA-256 is {found}, but {CARD_FILE} says {stated}\n\
+         hint: the file is damaged or was replaced; convert or copy the model again",
+        path.display()
+    )))
 }
 
 fn report(checkpoint: &Checkpoint, with_tensors: bool) -> Report<'_> {
@@ -130,7 +146,8 @@ fn text(report: &Report<'_>) -> Result<String, CliError> {
     }
     let toml = toml::to_string(report.architecture)
         .map_err(|error| CliError::Failed(format!("architecture: {error}")))?;
-    let _ = writeln!(text, "\n# architecture, as --arch reads it\n{}", toml.trim_end());
+    let reads = if report.backbone_only { "" } else { ", as --arch reads it" };
+    let _ = writeln!(text, "\n# architecture{reads}\n{}", toml.trim_end());
     if let Some(tensors) = &report.tensor_list {
         text.push('\n');
         for tensor in tensors {

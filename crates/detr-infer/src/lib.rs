@@ -11,6 +11,7 @@ pub mod hub;
 pub mod palette;
 mod predictor;
 pub mod sources;
+mod text;
 pub mod writers;
 
 pub use predictor::{PredictError, PredictOptions, Predictor, PredictorError, StageTimes};

@@ -9,6 +9,8 @@ use detr_types::env;
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
+use crate::text::escaped;
+
 /// How much is said on stderr.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LogArgs {
@@ -70,13 +72,13 @@ impl Console {
     /// Says something that is good to know; nothing with `-q`.
     pub fn note(&self, message: &str) {
         if !self.quiet {
-            self.line(message);
+            self.line(&escaped(message));
         }
     }
 
     /// Says something that must not be missed, even with `-q`.
     pub fn warn(&self, message: &str) {
-        self.line(&format!("note: {message}"));
+        self.line(&escaped(&format!("note: {message}")));
     }
 
     /// Prints what was asked for, even with `-q`.
@@ -90,7 +92,7 @@ impl Console {
             if self.color { format!("{color}{word}{RESET}") } else { word.to_owned() }
         };
         let mut text = paint(RED, "error:") + " ";
-        for (index, line) in message.lines().enumerate() {
+        for (index, line) in escaped(message).lines().enumerate() {
             if index > 0 {
                 text.push('\n');
             }
@@ -128,7 +130,8 @@ impl Console {
         self.bar.replace(ProgressBar::hidden()).finish_and_clear();
     }
 
-    /// A message that cannot be shown has no other place to go.
+    /// Prints a message that is already escaped, and maybe coloured. One that cannot be shown has no
+    /// other place to go.
     fn line(&self, text: &str) {
         self.suspend(|| drop(writeln!(io::stderr(), "{text}")));
     }

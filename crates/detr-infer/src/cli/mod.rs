@@ -23,6 +23,8 @@ pub use model::{HubProgress, host_device, hub, open_model, read_text};
 pub use output::print;
 pub use predict::predict;
 
+pub use crate::text::escaped;
+
 /// Runs a command: starts logging, prints its error if there is one, and gives the exit code.
 pub fn run(log: &LogArgs, command: impl FnOnce(&Console) -> Result<(), CliError>) -> ExitCode {
     let console = Console::new(log);

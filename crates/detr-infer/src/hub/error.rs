@@ -1,10 +1,11 @@
 //! What can go wrong between a model's name and its files.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use crate::text::escaped;
 
 /// Why a remote model could not be resolved. Addresses are shown without their query, which may
 /// hold a signature, and never with the access token.
@@ -188,20 +189,9 @@ fn status_hint(status: u16) -> &'static str {
 
 /// A text from outside as messages show it: control characters escaped, cut at 200 characters.
 pub(super) fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index == 200 {
-            out.push('…');
-            break;
-        }
-        if character.is_control() {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "{}", character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
+    let cut = text.char_indices().nth(200).map(|(at, _)| at);
+    let ellipsis = if cut.is_some() { "…" } else { "" };
+    escaped(&text[..cut.unwrap_or(text.len())]).replace('\n', "\\n") + ellipsis
 }
 
 /// An address without query and fragment, for messages.

@@ -26,6 +26,19 @@ fn a_converted_model_gives_the_same_results() {
     let converted = detr_infer(args).quick().inside(folder.path()).run().expect(0);
     assert_eq!(converted.stdout, original.stdout);
 
+    // Weights that are not those of the card are nothing to rely on.
+    let changed = folder.path().join("changed");
+    std::fs::create_dir(&changed).unwrap();
+    for name in names_in(&model) {
+        std::fs::copy(model.join(&name), changed.join(&name)).unwrap();
+    }
+    let mut bytes = std::fs::read(changed.join("model.safetensors")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(changed.join("model.safetensors"), bytes).unwrap();
+    let outcome = detr(["models", "inspect"]).arg(&changed).run().expect(3);
+    assert!(outcome.stderr.contains("but model.json says"), "{}", outcome.stderr);
+    assert!(outcome.ends_with_hint());
+
     let again = convert().inside(folder.path()).run().expect(2);
     assert!(again.stderr.contains("the folder is not empty"), "{}", again.stderr);
     assert!(again.ends_with_hint());
@@ -63,6 +76,13 @@ fn class_names_of_the_users_own_are_used() {
     let first = &result[0]["detections"][0];
     assert_eq!(first["name"], format!("thing {}", first["label"]));
 
+    // Names come from strangers; a terminal must not obey them.
+    std::fs::write(folder.path().join("odd.txt"), names.replace("thing 0", "a\x1b[2Jb")).unwrap();
+    let run = convert().args(["--force", "--class-names", "odd.txt"]).inside(folder.path());
+    run.run().expect(0);
+    let text = detr(["models", "inspect", "model"]).inside(folder.path()).run().expect(0).stdout;
+    assert!(text.contains("a\\u{1b}[2Jb") && !text.contains('\x1b'), "{text}");
+
     std::fs::write(folder.path().join("few.txt"), "a\nb\n").unwrap();
     let run = convert().args(["--force", "--class-names", "few.txt"]).inside(folder.path());
     let outcome = run.run().expect(2);
@@ -86,6 +106,8 @@ fn a_backbone_alone_is_inspected_and_converted_but_detects_nothing() {
     let file = golden("torchvision_resnet18_narrow_zip.pth");
     let report = detr(["models", "inspect", "--json"]).arg(&file).run().expect(0).json();
     assert_eq!(report["backbone_only"], true);
+    let text = detr(["models", "inspect"]).arg(&file).run().expect(0).stdout;
+    assert!(text.contains("# architecture\n") && !text.contains("--arch"), "{text}");
     let run = detr(["models", "convert"]).arg(&file).arg("backbone").inside(folder.path());
     run.run().expect(0);
     for model in [&file, &folder.path().join("backbone")] {
