@@ -64,6 +64,15 @@ impl RepoCache {
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
     }
 
+    /// Whether a commit's file is there, or noted not to exist.
+    pub(super) fn knows(&self, commit: &str, file: &str) -> bool {
+        self.has(commit, file) || self.no_exist(commit, file).is_file()
+    }
+
+    fn no_exist(&self, commit: &str, file: &str) -> PathBuf {
+        self.root.join(".no_exist").join(commit).join(file)
+    }
+
     /// Puts a small content under its hash.
     pub(super) fn write_blob(&self, hash: &str, content: &[u8]) -> Result<(), HubError> {
         let path = self.blob(hash);
@@ -88,7 +97,7 @@ impl RepoCache {
 
     /// Notes that the commit has no such file, as `huggingface_hub` does.
     pub(super) fn write_no_exist(&self, commit: &str, file: &str) -> Result<(), HubError> {
-        let path = self.root.join(".no_exist").join(commit).join(file);
+        let path = self.no_exist(commit, file);
         atomic_write(&path, |_| Ok(())).map_err(HubError::io(&path))
     }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::Duration;
+use std::time::Instant;
 
 use detr_types::fs::atomic_write;
 use sha1::Sha1;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::HubError;
 use super::error::shown;
-use super::http::{ContentHash, Reply};
+use super::http::{ContentHash, Patience, Reply};
 use super::progress::Progress;
 
 /// Bytes handled at a time.
@@ -22,8 +22,8 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct Rules<'a> {
     /// Most bytes.
     pub(super) limit: u64,
-    /// For the message when the server falls silent.
-    pub(super) idle: Duration,
+    /// How slow the server may be.
+    pub(super) patience: &'a Patience,
     /// Listener.
     pub(super) progress: &'a dyn Progress,
 }
@@ -112,6 +112,7 @@ fn receive(
     let mut body = reply.body.as_reader();
     let mut buffer = vec![0; CHUNK];
     let mut got = 0_u64;
+    let start = Instant::now();
     loop {
         let count = match body.read(&mut buffer) {
             Ok(0) => break,
@@ -134,6 +135,10 @@ fn receive(
         if reply.size.is_some_and(|size| got > size) {
             return Err(wrong_length(got));
         }
+        if start.elapsed() > rules.patience.deadline(got) {
+            let reason = rules.patience.too_slow(got);
+            return Err(HubError::Network { url: url.clone(), reason });
+        }
         sink(&buffer[..count])?;
         rules.progress.advance(count as u64);
     }
@@ -145,10 +150,12 @@ fn receive(
 
 fn why(error: &io::Error, got: u64, rules: Rules<'_>) -> String {
     let source = error.get_ref().and_then(|source| source.downcast_ref::<ureq::Error>());
-    if matches!(source, Some(ureq::Error::Timeout(_))) {
-        format!("no data for {:?} after {got} bytes", rules.idle)
-    } else {
-        format!("{} after {got} bytes", shown(&error.to_string()))
+    match source {
+        Some(ureq::Error::Timeout(ureq::Timeout::RecvBody)) => rules.patience.too_slow(got),
+        Some(ureq::Error::Timeout(_)) => {
+            format!("no data for {:?} after {got} bytes", rules.patience.idle)
+        }
+        _ => format!("{} after {got} bytes", shown(&error.to_string())),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::cache::{self, RepoCache};
 use super::download::{self, Rules};
-use super::http::{Client, ContentHash, Reply};
+use super::http::{Client, ContentHash, GONE, Reply};
 use super::progress::Progress;
 use super::{CONFIG, Hub, HubError, PREPROCESSOR, WEIGHTS};
 
@@ -27,40 +27,22 @@ pub(super) fn download(
     revision: &str,
     progress: &dyn Progress,
 ) -> Result<PathBuf, HubError> {
-    let client = Client::new(&hub.endpoint, hub.token.as_deref(), &hub.patience);
-    let rules = |limit| Rules { limit, idle: hub.patience.idle, progress };
-    let ask = |revision: &str, file| {
-        let reply = client.get(repo, revision, file)?;
-        check_commit(&reply, revision)?;
-        Ok(reply)
-    };
-    let read = |mut reply: Reply, file| {
-        let content = download::to_memory(&mut reply, file, rules(hub.json_limit))?;
-        Ok(Small { file, content, hash: reply.hash })
-    };
-
-    let reply = ask(revision, CONFIG)?;
+    let session = Session::new(hub, repo, progress);
+    let reply = session.ask(revision, CONFIG, hub.json_limit)?;
     // The branch may move while we work: everything else is asked for by commit.
     let commit = reply.commit.clone();
-    let config = read(reply, CONFIG)?;
+    let config = session.read(reply, CONFIG)?;
     let preprocessor = if cache.has(&commit, PREPROCESSOR) {
         None
     } else {
-        match ask(&commit, PREPROCESSOR) {
-            Ok(reply) => Some(read(reply, PREPROCESSOR)?),
-            Err(HubError::NotFound { .. }) => {
-                cache.write_no_exist(&commit, PREPROCESSOR)?;
-                None
-            }
-            Err(error) => return Err(error),
-        }
+        session.preprocessor(cache, &commit)?
     };
     let weights = if cache.has(&commit, WEIGHTS) {
         None
     } else {
-        let mut reply = ask(&commit, WEIGHTS)?;
+        let mut reply = session.ask(&commit, WEIGHTS, hub.weights_limit)?;
         let blob = cache.blob(reply.hash.text());
-        download::to_file(&mut reply, WEIGHTS, &blob, rules(hub.weights_limit))?;
+        download::to_file(&mut reply, WEIGHTS, &blob, session.rules(hub.weights_limit))?;
         Some(reply.hash)
     };
 
@@ -73,6 +55,62 @@ pub(super) fn download(
     place(cache, &commit, &config)?;
     cache.write_ref(revision, &commit)?;
     Ok(cache.snapshot(&commit))
+}
+
+/// Adds the optional file to a commit of which the cache has the rest.
+pub(super) fn complete(
+    hub: &Hub,
+    cache: &RepoCache,
+    repo: &str,
+    commit: &str,
+    progress: &dyn Progress,
+) -> Result<(), HubError> {
+    match Session::new(hub, repo, progress).preprocessor(cache, commit)? {
+        Some(small) => place(cache, commit, &small),
+        None => Ok(()),
+    }
+}
+
+/// Requests about one repository.
+struct Session<'a> {
+    hub: &'a Hub,
+    client: Client<'a>,
+    repo: &'a str,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> Session<'a> {
+    fn new(hub: &'a Hub, repo: &'a str, progress: &'a dyn Progress) -> Self {
+        let client = Client::new(&hub.endpoint, hub.token.as_deref(), &hub.patience);
+        Self { hub, client, repo, progress }
+    }
+
+    fn rules(&self, limit: u64) -> Rules<'a> {
+        Rules { limit, patience: &self.hub.patience, progress: self.progress }
+    }
+
+    fn ask(&self, revision: &str, file: &str, limit: u64) -> Result<Reply, HubError> {
+        let reply = self.client.get(self.repo, revision, file, limit)?;
+        check_commit(&reply, revision)?;
+        Ok(reply)
+    }
+
+    fn read(&self, mut reply: Reply, file: &'static str) -> Result<Small, HubError> {
+        let content = download::to_memory(&mut reply, file, self.rules(self.hub.json_limit))?;
+        Ok(Small { file, content, hash: reply.hash })
+    }
+
+    /// The optional file; that there is none is noted in the cache.
+    fn preprocessor(&self, cache: &RepoCache, commit: &str) -> Result<Option<Small>, HubError> {
+        match self.ask(commit, PREPROCESSOR, self.hub.json_limit) {
+            Ok(reply) => self.read(reply, PREPROCESSOR).map(Some),
+            Err(HubError::NotFound { what, .. }) if !GONE.contains(&what) => {
+                cache.write_no_exist(commit, PREPROCESSOR)?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 fn place(cache: &RepoCache, commit: &str, small: &Small) -> Result<(), HubError> {

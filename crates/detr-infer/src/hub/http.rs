@@ -16,6 +16,8 @@ use super::error::{shown, shown_url};
 
 /// Redirects followed for one file.
 const MAX_REDIRECTS: usize = 5;
+/// What a 404 may be about that says nothing of the file.
+pub(super) const GONE: [&str; 2] = ["the repository", "the revision"];
 /// The hint for a file that is not there.
 const NEEDED: &str = "check the name; a usable model has config.json and model.safetensors (OWNER/NAME@REVISION selects another revision)";
 
@@ -26,6 +28,10 @@ pub(super) struct Patience {
     pub(super) connect: Duration,
     /// Without a single byte.
     pub(super) idle: Duration,
+    /// For the start of a body, however slow.
+    pub(super) grace: Duration,
+    /// Bytes per second that a body must have on average, not counting the time of grace.
+    pub(super) rate: u32,
     /// Before the second try, the third, and so on.
     pub(super) pauses: Vec<Duration>,
 }
@@ -35,8 +41,24 @@ impl Default for Patience {
         Self {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(30),
+            grace: Duration::from_secs(30),
+            rate: 10 << 10,
             pauses: vec![Duration::from_secs(1), Duration::from_secs(4)],
         }
+    }
+}
+
+impl Patience {
+    /// When so many bytes of a body must be there, from its start.
+    pub(super) fn deadline(&self, bytes: u64) -> Duration {
+        let whole = Duration::from_secs(bytes / u64::from(self.rate));
+        let rest = u32::try_from(bytes % u64::from(self.rate)).unwrap_or_default();
+        self.grace + whole + Duration::from_secs(1) * rest / self.rate
+    }
+
+    /// What is said of a body that misses its deadline.
+    pub(super) fn too_slow(&self, got: u64) -> String {
+        format!("slower than {} bytes a second, given up after {got} bytes", self.rate)
     }
 }
 
@@ -127,12 +149,19 @@ impl<'a> Client<'a> {
     }
 
     /// Asks for a file of a revision, again after a pause where the server is busy or broken.
-    pub(super) fn get(&self, repo: &str, revision: &str, file: &str) -> Result<Reply, HubError> {
+    /// `limit` is the most bytes that the file may have.
+    pub(super) fn get(
+        &self,
+        repo: &str,
+        revision: &str,
+        file: &str,
+        limit: u64,
+    ) -> Result<Reply, HubError> {
         let url = format!("{}/{repo}/resolve/{revision}/{file}", self.endpoint.base());
         let mut tries = 0;
         loop {
             tries += 1;
-            let outcome = self.follow(&url, tries);
+            let outcome = self.follow(&url, limit, tries);
             let Some(pause) = self.patience.pauses.get(tries - 1) else { return outcome };
             match outcome {
                 Err(HubError::Status { status, .. }) if status == 429 || status >= 500 => {
@@ -145,13 +174,17 @@ impl<'a> Client<'a> {
     }
 
     /// One try: the request and its redirects.
-    fn follow(&self, url: &str, tries: usize) -> Result<Reply, HubError> {
+    fn follow(&self, url: &str, limit: u64, tries: usize) -> Result<Reply, HubError> {
         let unusable = |reason| HubError::Endpoint { endpoint: shown(url), reason };
         let mut current: Uri = url.parse().map_err(|_| unusable("it is not an address"))?;
         let mut claims = Claims::default();
         for _ in 0..=MAX_REDIRECTS {
             let own = self.endpoint.owns(&current);
             let mut request = self.agent.get(&current);
+            // `download.rs` sees the bytes that arrive. This ends what it does not see: layers below
+            // that get a byte now and then, but never enough for one of theirs.
+            let longest = self.patience.deadline(limit);
+            request = request.config().timeout_recv_body(Some(longest)).build();
             if let Some(token) = self.token.filter(|_| own && self.endpoint.is_private()) {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
@@ -283,8 +316,8 @@ fn failure(url: String, status: u16, headers: &HeaderMap, tries: usize) -> HubEr
         401 | 403 => HubError::Denied { url, status },
         404 => {
             let (what, hint) = match header(headers, "x-error-code").as_deref() {
-                Some("RepoNotFound") => ("the repository", "check owner and name"),
-                Some("RevisionNotFound") => ("the revision", "check what follows the `@`"),
+                Some("RepoNotFound") => (GONE[0], "check owner and name"),
+                Some("RevisionNotFound") => (GONE[1], "check what follows the `@`"),
                 Some("EntryNotFound") => ("the file", NEEDED),
                 _ => ("the repository or file", NEEDED),
             };

@@ -29,7 +29,7 @@ use self::cache::RepoCache;
 use self::http::Patience;
 
 pub use self::error::HubError;
-pub use self::name::{DEFAULT_REVISION, is_remote_name, parse_remote_name};
+pub use self::name::{DEFAULT_REVISION, parse_remote_name};
 pub use self::progress::{NoProgress, Progress};
 
 /// Where models come from unless `HF_ENDPOINT` says otherwise.
@@ -163,21 +163,24 @@ impl Hub {
         &self.cache_dir
     }
 
-    /// The folder of a model that is complete in the cache; never uses the network.
+    /// The folder of a model that is complete in the cache; never uses the network. Complete means
+    /// that the optional file is there too, or known not to exist.
     ///
     /// # Errors
     /// [`HubError::Name`] when repository or revision are not of the allowed form.
     pub fn cached(&self, repo: &str, revision: &str) -> Result<Option<PathBuf>, HubError> {
         name::check(repo, revision)?;
         let cache = RepoCache::new(&self.cache_dir, repo);
-        let commit = cache.commit_of(revision);
-        let complete = commit.filter(|commit| REQUIRED.iter().all(|file| cache.has(commit, file)));
+        let complete = usable(&cache, revision).filter(|commit| cache.knows(commit, PREPROCESSOR));
         Ok(complete.map(|commit| cache.snapshot(&commit)))
     }
 
     /// The folder with the model's `config.json`, `model.safetensors` and, where the model has
     /// one, `preprocessor_config.json`; downloads what is missing. `repo` is `owner/name`,
     /// `revision` a branch, tag or commit: see [`parse_remote_name`].
+    ///
+    /// A model in the cache that only lacks the optional file is used without it, and a warning
+    /// logged, when the network is off, the hub does not deliver it or the cache cannot be written.
     ///
     /// # Errors
     /// [`HubError`] says what failed. Nothing that was not verified is then under a final name, and
@@ -192,11 +195,43 @@ impl Hub {
             return Ok(folder);
         }
         let cache = RepoCache::new(&self.cache_dir, repo);
-        if self.offline {
-            return Err(missing(&cache, repo, revision));
+        let defaults = |reason: &dyn fmt::Display| {
+            tracing::warn!(
+                "{repo}: {PREPROCESSOR} is not in the cache ({reason}), so images are prepared in \
+                 the default way"
+            );
+        };
+        match usable(&cache, revision) {
+            None if self.offline => Err(missing(&cache, repo, revision)),
+            None => fetch::download(self, &cache, repo, revision, progress),
+            Some(commit) if self.offline => {
+                defaults(&"the network is off");
+                Ok(cache.snapshot(&commit))
+            }
+            Some(commit) => {
+                match fetch::complete(self, &cache, repo, &commit, progress) {
+                    // Without it the model works; it must not need the network, or a cache that can
+                    // be written.
+                    Err(
+                        error @ (HubError::Network { .. }
+                        | HubError::Length { .. }
+                        | HubError::Status { .. }
+                        | HubError::NotFound { .. }
+                        | HubError::Denied { .. }
+                        | HubError::Io { .. }),
+                    ) => defaults(&error.to_string().lines().next().unwrap_or_default()),
+                    outcome => outcome?,
+                }
+                Ok(cache.snapshot(&commit))
+            }
         }
-        fetch::download(self, &cache, repo, revision, progress)
     }
+}
+
+/// The commit of a revision, if the cache has all of it that is required.
+fn usable(cache: &RepoCache, revision: &str) -> Option<String> {
+    let commit = cache.commit_of(revision);
+    commit.filter(|commit| REQUIRED.iter().all(|file| cache.has(commit, file)))
 }
 
 /// What the cache lacks, for when the network may not be asked.

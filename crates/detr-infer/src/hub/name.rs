@@ -18,19 +18,13 @@ const MAX_REVISION_LEN: usize = 128;
 const FILE_ENDINGS: [&str; 10] =
     ["safetensors", "pth", "pt", "bin", "ckpt", "onnx", "bpk", "mpk", "json", "toml"];
 
-/// Whether the text has the form of a remote model's name.
+/// Splits a remote model's name into repository (`owner/name`) and revision (default `main`).
 ///
 /// ```text
 /// facebook/detr-resnet-50            yes
 /// facebook/detr-resnet-50@no_timm    yes
 /// model.safetensors, ../x/y, a/b/c   no
 /// ```
-#[must_use]
-pub fn is_remote_name(text: &str) -> bool {
-    parse_remote_name(text).is_ok()
-}
-
-/// Splits a remote model's name into repository (`owner/name`) and revision (default `main`).
 ///
 /// # Errors
 /// [`HubError::Name`] says which rule the text breaks.
@@ -169,7 +163,6 @@ mod tests {
             "out/best.PTH",
             long.as_str(),
         ] {
-            assert!(!is_remote_name(bad), "{bad:?}");
             let error = parse_remote_name(bad).unwrap_err().to_string();
             assert!(error.contains("hint: ") && !error.contains('\0'), "{error}");
         }

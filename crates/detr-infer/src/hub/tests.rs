@@ -57,10 +57,9 @@ fn good(request: &Request) -> Answer {
     }
 }
 
-/// A hub that loses patience soon and does not pause.
+/// A hub that does not pause between its tries.
 fn hub(endpoint: &str, cache: &TempDir) -> Hub {
     let mut hub = Hub::new(endpoint, cache.path()).unwrap().with_token(TOKEN).unwrap();
-    hub.patience.idle = Duration::from_millis(300);
     hub.patience.pauses = vec![Duration::ZERO; 2];
     hub
 }
@@ -197,6 +196,39 @@ fn a_model_without_preprocessor_config_is_complete() {
     assert_eq!(files(&folder), ["config.json", "model.safetensors"]);
     let noted = repo_dir(&cache).join(".no_exist").join(COMMIT).join("preprocessor_config.json");
     assert!(noted.is_file());
+}
+
+#[test]
+fn a_missing_preprocessor_config_is_fetched_for_the_commit_in_the_cache() {
+    let server = Server::start(good);
+    let cache = TempDir::new().unwrap();
+    let online = hub(&server.url(), &cache);
+    let folder = online.fetch(REPO, "main", &NoProgress).unwrap();
+    let file = folder.join("preprocessor_config.json");
+    std::fs::remove_file(&file).unwrap();
+    assert!(online.cached(REPO, "main").unwrap().is_none());
+
+    // Off the network, and where the hub does not answer, the model still works.
+    let closed = Server::start(good).url();
+    for other in [online.clone().with_offline(true), hub(&closed, &cache)] {
+        assert_eq!(other.fetch(REPO, "main", &NoProgress).unwrap(), folder);
+        assert!(!file.exists());
+    }
+    // What is damaged is not put in place.
+    let damaged = Server::start(|request| {
+        let mut answer = good(request);
+        answer.body[0] ^= 1;
+        answer
+    });
+    hub(&damaged.url(), &cache).fetch(REPO, "main", &NoProgress).unwrap_err();
+    assert!(!file.exists());
+
+    let asked = server.seen().len();
+    assert_eq!(online.fetch(REPO, "main", &NoProgress).unwrap(), folder);
+    assert_eq!(std::fs::read(&file).unwrap(), PREPROCESSOR);
+    let paths: Vec<_> = server.seen().into_iter().skip(asked).map(|r| r.path).collect();
+    assert_eq!(paths, [format!("/{REPO}/resolve/{COMMIT}/preprocessor_config.json")]);
+    assert_eq!(online.cached(REPO, "main").unwrap(), Some(folder));
 }
 
 #[test]

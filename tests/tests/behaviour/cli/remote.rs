@@ -72,6 +72,20 @@ fn a_model_is_fetched_once_and_then_needs_no_network() {
 }
 
 #[test]
+fn a_model_without_the_optional_file_works_offline_with_a_warning() {
+    let (folder, cache, hub) = (pictures(), tempfile::tempdir().unwrap(), Hub::start(answers()));
+    at(detr(["models", "pull", NAME]), &hub, cache.path()).run().expect(0);
+    // As if another tool had fetched config and weights only.
+    std::fs::remove_dir_all(cache.path().join("hub/models--tiny--detr-test/.no_exist")).unwrap();
+    let predict = || detr_infer(["1.png", "--model", NAME]).quick().inside(folder.path());
+    for (flags, warned) in [(&["--offline"][..], true), (&[], false), (&["--offline"], false)] {
+        let outcome = at(predict().args(flags), &hub, cache.path()).run().expect(0);
+        let warning = "preprocessor_config.json is not in the cache";
+        assert_eq!(outcome.stderr.contains(warning), warned, "{}", outcome.stderr);
+    }
+}
+
+#[test]
 fn nothing_that_is_not_verified_gets_its_final_name() {
     let body: Change = |answer| *answer.body.last_mut().unwrap() ^= 1;
     let cut: Change = |answer| answer.body.truncate(1000);

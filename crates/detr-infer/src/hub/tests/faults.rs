@@ -1,15 +1,28 @@
 //! What a broken or hostile hub may answer: each fault is an error that names it, and nothing is
 //! kept of what came before.
 
+use std::time::Duration;
+
 use tempfile::TempDir;
 
 use super::server::{Answer, Request, Server};
 use super::{COMMIT, TOKEN, assert_nothing_kept, good, hub, weights, weights_sha256};
 use crate::hub::address::{Endpoint, redirect};
+use crate::hub::http::Patience;
 use crate::hub::{HubError, NoProgress};
 
 /// Fetches from a hub that answers well except where the path contains `at`.
 fn check_fault(at: &'static str, expected: &str, fault: fn(Answer) -> Answer) -> usize {
+    check_fault_with(|_| {}, at, expected, fault)
+}
+
+/// As [`check_fault`], with less patience.
+fn check_fault_with(
+    hurry: fn(&mut Patience),
+    at: &'static str,
+    expected: &str,
+    fault: fn(Answer) -> Answer,
+) -> usize {
     let broken = move |request: &Request| {
         let answer = good(request);
         if request.path.contains(at) { fault(answer) } else { answer }
@@ -17,6 +30,7 @@ fn check_fault(at: &'static str, expected: &str, fault: fn(Answer) -> Answer) ->
     let server = Server::start(broken);
     let cache = TempDir::new().unwrap();
     let mut hub = hub(&server.url(), &cache);
+    hurry(&mut hub.patience);
     hub.weights_limit = 800_000;
     hub.json_limit = 1_000;
     let error = hub.fetch(super::REPO, "main", &NoProgress).unwrap_err().to_string();
@@ -75,10 +89,26 @@ fn refusals_of_the_server_are_explained_and_tried_again_where_that_helps() {
 
 #[test]
 fn silence_ends_the_download() {
+    let check = |at, expected, fault| {
+        check_fault_with(|patience| patience.idle = Duration::from_millis(300), at, expected, fault)
+    };
     let silent = |answer: Answer| Answer { stall_after: Some(answer.body.len() / 2), ..answer };
-    check_fault(STORAGE, "no data for 300ms after", silent);
-    check_fault(CONFIG, "no data for 300ms after 11 bytes", silent);
-    check_fault(WEIGHTS, "no data for 300ms", |answer| Answer { mute: true, ..answer });
+    check(STORAGE, "no data for 300ms after", silent);
+    check(CONFIG, "no data for 300ms", silent);
+    check(WEIGHTS, "no data for 300ms", |answer| Answer { mute: true, ..answer });
+}
+
+#[test]
+fn a_trickle_ends_the_download() {
+    let check = |at, fault| {
+        let expected = "slower than 10240 bytes a second, given up after";
+        check_fault_with(|p| p.grace = Duration::from_millis(300), at, expected, fault)
+    };
+    check(STORAGE, |answer| Answer { drip: Some(Duration::from_millis(10)), ..answer });
+    check("preprocessor", |answer| {
+        let answer = answer.with("Content-Length", "600");
+        Answer { body: vec![b' '; 600], drip: Some(Duration::from_millis(10)), ..answer }
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// What came in.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// Say nothing more after that many bytes of the body, but keep the connection.
     pub(super) stall_after: Option<usize>,
+    /// Send the body byte by byte, with this pause between them.
+    pub(super) drip: Option<Duration>,
     /// Do not even send the headers.
     pub(super) mute: bool,
 }
@@ -28,7 +31,14 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(status: u16, body: &[u8]) -> Self {
         let length = ("Content-Length".to_owned(), body.len().to_string());
-        Self { status, headers: vec![length], body: body.to_vec(), stall_after: None, mute: false }
+        Self {
+            status,
+            headers: vec![length],
+            body: body.to_vec(),
+            stall_after: None,
+            drip: None,
+            mute: false,
+        }
     }
 
     /// Sets or replaces a header; an empty value removes it.
@@ -122,6 +132,14 @@ fn write(stream: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
         write!(stream, "{name}: {value}\r\n")?;
     }
     stream.write_all(b"\r\n")?;
+    if let Some(pause) = answer.drip {
+        stream.flush()?;
+        for byte in &answer.body {
+            stream.write_all(&[*byte])?;
+            std::thread::sleep(pause);
+        }
+        return stream.flush();
+    }
     stream.write_all(&answer.body[..answer.stall_after.unwrap_or(answer.body.len())])?;
     stream.flush()
 }
