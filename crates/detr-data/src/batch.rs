@@ -2,7 +2,8 @@
 //!
 //! Mirrors the reference's validation transform (`datasets/coco.py`, `datasets/transforms.py`) and
 //! `nested_tensor_from_tensor_list` in `util/misc.py`: the mask is true on padding, and sides are
-//! padded to the largest of the batch, not to a multiple of 32. Random augmentation is not here.
+//! padded to the largest of the batch, not to a multiple of 32. Detection stacks only images of one
+//! size, so nothing is padded there. Random augmentation is not here.
 
 use detr_types::{ImageSize, PreprocessSpec};
 use image::RgbImage;
@@ -21,13 +22,13 @@ pub struct Prepared {
     pub original_size: ImageSize,
 }
 
-/// Images of several sizes, padded to one.
+/// Images stacked to one batch; smaller ones are padded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostBatch {
     /// Normalised RGB, `[B, 3, H, W]` row-major, zero on padding.
     pub pixels: Vec<f32>,
-    /// `[B, H, W]` row-major, true on padding.
-    pub mask: Vec<bool>,
+    /// `[B, H, W]` row-major, true on padding; none where every image has the batch's size.
+    pub mask: Option<Vec<bool>>,
     /// Padded H and W.
     pub size: ImageSize,
     /// Size of each image after resizing, without padding.
@@ -105,13 +106,11 @@ impl HostBatch {
         let image_sizes = images.iter().map(|image| image.size).collect();
         let original_sizes = images.iter().map(|image| image.original_size).collect();
         let (height, width) = (size.height as usize, size.width as usize);
-        let mut mask = vec![true; images.len() * height * width];
+        let padded = images.iter().any(|image| image.size != size);
+        let mut mask = padded.then(|| vec![true; images.len() * height * width]);
         let pixels = match <[Prepared; 1]>::try_from(images) {
             // A single image is the batch.
-            Ok([image]) => {
-                mask.fill(false);
-                image.pixels
-            }
+            Ok([image]) => image.pixels,
             Err(images) => {
                 let mut pixels = vec![0.0; images.len() * 3 * height * width];
                 for (index, image) in images.iter().enumerate() {
@@ -121,9 +120,11 @@ impl HostBatch {
                         let start = ((index * 3 + channel) * height + y) * width;
                         pixels[start..start + columns].copy_from_slice(source);
                     }
-                    for y in 0..rows {
-                        let start = (index * height + y) * width;
-                        mask[start..start + columns].fill(false);
+                    if let Some(mask) = &mut mask {
+                        for y in 0..rows {
+                            let start = (index * height + y) * width;
+                            mask[start..start + columns].fill(false);
+                        }
                     }
                 }
                 pixels
@@ -142,12 +143,6 @@ impl HostBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.image_sizes.is_empty()
-    }
-
-    /// Whether any image is smaller than the batch, so that the mask matters.
-    #[must_use]
-    pub fn has_padding(&self) -> bool {
-        self.image_sizes.iter().any(|&size| size != self.size)
     }
 }
 
@@ -197,13 +192,12 @@ mod tests {
         let batch = HostBatch::stack(vec![prepared(2, 3, 1.0), prepared(3, 1, 100.0)]);
         assert_eq!(batch.size, ImageSize::new(3, 3));
         assert_eq!(batch.len(), 2);
-        assert!(batch.has_padding());
         assert_eq!(batch.image_sizes, [ImageSize::new(2, 3), ImageSize::new(3, 1)]);
         assert_eq!(batch.original_sizes, [ImageSize::new(4, 6), ImageSize::new(6, 2)]);
         // Both images, second channel.
         assert_eq!(batch.pixels[9..18], [7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 0.0, 0.0, 0.0]);
         assert_eq!(batch.pixels[36..45], [103.0, 0.0, 0.0, 104.0, 0.0, 0.0, 105.0, 0.0, 0.0]);
-        let mask: Vec<u8> = batch.mask.iter().map(|&padding| padding.into()).collect();
+        let mask: Vec<u8> = batch.mask.unwrap().iter().map(|&padding| padding.into()).collect();
         assert_eq!(mask, [0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1]);
     }
 
@@ -213,8 +207,7 @@ mod tests {
             let images: Vec<_> = (0..count).map(|_| prepared(2, 3, 1.0)).collect();
             let pixels: Vec<f32> = images.iter().flat_map(|image| image.pixels.clone()).collect();
             let batch = HostBatch::stack(images);
-            assert!(!batch.has_padding() && !batch.mask.contains(&true));
-            assert_eq!((batch.pixels, batch.mask.len()), (pixels, count * 6));
+            assert_eq!((batch.pixels, batch.mask), (pixels, None));
         }
     }
 }
