@@ -46,7 +46,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub classes: Vec<String>,
 
-    /// Images per batch
+    /// Most images per batch; only images that are resized to one size share a batch
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub batch_size: u32,
 
@@ -78,8 +78,8 @@ pub struct PredictArgs {
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
 
-    /// Colour of a class in pictures: a name, #rgb or #rrggbb; may be repeated
-    #[arg(long, value_name = "NAME=COLOR")]
+    /// Colour of a class in the pictures of --save: a name, #rgb or #rrggbb; may be repeated
+    #[arg(long, value_name = "NAME=COLOR", requires = "save")]
     pub color: Vec<ColorOverride>,
 
     /// Print the time spent on decoding, resizing, backbone, transformer and post-processing

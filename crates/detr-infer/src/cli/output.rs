@@ -15,7 +15,7 @@ use super::{CliError, Console, PredictArgs};
 use crate::draw::draw_detections;
 use crate::palette::Palette;
 use crate::sources::Source;
-use crate::writers::{ImageResult, human_line};
+use crate::writers::{ImageResult, OutputFormat, human_line};
 
 /// Prints the output of a command to stdout. A reader that went away, such as `head`, is no error.
 ///
@@ -160,7 +160,7 @@ impl Pictures {
         }
         let paths: Vec<PathBuf> =
             names.iter().map(|name| folder.join(format!("{name}.png"))).collect();
-        refuse_to_replace(sources, &paths)?;
+        refuse_to_replace(sources, &paths, "the annotated picture", "--save another folder")?;
         Ok(Self { paths, palette })
     }
 
@@ -215,7 +215,34 @@ fn distinct(stems: &[String]) -> Vec<String> {
     stems.iter().map(&mut name).collect()
 }
 
-fn refuse_to_replace(sources: &[Source], paths: &[PathBuf]) -> Result<(), CliError> {
+/// Refuses results that would be written over an image; nothing is written yet.
+pub(super) fn check_output(
+    format: OutputFormat,
+    output: &Path,
+    sources: &[Source],
+) -> Result<(), CliError> {
+    if !format.is_folder() {
+        return refuse_to_replace(
+            sources,
+            &[output.to_owned()],
+            "the file of results",
+            "--output another file",
+        );
+    }
+    // Images may be called anything, `street.txt` too.
+    let labels = sources.iter().map(|source| output.join(format!("{}.txt", stem(source))));
+    let list = (format == OutputFormat::Yolo).then(|| output.join("classes.txt"));
+    let paths: Vec<PathBuf> = labels.chain(list).collect();
+    refuse_to_replace(sources, &paths, "the file of results", "--output another folder")
+}
+
+/// `what` is at one of the paths, and `instead` is what the user can do.
+fn refuse_to_replace(
+    sources: &[Source],
+    paths: &[PathBuf],
+    what: &str,
+    instead: &str,
+) -> Result<(), CliError> {
     let images: HashSet<PathBuf> = sources
         .iter()
         .filter_map(|source| match source {
@@ -228,8 +255,7 @@ fn refuse_to_replace(sources: &[Source], paths: &[PathBuf]) -> Result<(), CliErr
     match replaced {
         None => Ok(()),
         Some(path) => Err(CliError::Usage(format!(
-            "the annotated picture {} would replace the image itself\n\
-             hint: give --save another folder",
+            "{what} {} would replace the image itself\nhint: give {instead}",
             path.display()
         ))),
     }

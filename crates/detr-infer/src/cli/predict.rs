@@ -6,7 +6,7 @@ use detr_data::{DecodeOptions, RgbImage};
 use detr_model::weights::Checkpoint;
 use detr_types::{Detection, ImageSize, Limits, PreprocessSpec};
 
-use super::output::{Pictures, Printer};
+use super::output::{Pictures, Printer, check_output};
 use super::reader::{Decoded, decode_ahead};
 use super::timings::Timings;
 use super::{CliError, Console, PredictArgs, open_model};
@@ -18,6 +18,10 @@ use crate::{PredictError, PredictOptions, Predictor};
 
 /// From this many images on, a bar shows the progress.
 const BAR_FROM: usize = 4;
+/// So many batches' worth of images are looked at together, to find more of equal size,
+const BATCHES_AT_ONCE: usize = 4;
+/// or fewer, once their pixels take so many bytes.
+const BYTES_AT_ONCE: usize = 256 << 20;
 
 /// Detects objects in all images that the arguments stand for. An image that fails is reported and
 /// the rest goes on, unless `--strict`.
@@ -100,6 +104,8 @@ struct Job<'a> {
 
 /// An image and its position among the sources, or why there is none.
 type Pending = (usize, Result<RgbImage, String>);
+/// What was found in an image, or why nothing could be.
+type Outcome = Result<Vec<Detection>, String>;
 
 impl<'a> Job<'a> {
     /// Everything that can be refused is refused here, before the first image.
@@ -118,6 +124,7 @@ impl<'a> Job<'a> {
         };
         let writer = match (args.format, &args.output) {
             (Some(format), Some(path)) => {
+                check_output(format, path, sources)?;
                 Some(ResultWriter::create(format, path, &names, predictor.classes())?)
             }
             _ => None,
@@ -144,29 +151,43 @@ impl<'a> Job<'a> {
     }
 
     fn process(&mut self, images: impl Iterator<Item = Decoded>) -> Result<(), CliError> {
-        let mut batch: Vec<Pending> = Vec::new();
-        let mut good = 0;
+        let batch_size = self.args.batch_size as usize;
+        let most = if batch_size == 1 { 1 } else { BATCHES_AT_ONCE * batch_size };
+        let mut pending: Vec<Pending> = Vec::new();
+        let (mut good, mut bytes) = (0, 0);
         for (index, decoded) in images.enumerate() {
             self.timings.decode += decoded.time;
-            good += usize::from(decoded.image.is_ok());
+            if let Ok(image) = &decoded.image {
+                good += 1;
+                bytes += image.as_raw().len();
+            }
             let stop = decoded.image.is_err() && self.args.strict;
-            batch.push((index, decoded.image));
-            if stop || good == self.args.batch_size as usize {
-                self.flush(std::mem::take(&mut batch))?;
-                good = 0;
+            pending.push((index, decoded.image));
+            if stop || good == most || (good >= batch_size && bytes >= BYTES_AT_ONCE) {
+                self.flush(std::mem::take(&mut pending))?;
+                (good, bytes) = (0, 0);
             }
             if self.printer.is_closed() && self.writer.is_none() && self.pictures.is_none() {
                 return Ok(());
             }
         }
-        self.flush(batch)
+        self.flush(pending)
     }
 
-    /// Detects in the good images and hands on all results in their order.
-    fn flush(&mut self, batch: Vec<Pending>) -> Result<(), CliError> {
-        let images: Vec<&RgbImage> = batch.iter().filter_map(|(_, i)| i.as_ref().ok()).collect();
-        let mut detected = self.detect(&images)?.into_iter();
-        for (index, image) in batch {
+    /// Detects in the good images, batch by batch, and hands on all results in their order.
+    fn flush(&mut self, pending: Vec<Pending>) -> Result<(), CliError> {
+        let images: Vec<&RgbImage> = pending.iter().filter_map(|(_, i)| i.as_ref().ok()).collect();
+        let spec = self.predictor.preprocess();
+        let sizes = images.iter().map(|i| spec.target_size(ImageSize::new(i.height(), i.width())));
+        let mut detected: Vec<Outcome> = images.iter().map(|_| Ok(Vec::new())).collect();
+        for batch in batches(sizes, self.args.batch_size as usize) {
+            let members: Vec<&RgbImage> = batch.iter().map(|&index| images[index]).collect();
+            for (index, outcome) in batch.into_iter().zip(self.detect(&members)?) {
+                detected[index] = outcome;
+            }
+        }
+        let mut detected = detected.into_iter();
+        for (index, image) in pending {
             let outcome = image.and_then(|image| {
                 let detections = detected.next().unwrap_or_else(|| Ok(Vec::new()))?;
                 Ok((image, detections))
@@ -181,11 +202,8 @@ impl<'a> Job<'a> {
     }
 
     /// One outcome per image: an image that cannot be used does not take its batch down.
-    fn detect(
-        &mut self,
-        images: &[&RgbImage],
-    ) -> Result<Vec<Result<Vec<Detection>, String>>, CliError> {
-        let mut outcomes: Vec<_> = images.iter().map(|_| Ok(Vec::new())).collect();
+    fn detect(&mut self, images: &[&RgbImage]) -> Result<Vec<Outcome>, CliError> {
+        let mut outcomes: Vec<Outcome> = images.iter().map(|_| Ok(Vec::new())).collect();
         let mut left: Vec<usize> = (0..images.len()).collect();
         while !left.is_empty() {
             let batch: Vec<&RgbImage> = left.iter().map(|&index| images[index]).collect();
@@ -266,5 +284,29 @@ impl<'a> Job<'a> {
             return Err(CliError::Failed(format!("{failed} of {all} images failed")));
         }
         Ok(())
+    }
+}
+
+/// Positions of images of equal size, at most so many together.
+fn batches(sizes: impl Iterator<Item = ImageSize>, most: usize) -> Vec<Vec<usize>> {
+    let mut batches: Vec<(ImageSize, Vec<usize>)> = Vec::new();
+    for (index, size) in sizes.enumerate() {
+        match batches.iter_mut().find(|(known, batch)| *known == size && batch.len() < most) {
+            Some((_, batch)) => batch.push(index),
+            None => batches.push((size, vec![index])),
+        }
+    }
+    batches.into_iter().map(|(_, batch)| batch).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_images_of_one_size() {
+        let sizes = [1, 2, 1, 1, 2, 3, 1].map(|height| ImageSize::new(height, 5));
+        assert_eq!(batches(sizes.into_iter(), 2), [vec![0, 2], vec![1, 4], vec![3, 6], vec![5]]);
+        assert_eq!(batches(sizes.into_iter(), 1).len(), 7);
     }
 }

@@ -145,6 +145,26 @@ fn results_do_not_depend_on_the_batch() {
 }
 
 #[test]
+fn images_of_alternating_size_share_batches_and_keep_their_order() {
+    let sizes = [(60, 40), (40, 60), (60, 40), (40, 60), (50, 50), (60, 40), (40, 60)];
+    let names: Vec<String> = (0..sizes.len()).map(|i| format!("{i}.png")).collect();
+    let images = sizes.iter().zip((0_u32..).step_by(3));
+    let images = images.map(|(&(w, h), seed)| png(picture(seed, w, h)));
+    let folder = folder_with(names.iter().map(String::as_str).zip(images));
+    std::fs::write(folder.path().join("3.png"), "not a picture").unwrap();
+    let of = |size: &str| {
+        let run = tiny(&["*.png", "--json", "--batch-size", size]).inside(folder.path());
+        results(&run.run().expect(1).json())
+    };
+    let (single, together) = (of("1"), of("2"));
+    assert_eq!(together.iter().map(|r| r["file"].as_str().unwrap()).collect::<Vec<_>>(), names);
+    for (a, b) in single.iter().zip(&together).filter(|(a, _)| a["file"] != "3.png") {
+        check_same_detections(a, b);
+    }
+    assert!(together[3]["error"].is_string());
+}
+
+#[test]
 fn options_narrow_the_results() {
     let folder = pictures();
     let all = tiny(&["1.png", "--json"]).inside(folder.path()).run().expect(0).json();

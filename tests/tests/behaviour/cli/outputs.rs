@@ -125,6 +125,17 @@ fn pictures_and_labels_never_replace_what_they_must_not() {
     assert!(outcome.stderr.contains("would replace the image itself"), "{}", outcome.stderr);
     assert!(outcome.ends_with_hint());
     assert_eq!(std::fs::read(folder.path().join("1.png")).unwrap(), before);
+    std::fs::copy(folder.path().join("1.png"), folder.path().join("a.txt")).unwrap();
+    for (image, format, output) in
+        [("1.png", "csv", "./1.png"), ("a.txt", "kitti", "."), ("a.txt", "yolo", ".")]
+    {
+        let args = [image, "--format", format, "--output", output];
+        let outcome = tiny(&args).inside(folder.path()).run().expect(2);
+        assert!(outcome.stderr.contains("would replace the image itself"), "{}", outcome.stderr);
+        assert!(outcome.ends_with_hint());
+        assert_eq!(std::fs::read(folder.path().join(image)).unwrap(), before);
+    }
+    assert!(!folder.path().join("classes.txt").exists());
     let args = ["1.png", "1.bmp", "--format", "kitti", "--output", "o"];
     let outcome = tiny(&args).inside(folder.path()).run().expect(2);
     assert!(outcome.stderr.contains("would both be written to 1.txt"), "{}", outcome.stderr);

@@ -5,7 +5,7 @@ use crate::support::{detr, detr_infer, golden, names_in};
 use super::{check_refused, folder, with_model};
 
 /// Arguments after `detr-infer good.png --model ... QUICK`, the exit code, and a part of the message.
-pub(super) const REFUSED: [(&[&str], i32, &str); 66] = [
+pub(super) const REFUSED: [(&[&str], i32, &str); 69] = [
     (&["--threshold", "nan"], 2, "from 0 to 1"),
     (&["--threshold", "inf"], 2, "from 0 to 1"),
     (&["--threshold=-0.1"], 2, "from 0 to 1"),
@@ -46,6 +46,7 @@ pub(super) const REFUSED: [(&[&str], i32, &str); 66] = [
     (&["--device", "inf"], 2, "--device"),
     (&["--device", "99"], 4, "no device 99"),
     (&["--device", "18446744073709551615"], 4, "no device"),
+    (&["--backend", "auto", "--device", "99"], 4, "no device 99"),
     (&["--backend", "tpu"], 2, "--backend"),
     (&["--dtype", "f8"], 2, "--dtype"),
     (&["--json", "--jsonl"], 2, "--jsonl"),
@@ -55,6 +56,7 @@ pub(super) const REFUSED: [(&[&str], i32, &str); 66] = [
     (&["--format", "voc", "--output", "x"], 2, "voc"),
     (&["--format", "coco", "--output", "sub"], 2, "it is a folder"),
     (&["--format", "csv", "--output", "sub"], 2, "it is a folder"),
+    (&["--format", "csv", "--output", "./good.png"], 2, "would replace the image itself"),
     (&["--format", "kitti", "--output", "file"], 2, "it is a file"),
     (&["--format", "yolo", "--output", "file"], 2, "it is a file"),
     (&["--format", "coco", "--output", "file/x.json"], 1, "cannot write file/x.json"),
@@ -64,7 +66,8 @@ pub(super) const REFUSED: [(&[&str], i32, &str); 66] = [
     (&["--color", "person"], 2, "person"),
     (&["--color", "person=mauvish"], 2, "mauvish"),
     (&["--color", "person=#12345"], 2, "#12345"),
-    (&["--color", "persn=red"], 2, "no class `persn`"),
+    (&["--color", "persn=red", "--save", "new"], 2, "no class `persn`"),
+    (&["--color", "person=red"], 2, "--save"),
     (&["--classes", "persn"], 2, "did you mean `person`?"),
     (&["--classes", ""], 2, "no class ``"),
     (&["--arch", "detr-r51"], 2, "the presets are"),
