@@ -11,8 +11,8 @@ mod naming;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
+use clap::ValueEnum;
 use detr_types::fs::{PendingFile, atomic_write, check_replaceable};
 use detr_types::{ClassTable, Detection, ImageSize};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
@@ -25,7 +25,7 @@ use self::naming::Naming;
 const LISTED: usize = 8;
 
 /// A format in which results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum OutputFormat {
     /// One JSON file of COCO results, as pycocotools reads them.
     Coco,
@@ -38,20 +38,6 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// All formats.
-    pub const ALL: [Self; 4] = [Self::Coco, Self::Kitti, Self::Yolo, Self::Csv];
-
-    /// The name by which users choose it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Coco => "coco",
-            Self::Kitti => "kitti",
-            Self::Yolo => "yolo",
-            Self::Csv => "csv",
-        }
-    }
-
     /// Whether the output is a folder with a file per image, not one file.
     #[must_use]
     pub fn is_folder(self) -> bool {
@@ -61,23 +47,7 @@ impl OutputFormat {
 
 impl std::fmt::Display for OutputFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A word that is no output format.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown output format `{0}`\nhint: the formats are coco, kitti, yolo and csv")]
-pub struct UnknownFormat(String);
-
-impl FromStr for OutputFormat {
-    type Err = UnknownFormat;
-
-    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.name().eq_ignore_ascii_case(text))
-            .ok_or_else(|| UnknownFormat(text.to_owned()))
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
     }
 }
 

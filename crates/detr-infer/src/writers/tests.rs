@@ -177,13 +177,3 @@ fn json_and_terminal_show_the_documented_form() {
     let many = image("a.jpg", vec![detection(3, 0.5, [0.0; 4]); 20]);
     assert!(human_line(&many).ends_with("car 0.50, car 0.50, +12 more"));
 }
-
-#[test]
-fn formats_are_known_by_name() {
-    for format in OutputFormat::ALL {
-        assert_eq!(format.name().to_uppercase().parse(), Ok(format));
-        assert!(<OutputFormat as clap::ValueEnum>::from_str(format.name(), false).is_ok());
-    }
-    let message = "xml".parse::<OutputFormat>().unwrap_err().to_string();
-    assert!(message.contains("`xml`") && message.contains("coco, kitti, yolo and csv"));
-}
