@@ -30,6 +30,7 @@ pub(super) fn read(path: &Path, map: &Mmap) -> Result<(StateDict, TrainingArgs),
         .map_or_else(|| PytorchReader::new(path), Ok)
         .map_err(|error| WeightsError::corrupt(path, error))?;
     let mut state = StateDict::default();
+    let mut budget = Budget::new(map.len());
     for (name, tensor) in reader.into_tensors() {
         let dtype = element_type(tensor.dtype()).ok_or_else(|| {
             WeightsError::corrupt(
@@ -37,9 +38,48 @@ pub(super) fn read(path: &Path, map: &Mmap) -> Result<(StateDict, TrainingArgs),
                 format_args!("{name} has element type {:?}, which no model uses", tensor.dtype()),
             )
         })?;
+        budget
+            .take(&name, dtype, tensor.shape())
+            .map_err(|why| WeightsError::corrupt(path, why))?;
         state.insert(name, StoredTensor::pickled(dtype, tensor));
     }
     Ok((state, scan_args(map)))
+}
+
+/// What the tensors of a file may take up once read. A view that repeats its storage (stride 0)
+/// can ask for terabytes in a hundred bytes of pickle.
+struct Budget {
+    file: usize,
+    left: usize,
+}
+
+impl Budget {
+    /// How often the bytes of a file may be read. Checkpoints do share storages: the heads of
+    /// Deformable DETR stand there once per decoder layer.
+    const SHARING: usize = 8;
+
+    const fn new(file: usize) -> Self {
+        Self { file, left: file.saturating_mul(Self::SHARING) }
+    }
+
+    /// Takes one tensor's bytes, or says why not.
+    fn take(&mut self, name: &str, dtype: ElementType, shape: &[usize]) -> Result<(), String> {
+        let file = self.file;
+        let bytes = shape
+            .iter()
+            .try_fold(dtype.size(), |bytes, &side| bytes.checked_mul(side))
+            .filter(|&bytes| bytes <= file)
+            .ok_or_else(|| {
+                format!("{name} of shape {shape:?} is larger than the whole file of {file} bytes")
+            })?;
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            format!(
+                "up to {name}, the tensors take more than {} times the file's {file} bytes",
+                Self::SHARING
+            )
+        })?;
+        Ok(())
+    }
 }
 
 fn element_type(dtype: DType) -> Option<ElementType> {
