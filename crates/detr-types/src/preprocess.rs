@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ImageSize;
+use crate::{ImageSize, Limits};
 
 /// Resize and normalisation, in the terms of Hugging Face's image processors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,14 @@ pub enum PreprocessSpecError {
         field: &'static str,
         /// Its value.
         value: u32,
+    },
+    /// The sides allow larger inputs than the program accepts as images.
+    #[error("shortest_edge {shortest} times longest_edge {longest} is {} pixels, expected at most {}", u64::from(*.shortest) * u64::from(*.longest), Limits::default().pixels)]
+    Area {
+        /// `shortest_edge`.
+        shortest: u32,
+        /// `longest_edge`.
+        longest: u32,
     },
     /// A mean or standard deviation is not finite, or a deviation not positive.
     #[error("{field}[{channel}] is {value}, expected a finite{} number", if *.field == "std" { ", positive" } else { "" })]
@@ -70,6 +78,10 @@ impl PreprocessSpec {
             if !(1..=Self::MAX_EDGE).contains(&value) {
                 return Err(PreprocessSpecError::Edge { field, value });
             }
+        }
+        let (shortest, longest) = (self.shortest_edge, self.longest_edge);
+        if u64::from(shortest) * u64::from(longest) > Limits::default().pixels {
+            return Err(PreprocessSpecError::Area { shortest, longest });
         }
         for channel in 0..3 {
             let (mean, std) = (self.mean[channel], self.std[channel]);
@@ -144,6 +156,12 @@ mod tests {
     fn impossible_specs_are_refused() {
         let spec = PreprocessSpec { shortest_edge: 0, ..PreprocessSpec::default() };
         assert!(spec.validate().unwrap_err().to_string().contains("shortest_edge is 0"));
+        let edges = |shortest_edge, longest_edge| {
+            PreprocessSpec { shortest_edge, longest_edge, ..PreprocessSpec::default() }.validate()
+        };
+        assert!(edges(4000, 6000).is_ok() && edges(16_384, 1333).is_ok());
+        let error = edges(16_384, 16_384).unwrap_err().to_string();
+        assert!(error.starts_with("shortest_edge 16384 times longest_edge 16384"), "{error}");
         let spec = PreprocessSpec { std: [0.2, 0.0, 0.2], ..PreprocessSpec::default() };
         assert!(spec.validate().unwrap_err().to_string().contains("std[1]"));
         let spec = PreprocessSpec { mean: [f32::NAN, 0.0, 0.0], ..PreprocessSpec::default() };
