@@ -127,6 +127,18 @@ pub enum ConfigError {
         /// Largest accepted.
         max: usize,
     },
+    /// Fields that are too large together, though each is in its range.
+    #[error("{fields} make {value} {what}, expected at most {max}")]
+    TooLarge {
+        /// Names of the fields.
+        fields: &'static str,
+        /// What they make together.
+        what: &'static str,
+        /// How much of it.
+        value: u64,
+        /// Largest accepted.
+        max: u64,
+    },
     /// Two fields that do not go together.
     #[error("{0}")]
     Mismatch(String),
@@ -140,6 +152,12 @@ pub enum ConfigError {
         name: String,
     },
 }
+
+/// Most numbers the class heads of all layers may put out for one image: 256 MiB in f32. DETR on
+/// COCO has some 55 thousand.
+const MAX_LOGITS: u64 = 64 << 20;
+/// Most parameters: 4 GiB in f32. The published models have 41 to 60 million.
+const MAX_PARAMETERS: u64 = 1 << 30;
 
 /// The papers' value.
 const fn default_dropout() -> f64 {
@@ -212,6 +230,11 @@ impl ModelConfig {
                     [c.num_classes, c.num_queries, c.hidden_dim, c.nheads],
                     [c.dec_layers, c.dim_feedforward],
                 )?;
+                let decoder = c.dec_dim_feedforward.unwrap_or(c.dim_feedforward);
+                check_parameters(
+                    c.hidden_dim,
+                    [(c.enc_layers, c.dim_feedforward), (c.dec_layers, decoder)],
+                )?;
                 check_dropout(c.dropout)?;
                 c.backbone.validate()
             }
@@ -220,6 +243,10 @@ impl ModelConfig {
                 check_transformer(
                     [c.num_classes, c.num_queries, c.hidden_dim, c.nheads],
                     [c.dec_layers, c.dim_feedforward],
+                )?;
+                check_parameters(
+                    c.hidden_dim,
+                    [(c.enc_layers, c.dim_feedforward), (c.dec_layers, c.dim_feedforward)],
                 )?;
                 check_dropout(c.dropout)?;
                 c.backbone.validate()
@@ -271,12 +298,40 @@ fn check_transformer(sizes: [usize; 4], inner: [usize; 2]) -> Result<(), ConfigE
     range("nheads", nheads, 1, 256)?;
     range("dec_layers", dec_layers, 1, 64)?;
     range("dim_feedforward", dim_feedforward, 1, 65_536)?;
+    let logits = (dec_layers * num_queries) as u64 * (num_classes as u64 + 1);
+    too_large("dec_layers * num_queries * (num_classes + 1)", "logits", logits, MAX_LOGITS)?;
     if !hidden_dim.is_multiple_of(nheads) || !hidden_dim.is_multiple_of(4) {
         return Err(ConfigError::Mismatch(format!(
             "hidden_dim is {hidden_dim}, expected a multiple of nheads ({nheads}) and of 4"
         )));
     }
     Ok(())
+}
+
+/// Bounds the parameters of the layers, counted roughly: four square matrices of an attention, two
+/// of a feed-forward network. Numbers are in their ranges, so nothing overflows.
+fn check_parameters(
+    hidden_dim: usize,
+    [(enc_layers, enc_width), (dec_layers, dec_width)]: [(usize, usize); 2],
+) -> Result<(), ConfigError> {
+    let d = hidden_dim as u64;
+    let encoder = enc_layers as u64 * (4 * d * d + 2 * d * enc_width as u64);
+    let decoder = dec_layers as u64 * (8 * d * d + 2 * d * dec_width as u64);
+    too_large(
+        "hidden_dim, dim_feedforward, enc_layers and dec_layers",
+        "parameters",
+        encoder + decoder,
+        MAX_PARAMETERS,
+    )
+}
+
+fn too_large(
+    fields: &'static str,
+    what: &'static str,
+    value: u64,
+    max: u64,
+) -> Result<(), ConfigError> {
+    if value <= max { Ok(()) } else { Err(ConfigError::TooLarge { fields, what, value, max }) }
 }
 
 fn check_dropout(dropout: f64) -> Result<(), ConfigError> {
@@ -331,12 +386,25 @@ impl ResNetConfig {
         if self.dilation { 16 } else { 32 }
     }
 
-    fn validate(&self) -> Result<(), ConfigError> {
+    /// Refuses what cannot be built.
+    ///
+    /// # Errors
+    /// The first field out of range, or some that contradict each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         range("backbone.stem", self.stem, 1, 4096)?;
         for stage in 0..4 {
             range("backbone.depths", self.depths[stage], 1, 128)?;
             range("backbone.widths", self.widths[stage], 1, 8192)?;
         }
+        // Two 3x3 convolutions, or one of them and two 1x1 with four times the width on one side.
+        let squares = match self.block {
+            Block::Basic => 18,
+            Block::Bottleneck => 17,
+        };
+        let parameters = (0..4)
+            .map(|stage| self.depths[stage] as u64 * squares * (self.widths[stage] as u64).pow(2))
+            .sum();
+        too_large("backbone.depths and backbone.widths", "parameters", parameters, MAX_PARAMETERS)?;
         if self.dilation && self.block == Block::Basic {
             return Err(ConfigError::Mismatch(
                 "backbone.dilation needs bottleneck blocks; basic blocks cannot dilate".into(),
@@ -380,5 +448,23 @@ mod tests {
             let error = ModelConfig::from_toml(&changed).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn fields_that_are_too_large_together_are_refused() {
+        let ModelConfig::Detr(detr) = ModelConfig::preset("detr-r101").unwrap() else {
+            panic!("a DETR")
+        };
+        let error = |config| ModelConfig::Detr(config).validate().unwrap_err().to_string();
+        let wide = DetrConfig { num_classes: 100_000, num_queries: 10_000, ..detr.clone() };
+        let found = error(wide);
+        assert!(found.contains("num_queries * (num_classes + 1) make 6000060000"), "{found}");
+        let thick = DetrConfig { hidden_dim: 8192, dim_feedforward: 65_536, ..detr.clone() };
+        let found = error(thick);
+        assert!(found.starts_with("hidden_dim, dim_feedforward"), "{found}");
+        let mut deep = detr;
+        deep.backbone.widths = [8192; 4];
+        let found = error(deep);
+        assert!(found.starts_with("backbone.depths and backbone.widths make"), "{found}");
     }
 }
