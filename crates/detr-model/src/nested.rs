@@ -11,7 +11,7 @@ pub struct NestedTensor {
     pub mask: Option<Tensor<3, Bool>>,
 }
 
-/// Rows and columns of a feature map that are not padding, as 0 and 1 in f32.
+/// The padding of a feature map, from that of the images it was made of: true = padding.
 ///
 /// # Shapes
 /// - `mask` `[B, H, W]`
