@@ -77,8 +77,11 @@ impl CliError {
             Self::Backend(_)
             | Self::Predictor(PredictorError::Backend(_))
             | Self::Predict(PredictError::Backend(_)) => BACKEND,
+            Self::Failed(_)
+            | Self::Write(_)
+            | Self::Predict(_)
+            | Self::Weights(WeightsError::Write { .. }) => FAILED,
             Self::Model(_) | Self::Weights(_) | Self::Hub(_) | Self::Predictor(_) => MODEL,
-            Self::Failed(_) | Self::Write(_) | Self::Predict(_) => FAILED,
         }
     }
 }

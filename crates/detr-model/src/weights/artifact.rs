@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::hugging_face::read_json;
 use super::{StateDict, WeightsError, safetensors};
-use crate::config::{DetrConfig, DetrDemoConfig, ModelConfig, ResNetConfig};
+use crate::config::{ConfigError, DetrConfig, DetrDemoConfig, ModelConfig, ResNetConfig};
 
 /// Name of the model card inside the folder.
 pub const CARD_FILE: &str = "model.json";
@@ -97,6 +97,17 @@ impl Architecture {
             Self::Resnet(_) => None,
         }
     }
+
+    /// Refuses what cannot be built.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::validate`] and [`ResNetConfig::validate`].
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Resnet(config) => config.validate(),
+            Self::Detr(_) | Self::DetrDemo(_) => self.model().map_or(Ok(()), |m| m.validate()),
+        }
+    }
 }
 
 /// Reads and checks a card.
@@ -112,8 +123,8 @@ pub(super) fn read_card(folder: &Path) -> Result<ModelCard, WeightsError> {
     }
     let card: ModelCard = read_json(&path)?;
     card.preprocess.validate().map_err(|error| WeightsError::config(&path, error))?;
+    card.architecture.validate().map_err(|error| WeightsError::config(&path, error))?;
     if let Some(config) = card.architecture.model() {
-        config.validate().map_err(|error| WeightsError::config(&path, error))?;
         let classes = card.classes.as_ref().ok_or_else(|| {
             WeightsError::config(&path, "`classes` is missing, expected the class table")
         })?;
@@ -145,14 +156,15 @@ pub(super) struct Draft {
     pub(super) provenance: Provenance,
 }
 
-/// Writes weights, then card.
+/// Writes weights, then card. `source` is what the tensors are read from, for messages.
 pub(super) fn write(
     folder: &Path,
     state: &StateDict,
     draft: Draft,
+    source: &Path,
 ) -> Result<ModelCard, WeightsError> {
     let weights_path = folder.join(WEIGHTS_FILE);
-    let bytes = safetensors::serialize(state, &weights_path)?;
+    let bytes = safetensors::serialize(state, source)?;
     let card = ModelCard {
         format_version: FORMAT_VERSION,
         architecture: draft.architecture,
@@ -167,18 +179,18 @@ pub(super) fn write(
     };
     let card_path = folder.join(CARD_FILE);
     let json = serde_json::to_string_pretty(&card).map_err(io::Error::from);
-    let json = json.map_err(|error| WeightsError::io(&card_path, error))?;
+    let json = json.map_err(|error| WeightsError::write(&card_path, error))?;
     if card_path.exists() {
         // An old card must not describe new weights, should the program be killed in between.
-        std::fs::remove_file(&card_path).map_err(|error| WeightsError::io(&card_path, error))?;
+        std::fs::remove_file(&card_path).map_err(|error| WeightsError::write(&card_path, error))?;
     }
     atomic_write(&weights_path, |file| file.write_all(&bytes))
-        .map_err(|error| WeightsError::io(&weights_path, error))?;
+        .map_err(|error| WeightsError::write(&weights_path, error))?;
     atomic_write(&card_path, |file| {
         file.write_all(json.as_bytes())?;
         file.write_all(b"\n")
     })
-    .map_err(|error| WeightsError::io(&card_path, error))?;
+    .map_err(|error| WeightsError::write(&card_path, error))?;
     Ok(card)
 }
 

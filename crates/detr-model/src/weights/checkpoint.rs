@@ -13,11 +13,11 @@ use super::artifact::{self, Architecture, CARD_FILE, Draft, ModelCard, Provenanc
 use super::infer::{self, Inferred};
 use super::pth::TrainingArgs;
 use super::{
-    StateDict, WeightsError, expected_tensors, hugging_face, load_into, pth, recipe_state_dict,
-    safetensors,
+    StateDict, WeightsError, cast_to, expected_tensors, hugging_face, load_into, pth,
+    recipe_state_dict, safetensors,
 };
 use crate::backbone::ResNet;
-use crate::config::ModelConfig;
+use crate::config::{Block, ModelConfig};
 use crate::model::Model;
 
 /// Where a checkpoint came from.
@@ -131,6 +131,20 @@ impl Checkpoint {
         self.fill(model, dtype)
     }
 
+    /// Builds the model for inference: loaded in f32, batch norms folded into the convolutions, then
+    /// cast. The other way round, variances and scales would be rounded before they are combined,
+    /// and in f16 some would overflow.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`], or numbers that f16 cannot hold.
+    pub fn load_for_inference(
+        &self,
+        device: &Device,
+        dtype: FloatDType,
+    ) -> Result<Model, WeightsError> {
+        cast_to(self.load(device, FloatDType::F32)?.fold(), dtype, &self.path)
+    }
+
     /// Builds the backbone alone: of a torchvision file, or that of a detector.
     ///
     /// # Errors
@@ -169,7 +183,7 @@ impl Checkpoint {
             classes: self.classes.clone(),
             provenance,
         };
-        artifact::write(folder, &self.state, draft)
+        artifact::write(folder, &self.state, draft, self.weights_file().unwrap_or(&self.path))
     }
 
     /// The file that holds the tensors; none for a recipe.
@@ -217,7 +231,28 @@ impl Checkpoint {
         let (hash, model) =
             rayon::join(|| self.check_hash(), || load_into(model, &self.state, dtype, &self.path));
         hash?;
-        model
+        model.map_err(|error| self.explain(error))
+    }
+
+    /// Tensors that do not fit: those of another program, or what to try.
+    fn explain(&self, error: WeightsError) -> WeightsError {
+        let WeightsError::Mismatch { path, mismatch, .. } = error else { return error };
+        if mismatch.shapes.is_empty() && mismatch.unexpected.len() == self.state.len() {
+            return unknown(&self.path, &self.state);
+        }
+        let hint = match self.format {
+            Format::Artifact => {
+                Some("model.json is not the card of these weights; convert the checkpoint again")
+            }
+            Format::HuggingFace => {
+                Some("config.json and model.safetensors disagree; fetch the folder again")
+            }
+            Format::Pth | Format::Safetensors => {
+                Some("give the architecture with --arch if it is not the one that was inferred")
+            }
+            Format::Recipe => None,
+        };
+        WeightsError::Mismatch { path, mismatch, hint }
     }
 
     /// What the file itself says about its content: the card's hash, or a zip's check sums.
@@ -239,10 +274,8 @@ impl Checkpoint {
 
     fn open_folder(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
         let weights_path = path.join(WEIGHTS_FILE);
-        if path.join(CARD_FILE).is_file() {
-            return Self::open_artifact(path, &weights_path);
-        }
-        if !path.join("config.json").is_file() {
+        let is_artifact = path.join(CARD_FILE).is_file();
+        if !is_artifact && !path.join("config.json").is_file() {
             return Err(WeightsError::NotAModel {
                 path: path.to_owned(),
                 reason: format!("a folder with neither {CARD_FILE} nor config.json"),
@@ -253,6 +286,9 @@ impl Checkpoint {
                 path,
                 "the folder describes its own architecture\nhint: leave out --arch",
             ));
+        }
+        if is_artifact {
+            return Self::open_artifact(path, &weights_path);
         }
         let map = map_file(&weights_path)?;
         let theirs = safetensors::read(&weights_path, &map)?;
@@ -298,34 +334,30 @@ impl Checkpoint {
     fn open_file(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
         let map = map_file(path)?;
         let mut notes = Vec::new();
-        let (format, state, mut args) = read_tensors(path, &map)?;
+        let (format, state, args) = read_tensors(path, &map)?;
         let state = without_counters(state);
-        if args.dilation.is_none() && names_dc5(path) {
-            args.dilation = Some(true);
-            notes.push("dilated C5 assumed from the file's name (no tensor shows it)".to_owned());
-        }
         let architecture = match (arch, infer::infer(&state, args)) {
-            (Some(arch), Inferred::Model(_)) => arch.clone().into(),
-            (None, Inferred::Model(config)) => {
+            // Whatever is in the file: what is missing is listed when the weights are loaded.
+            (Some(arch), Inferred::Model(_) | Inferred::Unknown) => arch.clone().into(),
+            (Some(_), Inferred::Backbone(_)) => {
+                return Err(WeightsError::config(
+                    path,
+                    "a ResNet backbone alone, which is none of the architectures that --arch \
+                     names\nhint: leave out --arch",
+                ));
+            }
+            (None, Inferred::Model(mut config)) => {
                 if args.nheads.is_none() {
                     notes.push("8 attention heads assumed (no tensor shows their number)".into());
                 }
+                if args.dilation.is_none() && names_dc5(path) && dilate(&mut config) {
+                    let note = "dilated C5 assumed from the file's name (no tensor shows it)";
+                    notes.push(note.into());
+                }
                 config.into()
             }
-            (_, Inferred::Backbone(config)) => Architecture::Resnet(config),
-            (_, Inferred::Unknown) => {
-                return Err(WeightsError::NotAModel {
-                    path: path.to_owned(),
-                    reason: format!(
-                        "none of its {} tensors belongs to a known model{}",
-                        state.len(),
-                        state
-                            .iter()
-                            .next()
-                            .map_or(String::new(), |(name, _)| format!(" (the first is `{name}`)"))
-                    ),
-                });
-            }
+            (None, Inferred::Backbone(config)) => Architecture::Resnet(config),
+            (None, Inferred::Unknown) => return Err(unknown(path, &state)),
         };
         let is_backbone = matches!(architecture, Architecture::Resnet(_));
         let state = if is_backbone { without_classifier(state) } else { state };
@@ -346,18 +378,16 @@ impl Checkpoint {
     }
 
     fn validate(&self) -> Result<(), WeightsError> {
-        match self.architecture.model() {
-            Some(config) => {
-                let hint = match self.format {
-                    Format::HuggingFace => "",
-                    _ => "\nhint: the file may be of another architecture; --arch names it",
-                };
-                config.validate().map_err(|error| {
-                    WeightsError::config(&self.path, format_args!("{error}{hint}"))
-                })
-            }
-            None => Ok(()),
-        }
+        let hint = match (&self.architecture, self.format) {
+            (
+                Architecture::Detr(_) | Architecture::DetrDemo(_),
+                Format::Pth | Format::Safetensors,
+            ) => "\nhint: the file may be of another architecture; --arch names it",
+            _ => "",
+        };
+        self.architecture
+            .validate()
+            .map_err(|error| WeightsError::config(&self.path, format_args!("{error}{hint}")))
     }
 
     fn note_untold_backbone(&mut self) {
@@ -399,7 +429,28 @@ fn read_tensors(
     }
 }
 
-fn default_classes(slots: usize) -> ClassTable {
+fn unknown(path: &Path, state: &StateDict) -> WeightsError {
+    let first = state.iter().next();
+    let first = first.map_or(String::new(), |(name, _)| format!(" (the first is `{name}`)"));
+    WeightsError::NotAModel {
+        path: path.to_owned(),
+        reason: format!("none of its {} tensors belongs to a known model{first}", state.len()),
+    }
+}
+
+/// Dilates the last stage of a model that can have it so.
+fn dilate(config: &mut ModelConfig) -> bool {
+    match config {
+        ModelConfig::Detr(detr) if detr.backbone.block == Block::Bottleneck => {
+            detr.backbone.dilation = true;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The class table of a head whose file has no names: 91 slots are COCO's.
+pub(super) fn default_classes(slots: usize) -> ClassTable {
     if slots == 91 { ClassTable::coco() } else { ClassTable::numbered(slots) }
 }
 
@@ -435,6 +486,13 @@ fn is_pth(bytes: &[u8]) -> bool {
 /// Maps a file into memory.
 fn map_file(path: &Path) -> Result<Arc<Mmap>, WeightsError> {
     let io = |error| WeightsError::io(path, error);
+    // Asked before the file is opened: opening a pipe would wait for its writer.
+    if !path.metadata().map_err(io)?.is_file() {
+        return Err(WeightsError::NotAModel {
+            path: path.to_owned(),
+            reason: "not a regular file".into(),
+        });
+    }
     let file = File::open(path).map_err(io)?;
     if file.metadata().map_err(io)?.len() == 0 {
         return Err(WeightsError::corrupt(path, "the file is empty"));

@@ -18,6 +18,14 @@ pub enum WeightsError {
         /// What happened.
         source: std::io::Error,
     },
+    /// An artifact cannot be written.
+    #[error("{path}: cannot be written: {source}", path = .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
     /// Neither a known file format nor a known folder layout.
     #[error("{path}: {reason}\nhint: a model is an official .pth file, a .safetensors file with official names, a Hugging Face folder (config.json + model.safetensors) or a folder made by `detr models convert`", path = .path.display())]
     NotAModel {
@@ -35,16 +43,26 @@ pub enum WeightsError {
         reason: String,
     },
     /// The tensors are not those of the model.
-    #[error("{path}: the weights do not fit the model{mismatch}", path = .path.display())]
+    #[error("{path}: the weights do not fit the model{mismatch}{hint}", path = .path.display(), hint = Hint(*.hint))]
     Mismatch {
         /// The file.
         path: PathBuf,
         /// Which tensors.
         mismatch: Mismatch,
+        /// What to try, which depends on where the architecture comes from.
+        hint: Option<&'static str>,
     },
     /// NaN or infinite numbers.
     #[error("{path}: {count} tensors hold NaN or infinite numbers:{list}\nhint: the training run that wrote this file diverged; use an earlier checkpoint", path = .path.display(), count = .names.len(), list = Listed(names))]
     NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// Names of the tensors, in order.
+        names: Vec<String>,
+    },
+    /// Numbers that the asked-for precision cannot hold.
+    #[error("{path}: {count} tensors hold numbers beyond the range of f16, which ends at 65504:{list}\nhint: use f32 or bf16", path = .path.display(), count = .names.len(), list = Listed(names))]
+    BeyondHalf {
         /// The file.
         path: PathBuf,
         /// Names of the tensors, in order.
@@ -73,6 +91,10 @@ pub enum WeightsError {
 impl WeightsError {
     pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(super) fn write(path: &Path, source: std::io::Error) -> Self {
+        Self::Write { path: path.to_owned(), source }
     }
 
     pub(super) fn corrupt(path: &Path, reason: impl fmt::Display) -> Self {
@@ -121,9 +143,16 @@ impl fmt::Display for Mismatch {
                 .collect();
             write!(f, "\n{} of another shape:{}", shapes.len(), Listed(&shapes))?;
         }
-        f.write_str(
-            "\nhint: give the architecture with --arch if it is not the one that was inferred",
-        )
+        Ok(())
+    }
+}
+
+/// The last line of a message, where there is something to try.
+struct Hint(Option<&'static str>);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }
 }
 

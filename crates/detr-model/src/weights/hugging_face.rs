@@ -3,12 +3,16 @@
 //! projections are joined again. Both backbone schemes are known, timm's and transformers' own.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use detr_types::{Category, ClassTable, Limits, PreprocessSpec};
 use serde::Deserialize;
 
 use super::artifact::WEIGHTS_FILE;
+use super::checkpoint::default_classes;
+use super::infer::DEFAULT_HEADS;
 use super::{StateDict, StoredTensor, WeightsError, infer};
 use crate::config::{DetrConfig, ModelConfig};
 
@@ -53,6 +57,14 @@ struct Preprocessor {
     image_mean: Option<[f32; 3]>,
     #[serde(default)]
     image_std: Option<[f32; 3]>,
+    #[serde(default)]
+    do_resize: Option<bool>,
+    #[serde(default)]
+    do_rescale: Option<bool>,
+    #[serde(default)]
+    do_normalize: Option<bool>,
+    #[serde(default)]
+    rescale_factor: Option<f64>,
 }
 
 /// Old files give the short side alone.
@@ -82,7 +94,7 @@ pub(super) fn read(folder: &Path, state: &StateDict) -> Result<HuggingFace, Weig
             format_args!("{name}: query, key and value projections are missing or differ in shape"),
         )
     })?;
-    let nheads = config.encoder_attention_heads.unwrap_or(8);
+    let nheads = config.encoder_attention_heads.unwrap_or(DEFAULT_HEADS);
     let strides = [&config.backbone_config, &config.backbone_kwargs];
     let dilation = config.dilation == Some(true)
         || strides.iter().any(|c| c.as_ref().is_some_and(|c| c.output_stride == Some(16)));
@@ -113,10 +125,9 @@ fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
             format_args!("activation_function is `{activation}`, expected `relu`"),
         ));
     }
-    let heads = (config.encoder_attention_heads, config.decoder_attention_heads);
-    if let (Some(encoder), Some(decoder)) = heads
-        && encoder != decoder
-    {
+    let [encoder, decoder] = [config.encoder_attention_heads, config.decoder_attention_heads]
+        .map(|heads| heads.unwrap_or(DEFAULT_HEADS));
+    if encoder != decoder {
         return Err(WeightsError::config(
             path,
             format_args!(
@@ -149,7 +160,7 @@ fn class_table(
 ) -> Result<ClassTable, WeightsError> {
     let slots = detr.num_classes;
     if config.id2label.is_empty() {
-        return Ok(if slots == 91 { ClassTable::coco() } else { ClassTable::numbered(slots) });
+        return Ok(default_classes(slots));
     }
     let mut categories = Vec::new();
     for (id, name) in &config.id2label {
@@ -159,6 +170,15 @@ fn class_table(
         if name != "N/A" {
             categories.push(Category { label, id: label as u64, name: name.clone() });
         }
+    }
+    if config.id2label.len() != slots {
+        return Err(WeightsError::config(
+            path,
+            format_args!(
+                "id2label does not fit a head of {slots} classes: it has {} entries",
+                config.id2label.len()
+            ),
+        ));
     }
     categories.sort_by_key(|category| category.label);
     ClassTable::new(slots, categories).map_err(|error| {
@@ -175,6 +195,7 @@ fn preprocessing(folder: &Path) -> Result<PreprocessSpec, WeightsError> {
         return Ok(PreprocessSpec::default());
     }
     let file: Preprocessor = read_json(&path)?;
+    check_steps(&file, &path)?;
     let mut spec = PreprocessSpec::default();
     match file.size {
         Some(SizeField::Short(short)) => spec.shortest_edge = short,
@@ -190,18 +211,48 @@ fn preprocessing(folder: &Path) -> Result<PreprocessSpec, WeightsError> {
     Ok(spec)
 }
 
+/// Refuses an image processor that leaves out one of the steps we always take, or takes another.
+fn check_steps(file: &Preprocessor, path: &Path) -> Result<(), WeightsError> {
+    /// Bytes to `[0, 1]`.
+    const FACTOR: f64 = 1.0 / 255.0;
+    for (field, value) in [
+        ("do_resize", file.do_resize),
+        ("do_rescale", file.do_rescale),
+        ("do_normalize", file.do_normalize),
+    ] {
+        if value == Some(false) {
+            return Err(WeightsError::config(
+                path,
+                format_args!("{field} is false, expected true"),
+            ));
+        }
+    }
+    match file.rescale_factor {
+        // NaN is no JSON.
+        Some(factor) if (factor - FACTOR).abs() > 1e-6 => Err(WeightsError::config(
+            path,
+            format_args!("rescale_factor is {factor}, expected 1/255 ({FACTOR:.7})"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a JSON file of bounded size; errors name the key, line and column.
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, WeightsError> {
     let io = |error| WeightsError::io(path, error);
     let limit = Limits::default().json_bytes;
-    let length = std::fs::metadata(path).map_err(io)?.len();
-    if length > limit {
+    // Asked before the file is opened: opening a pipe would wait for its writer.
+    if !path.metadata().map_err(io)?.is_file() {
+        return Err(WeightsError::config(path, "not a regular file"));
+    }
+    let mut text = Vec::new();
+    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut text).map_err(io)?;
+    if text.len() as u64 > limit {
         return Err(WeightsError::config(
             path,
-            format_args!("{length} bytes, expected at most {limit}"),
+            format_args!("more than {limit} bytes, the most that is read"),
         ));
     }
-    let text = std::fs::read(path).map_err(io)?;
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     serde_path_to_error::deserialize(&mut deserializer)

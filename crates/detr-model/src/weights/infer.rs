@@ -16,7 +16,7 @@ pub(super) enum Inferred {
 }
 
 /// The published models all have 8 heads.
-const DEFAULT_HEADS: usize = 8;
+pub(super) const DEFAULT_HEADS: usize = 8;
 
 pub(super) fn infer(state: &StateDict, args: TrainingArgs) -> Inferred {
     let dilation = args.dilation.unwrap_or(false);

@@ -17,6 +17,7 @@ pub use artifact::{Architecture, CARD_FILE, ModelCard, Provenance, WEIGHTS_FILE,
 pub use checkpoint::{Checkpoint, Format, read_state_dict};
 pub use error::{Mismatch, WeightsError};
 pub use hugging_face::official_names;
+use module::cast_to;
 pub use module::{expected_tensors, load_into};
 pub use recipe::{recipe_image, recipe_state_dict, recipe_value, recipe_weight};
 pub use state_dict::{ElementType, StateDict, StoredTensor};

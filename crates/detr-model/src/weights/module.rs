@@ -31,7 +31,7 @@ pub fn load_into<M: Module>(
     let slots = collect_slots(&module);
     let mismatch = compare(&slots, state);
     if !mismatch.is_empty() {
-        return Err(WeightsError::Mismatch { path: path.to_owned(), mismatch });
+        return Err(WeightsError::Mismatch { path: path.to_owned(), mismatch, hint: None });
     }
     let read: Vec<(String, Result<Loaded, WeightsError>)> = slots
         .into_par_iter()
@@ -54,6 +54,30 @@ pub fn load_into<M: Module>(
         return Err(WeightsError::NonFinite { path: path.to_owned(), names: broken });
     }
     Ok(module.map(&mut Filler { path: ModulePath::default(), values, dtype: dtype.into() }))
+}
+
+/// A module with every parameter in another precision.
+///
+/// # Errors
+/// Numbers that f16 would turn into infinity; a tensor is named as in a checkpoint.
+pub(super) fn cast_to<M: Module>(
+    module: M,
+    dtype: FloatDType,
+    path: &Path,
+) -> Result<M, WeightsError> {
+    match dtype {
+        FloatDType::F32 => return Ok(module),
+        FloatDType::F16 => {
+            let mut peaks = Peaks::default();
+            module.visit(&mut peaks);
+            let names = peaks.beyond(half::f16::MAX.to_f32());
+            if !names.is_empty() {
+                return Err(WeightsError::BeyondHalf { path: path.to_owned(), names });
+            }
+        }
+        _ => {}
+    }
+    Ok(module.map(&mut Caster(dtype)))
 }
 
 enum Loaded {
@@ -232,6 +256,54 @@ impl ModuleVisitor for Collector {
             shape.reverse();
         }
         self.slots.push(Slot { name: self.path.name(), shape, transposed });
+    }
+}
+
+/// The largest magnitude of every parameter, kept on the device so that all are read at once.
+#[derive(Default)]
+struct Peaks {
+    path: ModulePath,
+    names: Vec<String>,
+    values: Vec<Tensor<1>>,
+}
+
+impl Peaks {
+    /// Names of the parameters that pass the limit.
+    fn beyond(self, limit: f32) -> Vec<String> {
+        if self.values.is_empty() {
+            return Vec::new();
+        }
+        let values = Tensor::cat(self.values, 0).into_data().convert::<f32>();
+        let values = values.iter::<f32>();
+        self.names
+            .into_iter()
+            .zip(values)
+            .filter(|(_, peak)| *peak > limit)
+            .map(|(n, _)| n)
+            .collect()
+    }
+}
+
+impl ModuleVisitor for Peaks {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.names.push(self.path.name());
+        self.values.push(param.val().abs().max());
+    }
+}
+
+struct Caster(FloatDType);
+
+impl ModuleMapper for Caster {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(self.0))
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) fn read(path: &Path, map: &Arc<Mmap>) -> Result<StateDict, WeightsErr
     Ok(state)
 }
 
-/// The bytes of a safetensors file with these tensors, in their stored types.
+/// The bytes of a safetensors file with these tensors, in their stored types. `path` is where the
+/// tensors are read from, for messages.
 pub(super) fn serialize(state: &StateDict, path: &Path) -> Result<Vec<u8>, WeightsError> {
     let mut views = Vec::with_capacity(state.len());
     for (name, tensor) in state.iter() {

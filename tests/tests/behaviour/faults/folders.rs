@@ -43,6 +43,16 @@ fn weights(folder: &Path, change: impl Fn(Vec<u8>) -> Vec<u8>) {
     std::fs::write(&path, change(std::fs::read(&path).unwrap())).unwrap();
 }
 
+/// Nobody ever writes into it: opening it to read would wait for ever.
+#[cfg(unix)]
+fn pipe(folder: &Path, file: &str) {
+    let path = folder.join(file);
+    if path.exists() {
+        remove(folder, file);
+    }
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 pub(super) fn hugging_face() -> Vec<Case> {
     vec![
         ("no weights", |f| remove(f, "model.safetensors"), "model.safetensors"),
@@ -119,6 +129,45 @@ pub(super) fn hugging_face() -> Vec<Case> {
             |f| preprocessor(f, r#"{"size": 4000000000}"#),
             "shortest_edge is 4000000000",
         ),
+        (
+            "sides that are too large together",
+            |f| preprocessor(f, r#"{"size": {"shortest_edge": 16384, "longest_edge": 16384}}"#),
+            "shortest_edge 16384 times longest_edge 16384",
+        ),
+        ("no resizing", |f| preprocessor(f, r#"{"do_resize": false}"#), "do_resize is false"),
+        ("no scaling", |f| preprocessor(f, r#"{"do_rescale": false}"#), "do_rescale is false"),
+        (
+            "no normalising",
+            |f| preprocessor(f, r#"{"do_normalize": false}"#),
+            "do_normalize is false",
+        ),
+        (
+            "another scale",
+            |f| preprocessor(f, r#"{"rescale_factor": 0.0078125}"#),
+            "rescale_factor is 0.0078125",
+        ),
+        (
+            "too few names",
+            |f| {
+                edit(&f.join("config.json"), |config| {
+                    config["id2label"].as_object_mut().unwrap().remove("3");
+                });
+            },
+            "id2label does not fit",
+        ),
+        (
+            "only the decoder's heads",
+            |f| config(f, "encoder_attention_heads", json!(null)),
+            "encoder_attention_heads is 8 and decoder_attention_heads 4",
+        ),
+        #[cfg(unix)]
+        ("a pipe as weights", |f| pipe(f, "model.safetensors"), "not a regular file"),
+        #[cfg(unix)]
+        (
+            "a pipe as preprocessing",
+            |f| pipe(f, "preprocessor_config.json"),
+            "preprocessor_config.json: not a regular file",
+        ),
         ("no weights in it", |f| weights(f, |_| Vec::new()), "the file is empty"),
         (
             "cut weights",
@@ -178,6 +227,11 @@ pub(super) fn artifacts() -> Vec<Case> {
             "query_embed.weight",
         ),
         ("other layers", |f| card(f, "/architecture/dec_layers", json!(3)), "missing"),
+        (
+            "more layers",
+            |f| card(f, "/architecture/dec_layers", json!(4)),
+            "hint: model.json is not the card of these weights",
+        ),
         ("too few classes", |f| card(f, "/classes/slots", json!(90)), "class"),
         ("a class beyond", |f| card(f, "/classes/categories/0/label", json!(91)), "class"),
         ("no classes", |f| card(f, "/classes", json!(null)), "classes"),
@@ -293,10 +347,24 @@ fn folders_with_harmless_peculiarities_are_read() {
 }
 
 #[test]
+fn a_backbone_alone_that_cannot_be_built_is_refused() {
+    let folder = folder();
+    let model = folder.path().join("model");
+    let run = detr(["models", "convert"]).arg(golden("torchvision_resnet18_narrow_zip.pth"));
+    run.arg(&model).run().expect(0);
+    card(&model, "/architecture/depths/2", json!(1_000_000));
+    let outcome = detr(["models", "inspect"]).arg(&model).run();
+    check_refused("depths", folder.path(), &outcome, 3, "backbone.depths is 1000000");
+}
+
+#[test]
 fn a_folder_says_its_own_architecture() {
     let folder = copied(artifact());
     let outcome = with_model(folder.path(), "model").args(["--arch", "detr-r50"]).run();
     check_refused("--arch", folder.path(), &outcome, 2, "leave out --arch");
+    let theirs = copied(&golden("hf_detr_tiny"));
+    let outcome = with_model(theirs.path(), "model").args(["--arch", "detr-r50"]).run();
+    check_refused("--arch", theirs.path(), &outcome, 3, "leave out --arch");
     let outcome = with_model(folder.path(), ".").run();
     check_refused("a folder of pictures", folder.path(), &outcome, 3, "neither model.json");
     assert!(outcome.ends_with_hint());

@@ -172,9 +172,32 @@ fn pickles() -> Vec<Bad> {
         ("just-a-start.pth", b"\x80\x02".to_vec(), "damaged"),
         ("number.pth", b"\x80\x02K\x01.".to_vec(), "damaged"),
         ("empty-dict.pth", b"\x80\x02}.".to_vec(), ""),
+        ("expanded.pth", views(1, [1_000_000, 1000], [0, 0], 1), "0.w of shape [1000000, 1000]"),
+        ("shared.pth", views(20, [1, 600], [0, 1], 600), "more than 8 times the file's"),
         ("other-tensors.pth", read("odd_zip.pth"), "none of its 14 tensors"),
         ("other-legacy.pth", read("odd_legacy.pth"), "none of its"),
     ]
+}
+
+/// A `.pth` whose tensors, named 0.w, 1.w and so on, all view one storage of `stored` numbers.
+fn views(count: u8, shape: [i32; 2], strides: [u8; 2], stored: i32) -> Vec<u8> {
+    let mut pickle = b"\x80\x02}(".to_vec();
+    for index in 0..count {
+        let name = format!("{index}.w");
+        pickle.extend([b'X', u8::try_from(name.len()).unwrap(), 0, 0, 0]);
+        pickle.extend(name.as_bytes());
+        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage");
+        pickle.extend(b"ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ");
+        pickle.extend(stored.to_le_bytes());
+        pickle.extend(b"tQK\0");
+        pickle.extend([b"J".as_slice(), &shape[0].to_le_bytes(), b"J"].concat());
+        pickle.extend([shape[1].to_le_bytes().as_slice(), &[0x86, b'K', strides[0]]].concat());
+        pickle.extend([b'K', strides[1], 0x86, 0x89]);
+        pickle.extend(b"ccollections\nOrderedDict\n)RtR");
+    }
+    pickle.extend(b"u.");
+    let size = u32::try_from(pickle.len()).unwrap();
+    zip("archive/data.pkl", 0, &pickle, size)
 }
 
 fn others() -> Vec<Bad> {
@@ -281,6 +304,43 @@ fn another_architecture_lists_the_first_ten_offenders() {
 }
 
 #[test]
+fn an_architecture_given_for_other_tensors_says_what_is_missing() {
+    let tiny = Safetensors::tiny();
+    let headless = tiny.renamed(|n| (!n.contains("class_embed")).then(|| n.to_owned())).bytes();
+    let foreign = tiny.renamed(|n| Some(format!("x.{n}"))).bytes();
+    let backbone = read("torchvision_resnet18_narrow_zip.pth");
+    for (name, bytes, message) in [
+        ("headless.safetensors", headless, "the weights do not fit the model"),
+        ("foreign.safetensors", foreign, "none of its"),
+        ("backbone.pth", backbone, "backbone alone"),
+    ] {
+        let folder = folder();
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        let outcome = with_model(folder.path(), name).args(["--arch", "detr-r18"]).run();
+        check_refused(name, folder.path(), &outcome, 3, message);
+        assert!(outcome.ends_with_hint(), "{name}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_name_that_says_dc5_dilates_only_what_can_be_dilated() {
+    let folder = folder();
+    std::fs::write(folder.path().join("detr-dc5.pth"), read("detr_tiny_zip.pth")).unwrap();
+    let outcome = with_model(folder.path(), "detr-dc5.pth").run().expect(0);
+    assert!(!outcome.stderr.contains("dilated"), "{}", outcome.stderr);
+}
+
+/// Not what cannot be read, but where the result should go.
+#[test]
+fn an_artifact_that_cannot_be_written_is_no_fault_of_the_model() {
+    let folder = folder();
+    std::fs::write(folder.path().join("file"), b"").unwrap();
+    let run = detr(["models", "convert"]).arg(golden("detr_tiny_zip.pth")).arg("file/converted");
+    let outcome = run.inside(folder.path()).run();
+    check_refused("convert", folder.path(), &outcome, 1, "file/converted");
+}
+
+#[test]
 fn architectures_that_cannot_be_are_refused() {
     let arch = |nheads: &str, queries: &str, rest: &str| {
         format!(
@@ -297,6 +357,11 @@ fn architectures_that_cannot_be_are_refused() {
         (arch("4", "-1", ""), "num_queries"),
         (arch("4", "99999999999", ""), "num_queries"),
         (arch("4", "nan", ""), "num_queries"),
+        (
+            arch("4", "9999", "").replace("num_classes = 91", "num_classes = 99999"),
+            "(num_classes + 1) make",
+        ),
+        (arch("4", "9", "").replace("[4, 4, 4, 4]", "[8192, 8192, 8192, 8192]"), "backbone.widths"),
         (arch("4", "9", "dropout = nan"), "dropout"),
         (arch("4", "9", "dropout = inf"), "dropout"),
         (arch("4", "9", "dropuot = 0.1"), "dropuot"),
