@@ -135,7 +135,7 @@ impl Predictor {
             .clone()
             .unwrap_or_else(|| ClassTable::numbered(config.num_classes()));
         checkpoint.preprocess.validate()?;
-        let load = || checkpoint.load(&selected.device, precision.into()).map(Model::fold);
+        let load = || checkpoint.load_for_inference(&selected.device, precision.into());
         let model = catch_device(load)??;
         Ok(Self {
             model,
@@ -286,7 +286,8 @@ impl Predictor {
     }
 
     fn upload(&self, batch: HostBatch) -> NestedTensor {
-        let b = batch.image_sizes.len();
+        debug_assert!(batch.mask.is_none(), "by_size() lets only images of one size share a batch");
+        let b = batch.len();
         let (h, w) = (batch.size.height as usize, batch.size.width as usize);
         let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);
         let options = (&self.device, burn::tensor::DType::F32);

@@ -4,25 +4,36 @@ use std::sync::Arc;
 
 use detr_data::RgbImage;
 use detr_infer::backend::{Backend, Precision, select};
-use detr_infer::{PredictOptions, Predictor};
+use detr_infer::{PredictOptions, Predictor, PredictorError};
 use detr_model::ModelConfig;
-use detr_model::weights::Checkpoint;
+use detr_model::weights::{Checkpoint, StoredTensor, WeightsError};
 use detr_types::{Detection, PreprocessSpec};
 
 fn predictor() -> Predictor {
+    let checkpoint = checkpoint();
+    in_precision(&checkpoint, Precision::F32).unwrap()
+}
+
+fn checkpoint() -> Checkpoint {
     let selected = select(Backend::Flex, 0, Precision::F32).unwrap();
     let ModelConfig::Detr(mut config) = ModelConfig::preset("detr-r18").unwrap() else {
         unreachable!()
     };
     (config.enc_layers, config.dec_layers, config.num_queries) = (1, 1, 15);
     config.num_classes = 20; // no holes among the labels
-    let checkpoint = Checkpoint::recipe(&ModelConfig::Detr(config), 5, &selected.device);
+    Checkpoint::recipe(&ModelConfig::Detr(config), 5, &selected.device)
+}
+
+fn in_precision(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+) -> Result<Predictor, PredictorError> {
+    let selected = select(Backend::Flex, 0, precision)?;
     let spec = PreprocessSpec { shortest_edge: 96, longest_edge: 160, ..PreprocessSpec::default() };
     let options = PredictOptions { threshold: 0.0, ..PredictOptions::default() };
-    Predictor::new(&checkpoint, &selected, Precision::F32)
+    Predictor::new(checkpoint, &selected, precision)
         .and_then(|predictor| predictor.with_preprocess(spec))
         .and_then(|predictor| predictor.with_options(options))
-        .unwrap()
 }
 
 fn picture(seed: u8, width: u32, height: u32) -> RgbImage {
@@ -103,4 +114,46 @@ fn an_image_without_pixels_and_impossible_options_are_typed_errors() {
         let error = predictor().with_options(options).err().unwrap().to_string();
         assert!(error.contains(message), "{error}");
     }
+}
+
+#[test]
+fn half_precision_gives_nearly_the_same_scores() {
+    // A variance that f16 cannot hold: norms are folded before they are rounded.
+    let mut checkpoint = checkpoint();
+    let norm = "backbone.0.body.layer1.0.bn1";
+    let channels = checkpoint.state.shape(&format!("{norm}.weight")).unwrap()[0];
+    let filled = |value| StoredTensor::from_f32(&vec![value; channels], vec![channels]);
+    checkpoint.state.insert(format!("{norm}.running_var"), filled(1e6));
+    checkpoint.state.insert(format!("{norm}.weight"), filled(1e3));
+    let image = picture(1, 100, 80);
+    let scores = |precision| -> Vec<f32> {
+        let predictor = in_precision(&checkpoint, precision).unwrap();
+        predictor.predict(&image).unwrap().iter().map(|detection| detection.score).collect()
+    };
+    let exact = scores(Precision::F32);
+    assert!(!exact.is_empty());
+    for (precision, allowed) in [(Precision::F16, 0.02), (Precision::Bf16, 0.05)] {
+        let rounded = scores(precision);
+        assert_eq!(rounded.len(), exact.len(), "{precision}");
+        for (a, b) in exact.iter().zip(&rounded) {
+            assert!((a - b).abs() < allowed, "{precision}: {b} instead of {a}");
+        }
+    }
+}
+
+#[test]
+fn a_weight_beyond_f16_is_named_and_fits_elsewhere() {
+    let mut checkpoint = checkpoint();
+    let name = "class_embed.bias";
+    let classes = checkpoint.state.shape(name).unwrap()[0];
+    let mut values = vec![0.0; classes];
+    values[2] = -70_000.0;
+    checkpoint.state.insert(name, StoredTensor::from_f32(&values, vec![classes]));
+    match in_precision(&checkpoint, Precision::F16).err() {
+        Some(PredictorError::Weights(WeightsError::BeyondHalf { names, .. })) => {
+            assert_eq!(names, [name]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(in_precision(&checkpoint, Precision::Bf16).is_ok());
 }
