@@ -10,7 +10,7 @@ const MAX_LINES: usize = 600;
 /// The module that turns `--backend` into a device.
 const BACKEND: &str = "crates/detr-infer/src/backend.rs";
 /// The module that maps a weights file into memory.
-const MAP: &str = "crates/detr-model/src/weights/checkpoint.rs";
+const MAP: &str = "crates/detr-model/src/weights/file.rs";
 /// The one list of environment variables.
 const ENV: &str = "crates/detr-types/src/env.rs";
 /// The one way to write a file.

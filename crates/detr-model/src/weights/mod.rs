@@ -5,6 +5,7 @@
 mod artifact;
 mod checkpoint;
 mod error;
+mod file;
 mod hugging_face;
 mod infer;
 mod module;
@@ -14,8 +15,9 @@ mod safetensors;
 mod state_dict;
 
 pub use artifact::{Architecture, CARD_FILE, ModelCard, Provenance, WEIGHTS_FILE, WeightsFile};
-pub use checkpoint::{Checkpoint, Format, read_state_dict};
+pub use checkpoint::{Checkpoint, Format};
 pub use error::{Mismatch, WeightsError};
+pub use file::read_state_dict;
 pub use hugging_face::official_names;
 use module::cast_to;
 pub use module::{expected_tensors, load_into};
