@@ -2,14 +2,11 @@
 //! of the value, and its own points in the other two gradients, and goes through the queries in
 //! order: no atomics, and sums in a fixed order.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::geometry::{Level, Point, Sizes};
 use super::shared::Shared;
-use super::simd::{mul_add, multiversioned};
-
-/// Lanes of the partial sums of a dot product.
-const LANES: usize = 8;
 
 /// Gradients of the three inputs, laid out as they are.
 pub(super) struct Gradients {
@@ -31,8 +28,8 @@ struct Call<'a> {
 }
 
 /// A part of the work.
-#[derive(Clone, Copy)]
-struct Task {
+struct Task<'a> {
+    call: &'a Call<'a>,
     image: usize,
     head: usize,
     level: usize,
@@ -64,56 +61,73 @@ pub(super) fn backward(
     let levels = sizes.levels.len();
     (0..sizes.b * sizes.m * levels).into_par_iter().for_each(|i| {
         let (image_head, level) = (i / levels, i % levels);
-        run(&call, Task { image: image_head / sizes.m, head: image_head % sizes.m, level });
+        let (image, head) = (image_head / sizes.m, image_head % sizes.m);
+        Arch::new().dispatch(Task { call: &call, image, head, level });
     });
     gradients
 }
 
-multiversioned! {
-    /// Runs a task.
-    fn run(call: &Call, task: Task) = run_body
-}
+impl WithSimd for Task<'_> {
+    type Output = ();
 
-#[inline(always)]
-#[allow(unsafe_code)]
-fn run_body<const FMA: bool>(call: &Call, task: Task) {
-    let Sizes { s, m, d, q, p, .. } = *call.sizes;
-    let level = &call.sizes.levels[task.level];
-    let cells = level.height * level.width;
-    let first = ((task.image * s + level.start) * m + task.head) * d;
-    // The level's cells of this head, without those of other heads between them.
-    let value: Vec<f32> = call.value[first..]
-        .chunks(m * d)
-        .take(cells)
-        .flat_map(|cell| &cell[..d])
-        .copied()
-        .collect();
-    let mut grad_value = vec![0f32; cells * d];
-
-    for query in task.image * q..(task.image + 1) * q {
-        let query_head = query * m + task.head;
-        let grad = &call.grad[query_head * d..][..d];
-        let points = (query_head * call.sizes.levels.len() + task.level) * p;
-        // SAFETY: these are the points of one query, head and level, and no other task has the head
-        // and level of this image.
-        let (grad_locations, grad_weights) = unsafe {
-            (call.grad_locations.part(2 * points, 2 * p), call.grad_weights.part(points, p))
-        };
-        for i in 0..p {
-            let place = &call.locations[2 * (points + i)..][..2];
-            let Some(place) = Point::locate(level, place[0], place[1]) else { continue };
-            let weight = call.weights[points + i];
-            let found = point::<FMA>(level, place, weight, &value, grad, &mut grad_value);
-            grad_weights[i] = found.weight;
-            grad_locations[2 * i] = found.x;
-            grad_locations[2 * i + 1] = found.y;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // With a constant number of channels the rows of the published models stay in registers.
+        match self.call.sizes.d {
+            32 => self.run::<S, 32>(simd),
+            64 => self.run::<S, 64>(simd),
+            _ => self.run::<S, 0>(simd),
         }
     }
+}
 
-    for (cell, from) in grad_value.chunks_exact(d).enumerate() {
-        // SAFETY: this cell belongs to the level of this task, and the channels to its head.
-        let to = unsafe { call.grad_value.part(first + cell * m * d, d) };
-        to.copy_from_slice(from);
+impl Task<'_> {
+    /// Runs the task; `D` channels, or any number if that is zero.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn run<S: Simd, const D: usize>(self, simd: S) {
+        let Self { call, image, head, level } = self;
+        let Sizes { s, m, q, p, .. } = *call.sizes;
+        let d = if D == 0 { call.sizes.d } else { D };
+        let levels = call.sizes.levels.len();
+        let of_level = &call.sizes.levels[level];
+        let cells = of_level.height * of_level.width;
+        let first = ((image * s + of_level.start) * m + head) * d;
+        // The level's cells of this head, without those of other heads between them.
+        let mut value = vec![0f32; cells * d];
+        for (to, from) in value.chunks_exact_mut(d).zip(call.value[first..].chunks(m * d)) {
+            to.copy_from_slice(&from[..d]);
+        }
+        let mut grad_value = vec![0f32; cells * d];
+
+        for query in image * q..(image + 1) * q {
+            let query_head = query * m + head;
+            let grad = &call.grad[query_head * d..][..d];
+            let points = (query_head * levels + level) * p;
+            // SAFETY: these are the points of one query, head and level, and no other task has the
+            // head and level of this image.
+            let (grad_locations, grad_weights) = unsafe {
+                (call.grad_locations.part(2 * points, 2 * p), call.grad_weights.part(points, p))
+            };
+            for i in 0..p {
+                let location = &call.locations[2 * (points + i)..][..2];
+                let Some(place) = Point::locate(of_level, location[0], location[1]) else {
+                    continue;
+                };
+                let weight = call.weights[points + i];
+                let found =
+                    point::<S, D>(simd, of_level, place, weight, &value, grad, &mut grad_value);
+                grad_weights[i] = found.weight;
+                grad_locations[2 * i] = found.x;
+                grad_locations[2 * i + 1] = found.y;
+            }
+        }
+
+        for (cell, from) in grad_value.chunks_exact(d).enumerate() {
+            // SAFETY: this cell belongs to the level of this task, and the channels to its head.
+            let to = unsafe { call.grad_value.part(first + cell * m * d, d) };
+            to.copy_from_slice(from);
+        }
     }
 }
 
@@ -127,7 +141,8 @@ struct PointGradient {
 /// Adds to the gradient of the cells around a point, and finds that of the point itself.
 #[inline(always)]
 #[allow(clippy::cast_precision_loss)] // sides are exact in f32
-fn point<const FMA: bool>(
+fn point<S: Simd, const D: usize>(
+    simd: S,
     level: &Level,
     place: Point,
     weight: f32,
@@ -135,18 +150,14 @@ fn point<const FMA: bool>(
     grad: &[f32],
     grad_value: &mut [f32],
 ) -> PointGradient {
-    let d = grad.len();
+    let d = if D == 0 { grad.len() } else { D };
     let factors = place.factors();
     let mut dots = [0f32; 4];
     for (corner, cell) in place.cells(level).into_iter().enumerate() {
         let Some(cell) = cell else { continue };
-        let row = cell * d..(cell + 1) * d;
-        dots[corner] = corner_row::<FMA>(
-            &value[row.clone()],
-            grad,
-            factors[corner] * weight,
-            &mut grad_value[row],
-        );
+        let value = &value[cell * d..][..d];
+        let grad_value = &mut grad_value[cell * d..][..d];
+        dots[corner] = corner_row(simd, value, &grad[..d], factors[corner] * weight, grad_value);
     }
     let (right, down) = (place.right, place.down);
     let [a, b, c, e] = dots;
@@ -161,27 +172,27 @@ fn point<const FMA: bool>(
 
 /// Adds `factor * grad` to a row of the value's gradient; dot product of the value's row and `grad`.
 #[inline(always)]
-fn corner_row<const FMA: bool>(
+fn corner_row<S: Simd>(
+    simd: S,
     value: &[f32],
     grad: &[f32],
     factor: f32,
     grad_value: &mut [f32],
 ) -> f32 {
-    let (value, value_rest) = value.as_chunks::<LANES>();
-    let (grad, grad_rest) = grad.as_chunks::<LANES>();
-    let (sums, sums_rest) = grad_value.as_chunks_mut::<LANES>();
-    let mut lanes = [0f32; LANES];
-    for ((value, grad), sum) in value.iter().zip(grad).zip(sums) {
-        for lane in 0..LANES {
-            lanes[lane] = mul_add::<FMA>(value[lane], grad[lane], lanes[lane]);
-            sum[lane] = mul_add::<FMA>(factor, grad[lane], sum[lane]);
-        }
+    let factor = simd.splat_f32s(factor);
+    let (value, value_rest) = S::as_simd_f32s(value);
+    let (grad, grad_rest) = S::as_simd_f32s(grad);
+    let (sums, sums_rest) = S::as_mut_simd_f32s(grad_value);
+    let mut dot = simd.splat_f32s(0.0);
+    for ((&value, &grad), sum) in value.iter().zip(grad).zip(sums) {
+        dot = simd.mul_add_e_f32s(value, grad, dot);
+        *sum = simd.mul_add_e_f32s(factor, grad, *sum);
     }
-    for (lane, ((value, grad), sum)) in value_rest.iter().zip(grad_rest).zip(sums_rest).enumerate()
-    {
-        lanes[lane] = mul_add::<FMA>(*value, *grad, lanes[lane]);
-        *sum = mul_add::<FMA>(factor, *grad, *sum);
+    if !grad_rest.is_empty() {
+        let grad = simd.partial_load_f32s(grad_rest);
+        dot = simd.mul_add_e_f32s(simd.partial_load_f32s(value_rest), grad, dot);
+        let sum = simd.mul_add_e_f32s(factor, grad, simd.partial_load_f32s(sums_rest));
+        simd.partial_store_f32s(sums_rest, sum);
     }
-    let [a, b, c, e, f, g, h, i] = lanes;
-    ((a + f) + (c + h)) + ((b + g) + (e + i))
+    simd.reduce_sum_f32s(dot)
 }

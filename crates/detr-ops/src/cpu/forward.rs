@@ -1,13 +1,16 @@
 //! Forward: for every query and head a list of the cells to read and their factors, then one
 //! weighted sum of rows per group of channels, kept in registers.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::geometry::{Point, Sizes};
-use super::simd::{mul_add, multiversioned};
 
-/// Queries of a task.
-const BLOCK: usize = 64;
+/// Queries of a task, at most: enough for a head's values to be read from the cache again.
+const BLOCK: usize = 512;
+
+/// Tasks per thread, so that none waits long for the last.
+const TASKS: usize = 4;
 
 /// A cell to read: its number in the image, and its factor.
 #[derive(Clone, Copy, Default)]
@@ -34,30 +37,39 @@ pub(super) fn forward(
     let inputs = Inputs { sizes, value, locations, weights };
     let row = sizes.m * sizes.d;
     let mut output = vec![0f32; sizes.b * sizes.q * row];
-    for (image, output) in output.chunks_mut(sizes.q * row).enumerate() {
-        output.par_chunks_mut(BLOCK * row).enumerate().for_each(|(block, output)| {
-            rows(&inputs, image, block * BLOCK, output);
+    let block = (sizes.b * sizes.q).div_ceil(TASKS * rayon::current_num_threads());
+    let block = block.clamp(1, BLOCK.min(sizes.q));
+    output.par_chunks_mut(sizes.q * row).enumerate().for_each(|(image, output)| {
+        output.par_chunks_mut(block * row).enumerate().for_each(|(i, output)| {
+            Arch::new().dispatch(Rows { inputs: &inputs, image, first: i * block, output });
         });
-    }
+    });
     output
 }
 
-multiversioned! {
-    /// Output rows of the queries of an image from `first` on.
-    fn rows(inputs: &Inputs, image: usize, first: usize, output: &mut [f32]) = rows_body
+/// Output rows of the queries of an image from `first` on.
+struct Rows<'a> {
+    inputs: &'a Inputs<'a>,
+    image: usize,
+    first: usize,
+    output: &'a mut [f32],
 }
 
-#[inline(always)]
-fn rows_body<const FMA: bool>(inputs: &Inputs, image: usize, first: usize, output: &mut [f32]) {
-    let Sizes { s, m, d, q, .. } = *inputs.sizes;
-    let mut taps = vec![Tap::default(); 4 * inputs.sizes.points()];
-    let value = &inputs.value[image * s * m * d..][..s * m * d];
-    for head in 0..m {
-        for (i, output) in output.chunks_exact_mut(m * d).enumerate() {
-            let query = image * q + first + i;
-            let taps = list_taps(inputs, query * m + head, &mut taps);
-            let output = &mut output[head * d..][..d];
-            sum_rows::<FMA>(&value[head * d..], m * d, taps, output);
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { inputs, image, first, output } = self;
+        let Sizes { s, m, d, q, .. } = *inputs.sizes;
+        let mut taps = vec![Tap::default(); 4 * inputs.sizes.points()];
+        let value = &inputs.value[image * s * m * d..][..s * m * d];
+        for head in 0..m {
+            for (i, output) in output.chunks_exact_mut(m * d).enumerate() {
+                let query = image * q + first + i;
+                let taps = list_taps(inputs, query * m + head, &mut taps);
+                sum_rows(simd, &value[head * d..], m * d, taps, &mut output[head * d..][..d]);
+            }
         }
     }
 }
@@ -67,21 +79,21 @@ fn rows_body<const FMA: bool>(inputs: &Inputs, image: usize, first: usize, outpu
 #[allow(clippy::cast_possible_truncation)] // cells are counted in 32 bits
 fn list_taps<'a>(inputs: &Inputs, query_head: usize, taps: &'a mut [Tap]) -> &'a [Tap] {
     let sizes = inputs.sizes;
-    let mut point = query_head * sizes.points();
+    let points = sizes.points();
+    let weights = &inputs.weights[query_head * points..][..points];
+    let locations = &inputs.locations[2 * query_head * points..][..2 * points];
+    let (locations, _) = locations.as_chunks::<2>();
     let mut count = 0;
-    for level in &sizes.levels {
-        for _ in 0..sizes.p {
-            let (x, y) = (inputs.locations[2 * point], inputs.locations[2 * point + 1]);
-            if let Some(place) = Point::locate(level, x, y) {
-                let weight = inputs.weights[point];
-                for (cell, factor) in place.cells(level).into_iter().zip(place.factors()) {
-                    let Some(cell) = cell else { continue };
-                    let cell = (level.start + cell) as u32;
-                    taps[count] = Tap { cell, factor: factor * weight };
-                    count += 1;
-                }
+    let of_levels = locations.chunks_exact(sizes.p).zip(weights.chunks_exact(sizes.p));
+    for (level, (locations, weights)) in sizes.levels.iter().zip(of_levels) {
+        for (&[x, y], &weight) in locations.iter().zip(weights) {
+            let Some(place) = Point::locate(level, x, y) else { continue };
+            for (cell, factor) in place.cells(level).into_iter().zip(place.factors()) {
+                let Some(cell) = cell else { continue };
+                let cell = (level.start + cell) as u32;
+                taps[count] = Tap { cell, factor: factor * weight };
+                count += 1;
             }
-            point += 1;
         }
     }
     &taps[..count]
@@ -89,38 +101,51 @@ fn list_taps<'a>(inputs: &Inputs, query_head: usize, taps: &'a mut [Tap]) -> &'a
 
 /// Weighted sum of rows, in groups of channels that fit the registers.
 #[inline(always)]
-fn sum_rows<const FMA: bool>(value: &[f32], stride: usize, taps: &[Tap], output: &mut [f32]) {
-    let d = output.len();
+fn sum_rows<S: Simd>(simd: S, value: &[f32], stride: usize, taps: &[Tap], output: &mut [f32]) {
     let mut from = 0;
-    while d - from >= 32 {
-        sum_group::<32, FMA>(&value[from..], stride, taps, &mut output[from..]);
-        from += 32;
-    }
-    macro_rules! rest {
-        ($($width:literal)*) => {$(
-            if d - from >= $width {
-                sum_group::<$width, FMA>(&value[from..], stride, taps, &mut output[from..]);
-                from += $width;
+    macro_rules! groups {
+        ($($vectors:literal)*) => {$(
+            while output.len() - from >= $vectors * S::F32_LANES {
+                let output = &mut output[from..][..$vectors * S::F32_LANES];
+                sum_vectors::<S, $vectors>(simd, &value[from..], stride, taps, output);
+                from += output.len();
             }
         )*};
     }
-    rest!(16 8 4 2 1);
-    debug_assert_eq!(from, d);
+    groups!(4 2 1);
+    if from < output.len() {
+        sum_rest(simd, &value[from..], stride, taps, &mut output[from..]);
+    }
 }
 
+/// Weighted sum of `N` vectors of channels.
 #[inline(always)]
-fn sum_group<const N: usize, const FMA: bool>(
+fn sum_vectors<S: Simd, const N: usize>(
+    simd: S,
     value: &[f32],
     stride: usize,
     taps: &[Tap],
     output: &mut [f32],
 ) {
-    let mut sum = [0f32; N];
+    let mut sums = [simd.splat_f32s(0.0); N];
     for tap in taps {
-        let row = &value[tap.cell as usize * stride..][..N];
-        for (sum, &value) in sum.iter_mut().zip(row) {
-            *sum = mul_add::<FMA>(tap.factor, value, *sum);
+        let factor = simd.splat_f32s(tap.factor);
+        let (row, _) = S::as_simd_f32s(&value[tap.cell as usize * stride..][..N * S::F32_LANES]);
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum = simd.mul_add_e_f32s(factor, value, *sum);
         }
     }
-    output[..N].copy_from_slice(&sum);
+    S::as_mut_simd_f32s(output).0.copy_from_slice(&sums);
+}
+
+/// Weighted sum of less than a vector of channels.
+#[inline(always)]
+fn sum_rest<S: Simd>(simd: S, value: &[f32], stride: usize, taps: &[Tap], output: &mut [f32]) {
+    let mut sum = simd.splat_f32s(0.0);
+    for tap in taps {
+        let row = &value[tap.cell as usize * stride..][..output.len()];
+        let row = simd.partial_load_f32s(row);
+        sum = simd.mul_add_e_f32s(simd.splat_f32s(tap.factor), row, sum);
+    }
+    simd.partial_store_f32s(output, sum);
 }

@@ -9,7 +9,6 @@ mod backward;
 mod forward;
 mod geometry;
 mod shared;
-mod simd;
 
 use std::borrow::Cow;
 
