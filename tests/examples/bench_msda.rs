@@ -97,10 +97,8 @@ impl Inputs {
             let r = recipe_value("bench.loc", 1, i as u64);
             let (axis, level, query) = (i % 2, i / (2 * p) % l, i / (2 * p * l * m) % q);
             let side = levels[level][1 - axis] as f64;
-            match near {
-                true => (centres[query * (s / q)][axis] + 4.0 * r / side) as f32,
-                false => (0.5 + 0.5 * r) as f32,
-            }
+            let centre = centres[query * (s / q)][axis];
+            (if near { centre + 4.0 * r / side } else { 0.5 + 0.5 * r }) as f32
         };
         let numbers = |name: &str, count: usize| -> Vec<f32> {
             (0..count).map(|i| recipe_value(name, 1, i as u64) as f32).collect()
@@ -127,9 +125,10 @@ impl Inputs {
         }
         for (which, function) in functions {
             let forward = times(args.runs, || self.forward(function));
-            let both = match args.forward_only {
-                true => "not run".to_owned(),
-                false => times(args.runs, || self.forward_backward(function)),
+            let both = if args.forward_only {
+                "not run".to_owned()
+            } else {
+                times(args.runs, || self.forward_backward(function))
             };
             println!("{name}, {which}: forward {forward}, forward and backward {both}");
         }

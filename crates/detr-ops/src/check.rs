@@ -136,10 +136,7 @@ fn shapes(
         not_empty(MsdaArgument::Levels, level, &["H", "W"])?;
     }
     let [b, s, m, _] = value;
-    let cells = levels
-        .iter()
-        .map(|&[h, w]| h.saturating_mul(w))
-        .fold(0usize, |sum, cells| sum.saturating_add(cells));
+    let cells = levels.iter().map(|&[h, w]| h.saturating_mul(w)).fold(0, usize::saturating_add);
     if cells != s {
         return Err(MsdaError::Cells { levels: levels.to_vec(), cells, s });
     }
@@ -153,7 +150,7 @@ fn shapes(
     )?;
     same(MsdaArgument::Weights, &weights, &[b, q, m, levels.len(), p], "[B, Q, M, L, P]")?;
     // Kernels count cells and sides in 32 bits; sides must be exact in f32.
-    let countable = s <= i32::MAX as usize && levels.iter().flatten().all(|&n| n < 1 << 24);
+    let countable = i32::try_from(s).is_ok() && levels.iter().flatten().all(|&n| n < 1 << 24);
     if !countable {
         let (argument, found) = (MsdaArgument::Value, value.to_vec());
         return Err(MsdaError::TooLarge { argument, found });

@@ -13,6 +13,7 @@ use burn::tensor::{DType, FloatDType, Int, Tensor};
 /// - `weights` `[B, Q, M, L, P]`
 /// - output `[B, Q, M * D]`
 #[must_use]
+#[allow(clippy::needless_pass_by_value)] // as `msda` takes them
 pub fn msda_reference(
     value: Tensor<4>,
     levels: &[[usize; 2]],

@@ -37,7 +37,7 @@ impl Stream {
     /// From `low` to `high`, both included.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small and positive
     pub fn size(&mut self, low: usize, high: usize) -> usize {
-        low + ((self.number() + 1.0) / 2.0 * (high - low + 1) as f64) as usize
+        low + ((0.5 + 0.5 * self.number()) * (high - low + 1) as f64) as usize
     }
 
     #[allow(clippy::cast_possible_truncation)] // rounded to f32 once
@@ -102,7 +102,8 @@ impl Call {
 #[allow(clippy::cast_possible_truncation)] // rounded to f32 once
 fn location(stream: &mut Stream, side: usize) -> f32 {
     if stream.number() > 0.8 {
-        return (stream.number() * 10f64.powi(stream.size(0, 7) as i32 * 3)) as f32 + 1.5;
+        let scale = [1.0, 1e3, 1e6, 1e9, 1e12, 1e20, 1e30][stream.size(0, 6)];
+        return (stream.number() * scale) as f32 + 1.5;
     }
     loop {
         let relative = (0.5 + 0.8 * stream.number()) as f32;

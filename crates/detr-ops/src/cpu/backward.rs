@@ -6,7 +6,11 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::geometry::{Level, Point, Sizes};
+use super::prefetch::prefetch;
 use super::shared::Shared;
+
+/// Queries whose points are asked for ahead.
+const AHEAD: usize = 4;
 
 /// Gradients of the three inputs, laid out as they are.
 pub(super) struct Gradients {
@@ -85,8 +89,8 @@ impl Task<'_> {
     /// Runs the task; `D` channels, or any number if that is zero.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn run<S: Simd, const D: usize>(self, simd: S) {
-        let Self { call, image, head, level } = self;
+    fn run<S: Simd, const D: usize>(&self, simd: S) {
+        let Self { call, image, head, level } = *self;
         let Sizes { s, m, q, p, .. } = *call.sizes;
         let d = if D == 0 { call.sizes.d } else { D };
         let levels = call.sizes.levels.len();
@@ -100,26 +104,34 @@ impl Task<'_> {
         }
         let mut grad_value = vec![0f32; cells * d];
 
-        for query in image * q..(image + 1) * q {
-            let query_head = query * m + head;
-            let grad = &call.grad[query_head * d..][..d];
-            let points = (query_head * levels + level) * p;
+        let mut places: Vec<Option<Point>> = vec![None; p];
+        let mut next = places.clone();
+        let query_head = |query: usize| (image * q + query) * m + head;
+        self.locate::<D>(query_head(0), &mut next, &value, &grad_value);
+        for query in 0..q {
+            // The rows of the next query arrive while this one is worked on.
+            std::mem::swap(&mut places, &mut next);
+            if query + 1 < q {
+                self.locate::<D>(query_head(query + 1), &mut next, &value, &grad_value);
+            }
+            let grad = &call.grad[query_head(query) * d..][..d];
+            let points = (query_head(query) * levels + level) * p;
+            let weights = &call.weights[points..][..p];
             // SAFETY: these are the points of one query, head and level, and no other task has the
             // head and level of this image.
             let (grad_locations, grad_weights) = unsafe {
                 (call.grad_locations.part(2 * points, 2 * p), call.grad_weights.part(points, p))
             };
-            for i in 0..p {
-                let location = &call.locations[2 * (points + i)..][..2];
-                let Some(place) = Point::locate(of_level, location[0], location[1]) else {
-                    continue;
-                };
-                let weight = call.weights[points + i];
+            let (grad_locations, _) = grad_locations.as_chunks_mut::<2>();
+            let grads = grad_locations.iter_mut().zip(grad_weights);
+            for ((place, &weight), (of_location, of_weight)) in
+                places.iter().zip(weights).zip(grads)
+            {
+                let Some(place) = *place else { continue };
                 let found =
                     point::<S, D>(simd, of_level, place, weight, &value, grad, &mut grad_value);
-                grad_weights[i] = found.weight;
-                grad_locations[2 * i] = found.x;
-                grad_locations[2 * i + 1] = found.y;
+                *of_weight = found.weight;
+                *of_location = [found.x, found.y];
             }
         }
 
@@ -127,6 +139,39 @@ impl Task<'_> {
             // SAFETY: this cell belongs to the level of this task, and the channels to its head.
             let to = unsafe { call.grad_value.part(first + cell * m * d, d) };
             to.copy_from_slice(from);
+        }
+    }
+}
+
+impl Task<'_> {
+    /// The places of the points of a query and head; asks for the rows that they read and write, and
+    /// for later points.
+    #[inline(always)]
+    fn locate<const D: usize>(
+        &self,
+        query_head: usize,
+        places: &mut [Option<Point>],
+        value: &[f32],
+        grad_value: &[f32],
+    ) {
+        let Sizes { m, p, .. } = *self.call.sizes;
+        let d = if D == 0 { self.call.sizes.d } else { D };
+        let level = &self.call.sizes.levels[self.level];
+        let points =
+            |query_head: usize| (query_head * self.call.sizes.levels.len() + self.level) * p;
+        let ahead = query_head + AHEAD * m;
+        prefetch(self.call.locations, 2 * points(ahead), 2 * p);
+        prefetch(self.call.weights, points(ahead), p);
+        prefetch(self.call.grad, ahead * d, d);
+        let locations = &self.call.locations[2 * points(query_head)..][..2 * p];
+        let (locations, _) = locations.as_chunks::<2>();
+        for (place, &[x, y]) in places.iter_mut().zip(locations) {
+            *place = Point::locate(level, x, y);
+            let Some(place) = *place else { continue };
+            for cell in place.cells(level).into_iter().flatten() {
+                prefetch(value, cell * d, d);
+                prefetch(grad_value, cell * d, d);
+            }
         }
     }
 }

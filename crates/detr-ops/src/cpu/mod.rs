@@ -8,6 +8,7 @@
 mod backward;
 mod forward;
 mod geometry;
+mod prefetch;
 mod shared;
 
 use std::borrow::Cow;
