@@ -263,6 +263,11 @@ impl Failures {
         self.lines.push(line);
     }
 
+    /// How many differences were noted.
+    pub fn count(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Notes a difference unless the condition holds.
     pub fn check(&mut self, ok: bool, line: impl FnOnce() -> String) {
         if !ok {

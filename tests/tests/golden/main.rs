@@ -20,6 +20,7 @@ mod boxes;
 mod case;
 mod checkpoints;
 mod detr;
+mod msda;
 mod position;
 mod postprocess;
 mod recipe;
@@ -37,8 +38,9 @@ use case::{Case, Failures};
 type Runner = fn(&Case, &Bench) -> Failures;
 
 /// Group, whether its numbers depend on the backend, and runner.
-const GROUPS: [(&str, bool, Runner); 8] = [
+const GROUPS: [(&str, bool, Runner); 9] = [
     ("00_recipe", false, recipe::run),
+    ("01_msda", true, msda::run),
     ("02_position", true, position::run),
     ("03_backbone", true, backbone::run),
     ("04_detr", true, detr::run),
@@ -49,7 +51,10 @@ const GROUPS: [(&str, bool, Runner); 8] = [
 ];
 
 /// Small enough for a software GPU in every run of the tests.
-const QUICK: [&str; 9] = [
+const QUICK: [&str; 12] = [
+    "borders",
+    "outside",
+    "three_level_d30",
     "one_row",
     "pad_8x10_h256",
     "mask_resize",

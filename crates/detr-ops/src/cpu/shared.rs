@@ -1,0 +1,36 @@
+//! A buffer that parallel tasks write in separate places.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+
+/// A mutable slice of which tasks take parts that do not overlap, but that are not runs either, so
+/// that `chunks_mut` cannot hand them out.
+pub(super) struct Shared<'a> {
+    start: *mut f32,
+    len: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: `part` is the only access, and its callers promise that parts do not overlap, so threads
+// never reach the same element.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(buffer: &'a mut [f32]) -> Self {
+        Self { start: buffer.as_mut_ptr(), len: buffer.len(), borrowed: PhantomData }
+    }
+
+    /// The elements from `start` on.
+    ///
+    /// # Safety
+    ///
+    /// No element is in two parts that are alive at the same time.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)] // the caller's promise
+    pub(super) unsafe fn part(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start <= self.len && len <= self.len - start, "a part inside the buffer");
+        // SAFETY: inside the buffer, which is borrowed for 'a, and, as the caller promises, nobody
+        // else's.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}

@@ -1,0 +1,47 @@
+//! Where a sampling point lies among the cells of its level, on the device.
+
+use cubecl::prelude::*;
+
+/// The place of a point.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Place {
+    /// Less than a whole cell outside, and finite.
+    pub(super) near: bool,
+    /// Column of the cell before the point, from -1.
+    pub(super) column: i32,
+    /// Row of the cell before the point, from -1.
+    pub(super) row: i32,
+    /// How far the point is on the way to the next column.
+    pub(super) right: f32,
+    /// How far the point is on the way to the next row.
+    pub(super) down: f32,
+}
+
+/// The place of a relative location; the numbers mean nothing unless it is near.
+#[cube]
+pub(super) fn locate(x: f32, y: f32, height: i32, width: i32) -> Place {
+    let x = x * width as f32 - 0.5f32;
+    let y = y * height as f32 - 0.5f32;
+    let near = x > -1.0f32 && y > -1.0f32 && x < width as f32 && y < height as f32;
+    let left = f32::floor(x);
+    let up = f32::floor(y);
+    Place { near, column: left as i32, row: up as i32, right: x - left, down: y - up }
+}
+
+/// Column or row of a corner: `side` 0 is before the point, 1 after it.
+#[cube]
+pub(super) fn cell(before: i32, #[comptime] side: u32) -> i32 {
+    if comptime!(side == 0) { before } else { before + 1 }
+}
+
+/// The factor of that column or row.
+#[cube]
+pub(super) fn factor(part: f32, #[comptime] side: u32) -> f32 {
+    if comptime!(side == 0) { 1.0f32 - part } else { part }
+}
+
+/// Whether a cell is part of the level.
+#[cube]
+pub(super) fn inside(column: i32, row: i32, height: i32, width: i32) -> bool {
+    column >= 0 && row >= 0 && column < width && row < height
+}

@@ -1,0 +1,81 @@
+//! The operation as a backend sees it, and the way from tensors to it.
+#![allow(deprecated)] // Burn deprecates ndarray, which the macro below has to name
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, DispatchTensorKind, backend_extension};
+use burn::tensor::Tensor;
+
+use crate::problem::Levels;
+
+/// A backend with kernels for MSDA. Arguments have been checked; locations and weights are f32,
+/// values f32, f16 or bf16.
+#[backend_extension(
+    Cube: cfg(feature = "cube"),
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Fusion: cfg(feature = "fusion"),
+    Autodiff: cfg(feature = "autodiff")
+)]
+pub(crate) trait MsdaOps: Backend {
+    /// Output `[B, Q, M * D]`, of the value's type.
+    #[fusion(dtype = value, shape = crate::problem::output_shape(value, locations))]
+    fn msda_forward(
+        value: FloatTensor<Self>,
+        locations: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        levels: Levels,
+    ) -> FloatTensor<Self>;
+
+    /// Gradients of value, locations and weights, each with its tensor's shape and type.
+    #[fusion(meta = |value, locations, weights, _grad, _levels| {
+        (value.clone(), locations.clone(), weights.clone())
+    })]
+    fn msda_backward(
+        value: FloatTensor<Self>,
+        locations: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        levels: Levels,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// Whether the backend of the tensors is among those above.
+pub(crate) fn has_kernel(value: &Tensor<4>, locations: &Tensor<6>, weights: &Tensor<5>) -> bool {
+    let tracked = value.device().is_autodiff()
+        || locations.device().is_autodiff()
+        || weights.device().is_autodiff();
+    if tracked && !cfg!(feature = "autodiff") {
+        return false;
+    }
+    is_listed(&value.clone().into_dispatch().kind)
+}
+
+#[allow(unreachable_patterns)] // where no other backend is compiled in
+fn is_listed(kind: &DispatchTensorKind) -> bool {
+    match kind {
+        #[cfg(feature = "cube")]
+        DispatchTensorKind::Cube(_) => true,
+        #[cfg(feature = "flex")]
+        DispatchTensorKind::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchTensorKind::NdArray(_) => true,
+        #[cfg(feature = "autodiff")]
+        DispatchTensorKind::Autodiff(inner) => is_listed(inner),
+        _ => false,
+    }
+}
+
+/// Runs the kernels.
+pub(crate) fn call(
+    value: Tensor<4>,
+    levels: &[[usize; 2]],
+    locations: Tensor<6>,
+    weights: Tensor<5>,
+) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as MsdaOps>::msda_forward(
+        value.into_dispatch(),
+        locations.into_dispatch(),
+        weights.into_dispatch(),
+        levels.to_vec(),
+    ))
+}

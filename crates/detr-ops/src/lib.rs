@@ -1,0 +1,88 @@
+//! Multi-scale deformable attention (MSDA) as a Burn backend extension: the sampling core of
+//! Deformable DETR (`models/ops` of the reference), forward and backward, with kernels of our own.
+//!
+//! [`msda`] computes, for every query and head, a weighted sum of values read at fractional places
+//! of several feature maps. Projections, softmax and reference points belong to the model.
+//!
+//! - `cpu`: flex and ndarray, one pass without intermediates, deterministic
+//! - `cube`: every CubeCL runtime (CUDA, Vulkan, Metal, WebGPU)
+//! - `autodiff`: the node that ties forward and backward together
+//! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on
+//!   backends without a kernel
+//!
+//! There is no gradient of the gradient, except through [`reference`](mod@reference).
+
+#[cfg(feature = "autodiff")]
+mod autodiff;
+mod check;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
+mod extension;
+mod problem;
+pub mod reference;
+
+pub use check::{MsdaArgument, MsdaError};
+
+use burn::tensor::{FloatDType, Tensor};
+
+/// Multi-scale deformable attention; [`try_msda`] with a panic in place of an error.
+///
+/// # Panics
+///
+/// Where [`try_msda`] returns an error: arguments that contradict each other.
+#[must_use]
+#[track_caller]
+pub fn msda(
+    value: Tensor<4>,
+    levels: &[[usize; 2]],
+    locations: Tensor<6>,
+    weights: Tensor<5>,
+) -> Tensor<3> {
+    match try_msda(value, levels, locations, weights) {
+        Ok(output) => output,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Multi-scale deformable attention: for every query and head, the sum over levels and points of
+/// weight times the value read at the point's location.
+///
+/// A location is relative to its level: pixel coordinate = location * size - 0.5, so the centre of
+/// the first cell of a row of W is at 0.5 / W. Reading is bilinear; cells outside are zero, and a point
+/// a whole cell outside, or not finite, adds nothing and gets no gradient.
+///
+/// Values may be f32, f16 or bf16, and the output has their type; sums are made in f32. Locations
+/// and weights are computed with in f32, whatever they come in: give them in f32, since half
+/// precision cannot tell neighbouring cells of a large map apart.
+///
+/// A new image size compiles nothing on a GPU. On a backend without a kernel, or whose feature of
+/// this crate is off, [`reference::msda_reference`] computes the same.
+///
+/// # Shapes
+/// - `value` `[B, S, M, D]`: S cells, the levels one after the other, each row by row; D channels
+///   per head
+/// - `levels`: L pairs (H, W), from fine to coarse, as the cells in `value` are
+/// - `locations` `[B, Q, M, L, P, 2]`, (x, y), 0 to 1 inside the image
+/// - `weights` `[B, Q, M, L, P]`
+/// - output `[B, Q, M * D]`
+///
+/// # Errors
+///
+/// [`MsdaError`] names the argument that does not fit the others: shapes, sizes of zero, precision
+/// or device.
+pub fn try_msda(
+    value: Tensor<4>,
+    levels: &[[usize; 2]],
+    locations: Tensor<6>,
+    weights: Tensor<5>,
+) -> Result<Tensor<3>, MsdaError> {
+    check::arguments(&value, levels, &locations, &weights)?;
+    let locations = locations.cast(FloatDType::F32);
+    let weights = weights.cast(FloatDType::F32);
+    if !extension::has_kernel(&value, &locations, &weights) {
+        return Ok(reference::msda_reference(value, levels, locations, weights));
+    }
+    Ok(extension::call(value, levels, locations, weights))
+}
