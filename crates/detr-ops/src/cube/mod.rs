@@ -3,6 +3,14 @@
 //! Values are read and written in vectors along the channels, sums are in f32. The element type and
 //! the sizes of the levels are arguments at run time: what is compiled depends on the vector size, L
 //! and P only.
+#![allow(
+    clippy::cast_possible_truncation, // cells and sides are counted in 32 bits, and checked for it
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss, // sides are exact in f32
+    clippy::cast_sign_loss, // after a test that a cell is inside
+    clippy::needless_pass_by_value, // kernels take sequences by value
+    clippy::used_underscore_binding // the element type of a kernel is used by its macro alone
+)]
 
 mod backward;
 mod forward;
@@ -170,7 +178,6 @@ fn grid(client: &Client, units: usize) -> (CubeCount, CubeDim) {
 }
 
 /// The sizes of the levels as arguments: heights, widths.
-#[allow(clippy::cast_possible_truncation)] // sides are checked to be below 2^24
 fn sides(levels: &Levels) -> (SequenceArg<u32>, SequenceArg<u32>) {
     let (mut heights, mut widths) = (SequenceArg::new(), SequenceArg::new());
     for &[height, width] in levels {
