@@ -43,10 +43,10 @@ pub(super) fn forward(
     let row = m * d;
     let mut output = vec![0f32; b * q * row];
     let block = (b * q).div_ceil(TASKS * rayon::current_num_threads()).clamp(1, BLOCK.min(q));
-    let run = |image: usize, output: &mut [f32], rows: &HeadRows| {
+    let run = |image: usize, output: &mut [f32], values: &HeadRows| {
         output.par_chunks_mut(block * row).enumerate().for_each(|(i, output)| {
             let first = i * block;
-            Arch::new().dispatch(Rows { inputs: &inputs, rows, image, first, output });
+            Arch::new().dispatch(Rows { inputs: &inputs, values, image, first, output });
         });
     };
     let by_image = output.chunks_exact_mut(q * row).zip(value.chunks_exact(s * row)).enumerate();
@@ -68,7 +68,7 @@ pub(super) fn forward(
 /// Output of some heads, for the queries of an image from `first` on.
 struct Rows<'a> {
     inputs: &'a Inputs<'a>,
-    rows: &'a HeadRows<'a>,
+    values: &'a HeadRows<'a>,
     image: usize,
     first: usize,
     output: &'a mut [f32],
@@ -79,12 +79,12 @@ impl WithSimd for Rows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { inputs, rows, image, first, output } = self;
+        let Self { inputs, values, image, first, output } = self;
         let Sizes { m, d, q, .. } = *inputs.sizes;
         let points = inputs.sizes.points();
         let mut taps: Vec<Taps> = inputs.groups.iter().map(|_| Taps::new()).collect();
-        for (i, head) in rows.heads.clone().enumerate() {
-            let value = &rows.value[i * rows.head..];
+        for (i, head) in values.heads.clone().enumerate() {
+            let value = &values.value[i * values.head..];
             for (i, output) in output.chunks_exact_mut(m * d).enumerate() {
                 let mut point = ((image * q + first + i) * m + head) * points;
                 // Too far apart for the processor to see that these reads are a sequence.
@@ -99,7 +99,7 @@ impl WithSimd for Rows<'_> {
                     point += n;
                 }
                 let output = &mut output[head * d..][..d];
-                sum_rows(simd, value, rows.stride, &taps, points, output);
+                sum_rows(simd, value, values.stride, &taps, points, output);
             }
         }
     }

@@ -28,17 +28,40 @@ pub(super) fn worth_moving(sizes: &Sizes) -> bool {
     sizes.q * sizes.points() > sizes.s
 }
 
+/// Room for numbers that starts where a line of the cache does, so that no vector lies in two lines.
+pub(super) struct Aligned {
+    room: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+/// Bytes of a line.
+const LINE: usize = 64;
+
+impl Aligned {
+    /// Zeros.
+    pub(super) fn new(len: usize) -> Self {
+        let room = vec![0f32; len + LINE / size_of::<f32>()];
+        let start = room.as_ptr().align_offset(LINE).min(room.len() - len);
+        Self { room, start, len }
+    }
+
+    pub(super) fn get(&mut self) -> &mut [f32] {
+        &mut self.room[self.start..][..self.len]
+    }
+}
+
 /// Room for the cells of some heads.
 pub(super) struct Moved {
     heads: usize,
-    value: Vec<f32>,
+    value: Aligned,
 }
 
 impl Moved {
     pub(super) fn new(sizes: &Sizes) -> Self {
         let head = sizes.s * sizes.d;
         let heads = (AT_ONCE / head).clamp(1, sizes.m);
-        Self { heads, value: vec![0.0; heads * head] }
+        Self { heads, value: Aligned::new(heads * head) }
     }
 
     /// Heads that there is room for.
@@ -50,7 +73,7 @@ impl Moved {
     pub(super) fn fill(&mut self, sizes: &Sizes, value: &[f32], first: usize) -> HeadRows<'_> {
         let &Sizes { s, m, d, .. } = sizes;
         let heads = first..m.min(first + self.heads);
-        let moved = &mut self.value[..heads.len() * s * d];
+        let moved = &mut self.value.get()[..heads.len() * s * d];
         moved.par_chunks_mut(s * d).zip(heads.clone()).for_each(|(moved, head)| {
             moved.par_chunks_mut(BLOCK * d).enumerate().for_each(|(block, moved)| {
                 let value = &value[block * BLOCK * m * d + head * d..];

@@ -78,7 +78,12 @@ impl Taps {
     /// Places points by their relative locations (x, y); one a whole cell outside its level, or not
     /// finite, has its cells nowhere.
     #[inline(always)]
-    #[allow(unsafe_code, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+    #[allow(
+        unsafe_code,
+        clippy::cast_precision_loss, // sides are exact in f32
+        clippy::cast_sign_loss, // after a test that a cell is inside
+        clippy::needless_bitwise_bool // branches would undo the vectors
+    )]
     pub(super) fn locate(&mut self, levels: &Levels, locations: &[f32], weights: &[f32]) {
         let (mut xs, mut ys, mut weight) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
         let (pairs, _) = locations.as_chunks::<2>();
