@@ -280,7 +280,8 @@ impl Predictor {
         if let Some(index) = output.first_non_finite() {
             return Err(PredictError::NonFinite { index: indices[index] });
         }
-        let named = output.detr(&sizes).iter().map(|queries| self.name(queries)).collect();
+        let answers = output.answers(&self.config, &sizes, self.options.max_detections);
+        let named = answers.iter().map(|answers| self.name(answers)).collect();
         times.postprocess += start.elapsed();
         Ok(named)
     }
@@ -298,23 +299,23 @@ impl Predictor {
         self.device.sync().map_err(|error| format!("{error:?}"))
     }
 
-    /// Thresholds, names and orders the queries of one image. Labels that are holes in the class
+    /// Thresholds, names and orders the answers for one image. Labels that are holes in the class
     /// table name nothing and are left out.
-    fn name(&self, queries: &[Scored]) -> Vec<Detection> {
+    fn name(&self, answers: &[Scored]) -> Vec<Detection> {
         let wanted = |name: &str| {
             self.options.classes.is_empty() || self.options.classes.iter().any(|c| c == name)
         };
-        let mut detections: Vec<Detection> = queries
+        let mut detections: Vec<Detection> = answers
             .iter()
-            .filter(|query| query.score >= self.options.threshold)
-            .filter_map(|query| {
-                let category = self.classes.get(query.label)?;
+            .filter(|answer| answer.score >= self.options.threshold)
+            .filter_map(|answer| {
+                let category = self.classes.get(answer.label)?;
                 wanted(&category.name).then(|| Detection {
-                    label: query.label,
+                    label: answer.label,
                     category_id: category.id,
                     name: category.name.clone(),
-                    score: query.score,
-                    bbox: query.bbox,
+                    score: answer.score,
+                    bbox: answer.bbox,
                 })
             })
             .collect();

@@ -132,8 +132,13 @@ impl Case {
     }
 
     /// Tolerance of a tensor on the CPU; exact if the case states none.
-    fn atol(&self, tensor: &str) -> f64 {
+    pub fn atol(&self, tensor: &str) -> f64 {
         self.json["tensors"][tensor]["atol"].as_f64().unwrap_or(0.0)
+    }
+
+    /// Whether the case says how exact a tensor must be.
+    pub fn states_atol(&self, tensor: &str) -> bool {
+        self.json["tensors"][tensor]["atol"].is_f64()
     }
 }
 

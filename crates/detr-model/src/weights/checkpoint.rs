@@ -156,6 +156,7 @@ impl Checkpoint {
         let (config, prefix) = match &self.architecture {
             Architecture::Resnet(config) => (config, ""),
             Architecture::Detr(config) => (&config.backbone, "backbone.0.body."),
+            Architecture::DeformableDetr(config) => (&config.backbone, "backbone.0.body."),
             Architecture::DetrDemo(config) => (&config.backbone, "backbone."),
         };
         let state = self.state.clone().rename(|name| name.strip_prefix(prefix).map(str::to_owned));
