@@ -53,7 +53,7 @@ const GROUPS: [(&str, bool, Runner); 10] = [
 ];
 
 /// Small enough for a software GPU in every run of the tests.
-const QUICK: [&str; 13] = [
+const QUICK: [&str; 18] = [
     "borders",
     "outside",
     "three_level_d30",
@@ -67,6 +67,11 @@ const QUICK: [&str; 13] = [
     "hf_detr_tiny.outputs",
     "hf_detr_tiny_bottleneck.outputs",
     "torchvision_resnet18_narrow.outputs",
+    "deformable_tiny.outputs",
+    "deformable_tiny_refine.outputs",
+    "hf_deformable_detr_tiny.outputs",
+    "hf_deformable_detr_tiny_refine.outputs",
+    "hf_deformable_detr_tiny_two_stage.outputs",
 ];
 
 fn main() {
