@@ -3,7 +3,7 @@
 //! has every tensor once, so copies that are equal are merged when a file is opened, and written out
 //! again for those who load our files with PyTorch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use super::{StateDict, StoredTensor};
@@ -28,8 +28,8 @@ pub(super) enum MergeError {
     Unreadable(String, io::Error),
 }
 
-/// Drops the copies of every tensor. A tensor that the file has under one name alone is complete:
-/// files that may not repeat tensors are written like that.
+/// Drops the copies of every tensor. A file may have all of a kind of heads once or all of them in
+/// every place: formats that may not repeat tensors leave the copies out.
 pub(super) fn merge(
     state: &StateDict,
     config: &DeformableDetrConfig,
@@ -39,7 +39,12 @@ pub(super) fn merge(
         found.entry(our_name(name, config)).or_default().push((name, tensor));
     }
     let mut merged = Merged::default();
-    for (name, copies) in found {
+    let repeated: HashSet<&str> = found
+        .iter()
+        .filter(|(_, copies)| copies.len() > 1)
+        .filter_map(|(name, _)| head(name).map(|(family, ..)| family))
+        .collect();
+    for (name, copies) in &found {
         let (first, tensor) = copies[0];
         for &(second, copy) in &copies[1..] {
             match tensor.same_bits(copy) {
@@ -48,11 +53,11 @@ pub(super) fn merge(
                 Err(error) => return Err(MergeError::Unreadable(second.to_owned(), error)),
             }
         }
-        if copies.len() > 1 {
-            let names = names_of(&name, config).into_iter();
+        if head(name).is_some_and(|(family, ..)| repeated.contains(family)) {
+            let names = names_of(name, config).into_iter();
             merged.missing.extend(names.filter(|name| state.get(name).is_none()));
         }
-        merged.state.insert(name, tensor.clone());
+        merged.state.insert(name.as_str(), tensor.clone());
     }
     Ok(merged)
 }
@@ -152,6 +157,9 @@ mod tests {
         let some = state(&[("class_embed.0.bias", 1.0), ("class_embed.4.bias", 1.0)]);
         let some = merge(&some, &config).ok().unwrap();
         assert_eq!(some.missing.len(), 4, "{:?}", some.missing);
+        let names = ["class_embed.0.weight", "class_embed.1.weight", "class_embed.0.bias"];
+        let half = merge(&state(&names.map(|name| (name, 1.0))), &config).ok().unwrap();
+        assert!(half.missing.contains(&"class_embed.1.bias".to_owned()), "{:?}", half.missing);
         // A seventh layer is not a copy, but a stranger.
         let more = merge(&state(&[("class_embed.6.bias", 1.0)]), &config).ok().unwrap();
         assert!(more.state.get("class_embed.6.bias").is_some());

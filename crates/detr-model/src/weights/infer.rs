@@ -69,8 +69,8 @@ pub(super) fn detr(state: &StateDict, nheads: usize, dilation: bool) -> Option<D
 }
 
 /// Whether these are tensors of a Deformable DETR, complete or not.
-pub(super) fn is_deformable(state: &StateDict) -> bool {
-    state.get("transformer.level_embed").is_some()
+fn is_deformable(state: &StateDict) -> bool {
+    ["transformer.level_embed", "input_proj.0.0.weight"].iter().any(|n| state.get(n).is_some())
 }
 
 /// Deformable DETR, or what is wrong with it. The sampling points follow from the number of heads.
@@ -83,6 +83,12 @@ pub(super) fn deformable(
     };
     let nheads = args.nheads.unwrap_or(DEFAULT_HEADS);
     let levels = count(state, |i| format!("input_proj.{i}.0.weight"));
+    let embedded = need("transformer.level_embed", 0)?;
+    if embedded != levels {
+        return Err(format!(
+            "transformer.level_embed has {embedded} levels, but input_proj has {levels}"
+        ));
+    }
     let points = |name: &str| {
         let rows = need(name, 0)?;
         let places = nheads * levels;

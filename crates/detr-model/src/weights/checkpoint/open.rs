@@ -217,9 +217,10 @@ fn assumptions(config: &ModelConfig, args: TrainingArgs) -> Vec<String> {
     let mut notes = Vec::new();
     match (config, args.nheads) {
         (_, Some(_)) => {}
+        // Rows are heads times levels times points, so one number gives the other.
         (ModelConfig::DeformableDetr(config), None) => notes.push(format!(
-            "{} attention heads assumed, and so {} sampling points in the encoder and {} in the \
-             decoder (no tensor shows their number)",
+            "{} attention heads assumed, and so {} (encoder) and {} (decoder) sampling points per \
+             head and level (no tensor shows their number)",
             config.nheads, config.enc_n_points, config.dec_n_points
         )),
         (_, None) => notes.push("8 attention heads assumed (no tensor shows their number)".into()),

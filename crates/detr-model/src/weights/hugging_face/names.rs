@@ -67,7 +67,8 @@ fn official_name(name: &str, kind: Kind) -> Option<Name> {
     {
         return Some(Name::Whole(name));
     }
-    if let Some(rest) = name.strip_prefix("backbone.conv_encoder.model.") {
+    let body = name.strip_prefix("backbone.").map(|n| n.strip_prefix("conv_encoder.").unwrap_or(n));
+    if let Some(rest) = body.and_then(|name| name.strip_prefix("model.")) {
         return Some(Name::Whole(format!("backbone.0.body.{}", backbone_name(rest)?)));
     }
     for (theirs, ours) in [("row_embeddings", "row_embed"), ("column_embeddings", "col_embed")] {
@@ -103,7 +104,8 @@ fn deformable_name(name: &str) -> Option<String> {
 
 /// `encoder.layers.0.self_attn.q_proj.weight` and its kind.
 fn layer_name(name: &str, kind: Kind) -> Option<Name> {
-    let mut parts = name.split('.');
+    // Some versions of transformers have the feed-forward network in a module of its own.
+    let mut parts = name.split('.').filter(|part| *part != "mlp");
     let (stack, "layers", index, field) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?)
     else {
@@ -241,6 +243,8 @@ mod tests {
                 "model.encoder.layers.0.self_attn_layer_norm.bias",
                 "transformer.encoder.layers.0.norm1.bias",
             ),
+            ("model.encoder.layers.0.mlp.fc1.bias", "transformer.encoder.layers.0.linear1.bias"),
+            ("model.backbone.model.conv1.weight", "backbone.0.body.conv1.weight"),
             ("model.decoder.mystery.bias", "unknown"),
         ] {
             assert_eq!(whole(theirs, Kind::DeformableDetr), ours);
