@@ -246,7 +246,7 @@ impl Checkpoint {
     }
 
     /// What to try when tensors and architecture disagree.
-    fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<Box<str>> {
         let hint = match (self.format, &self.looks_like) {
             (Format::Artifact, _) => {
                 "model.json is not the card of these weights; convert the checkpoint again"
@@ -255,14 +255,14 @@ impl Checkpoint {
                 "config.json and model.safetensors disagree; fetch the folder again"
             }
             (Format::Pth | Format::Safetensors, Some(kind)) => {
-                return Some(format!("the tensors look like {kind}; leave out --arch"));
+                return Some(format!("the tensors look like {kind}; leave out --arch").into());
             }
             (Format::Pth | Format::Safetensors, None) => {
                 "give the architecture with --arch if it is not the one that was inferred"
             }
             (Format::Recipe, _) => return None,
         };
-        Some(hint.to_owned())
+        Some(hint.into())
     }
 
     /// What the file itself says about its content: the card's hash, or a zip's check sums.

@@ -50,7 +50,7 @@ pub enum WeightsError {
         /// Which tensors.
         mismatch: Mismatch,
         /// What to try, which depends on where the architecture comes from.
-        hint: Option<String>,
+        hint: Option<Box<str>>,
     },
     /// Names that stand for one tensor, with different numbers under them.
     #[error("{path}: {first} and {second} differ, but stand for one tensor of the model{hint}", path = .path.display(), hint = Hint(hint.as_deref()))]
@@ -62,7 +62,7 @@ pub enum WeightsError {
         /// Another one.
         second: String,
         /// What to try.
-        hint: Option<String>,
+        hint: Option<Box<str>>,
     },
     /// NaN or infinite numbers.
     #[error("{path}: {count} tensors hold NaN or infinite numbers:{list}\nhint: the training run that wrote this file diverged; use an earlier checkpoint", path = .path.display(), count = .names.len(), list = Listed(names))]
