@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor, TensorData};
 use detr_data::{HostBatch, ImageError, Prepared, RgbImage, prepare};
 use detr_model::config::ConfigError;
+use detr_model::nested::{NestedTensor, Padding};
 use detr_model::postprocess::{HostOutput, Scored};
 use detr_model::weights::{Checkpoint, WeightsError};
-use detr_model::{Model, ModelConfig, NestedTensor};
+use detr_model::{Model, ModelConfig};
 use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec, PreprocessSpecError};
 
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
@@ -292,7 +293,7 @@ impl Predictor {
         let (h, w) = (batch.size.height as usize, batch.size.width as usize);
         let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);
         let options = (&self.device, burn::tensor::DType::F32);
-        NestedTensor { pixels: Tensor::from_data(pixels, options), mask: None }
+        NestedTensor { pixels: Tensor::from_data(pixels, options), padding: Padding::None }
     }
 
     fn wait(&self) -> Result<(), String> {
