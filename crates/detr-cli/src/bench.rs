@@ -1,9 +1,11 @@
-//! `detr bench infer`: how long a prediction takes, stage by stage, and how much memory.
+//! `detr bench infer`: how long a prediction takes, stage by stage, and how much memory. Loading and
+//! single operations are in files of their own.
 //!
 //! The picture is generated, so that neither a file nor decoding plays a part. `cargo xtask bench`
 //! reads the JSON and sets it beside other implementations.
 
 mod load;
+mod msda;
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -17,6 +19,7 @@ use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
 
 pub(crate) use load::load;
+pub(crate) use msda::msda_alone;
 
 /// Subcommands of `detr bench`.
 #[derive(Subcommand)]
@@ -25,6 +28,8 @@ pub(crate) enum BenchCommand {
     Infer(Box<BenchArgs>),
     /// Measure loading a checkpoint
     Load(Box<load::BenchLoadArgs>),
+    /// Measure multi-scale deformable attention, forward and backward
+    Msda(Box<msda::BenchMsdaArgs>),
 }
 
 /// Flags of `detr bench infer`.

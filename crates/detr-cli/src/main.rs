@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Models(command) => models::run(command, console),
         Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
         Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),
+        Command::Bench(bench::BenchCommand::Msda(args)) => bench::msda_alone(args, console),
     })
 }
 

@@ -8,5 +8,6 @@ mod facade;
 mod faults;
 mod initialisation;
 mod library;
+mod msda;
 mod round_trip;
 mod support;
