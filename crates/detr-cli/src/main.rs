@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::SelfTest(args) => self_test::run(args, console),
         Command::Models(command) => models::run(command, console),
         Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
+        Command::Bench(bench::BenchCommand::Backward(args)) => bench::backward(args, console),
         Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),
         Command::Bench(bench::BenchCommand::Msda(args)) => bench::msda_alone(args, console),
     })
