@@ -1,6 +1,7 @@
-//! `cargo xtask bench`: runs the measuring command of the program itself, and the same model in
-//! PyTorch beside it where asked for, turn by turn, so that both see the same noise of the machine.
+//! `cargo xtask bench`: runs the measuring commands of the program itself, and the same work in
+//! PyTorch beside them where asked for, turn by turn, so that both see the same noise of the machine.
 
+mod msda;
 mod report;
 
 use std::fs;
@@ -18,6 +19,8 @@ use crate::{infer, shell};
 pub(crate) enum Command {
     /// Time from picture to detections, stage by stage, and peak memory
     Infer(Args),
+    /// Time of multi-scale deformable attention by itself, forward and backward
+    Msda(msda::Args),
 }
 
 #[derive(clap::Args)]
@@ -79,12 +82,22 @@ fn parse_size(text: &str) -> Result<Size, String> {
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let Command::Infer(args) = command;
-    let threads = args
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    match command {
+        Command::Infer(args) => infer(args),
+        Command::Msda(args) => msda::run(args),
+    }
+}
+
+/// As many as asked for, or as the machine has.
+fn threads(asked: Option<usize>) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    asked.unwrap_or_else(all)
+}
+
+fn infer(args: &Args) -> anyhow::Result<ExitCode> {
+    let threads = threads(args.threads);
     let peer_model = args.peer.then(|| peer_model(&args.model)).transpose()?;
-    build(args)?;
+    build(&args.backend)?;
     let rounds = args.rounds.unwrap_or(if args.peer { 3 } else { 1 }).max(1);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
@@ -93,14 +106,18 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         if let Some(model) = peer_model {
             eprintln!("round {round} of {rounds}: PyTorch");
             let measured = measure(&mut peer_command(args, model, threads));
-            theirs.push(measured.map_err(|error| {
-                anyhow!("PyTorch could not be measured: {error:#}\nhint: --python PATH names a Python that has torch and transformers")
-            })?);
+            theirs.push(measured.map_err(without_peer)?);
         }
     }
     let results = combine(&ours, &theirs)?;
     if args.save {
-        let path = save(args, &results)?;
+        let model = args.model.trim_start_matches("recipe:").trim_end_matches('/');
+        let model = model
+            .rsplit('/')
+            .next()
+            .unwrap_or(model)
+            .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
+        let path = save(&format!("{model}-{}", args.backend), &results)?;
         eprintln!("saved {}", path.display());
     }
     let mut out = std::io::stdout().lock();
@@ -112,34 +129,54 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The peer builds its models from configurations, so it knows published shapes only.
+/// What to tell where the peer does not run.
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn without_peer(error: anyhow::Error) -> anyhow::Error {
+    anyhow!(
+        "PyTorch could not be measured: {error:#}\nhint: --python PATH names a Python that has torch (and, for models, transformers)"
+    )
+}
+
+/// Presets that `benches/peers/detr_torch.py` can build: it knows published shapes only.
+const PEER_MODELS: [&str; 7] = [
+    "detr-r18",
+    "detr-r50",
+    "detr-r101",
+    "deformable-detr-r50",
+    "deformable-detr-r50-refine",
+    "deformable-detr-r50-two-stage",
+    "deformable-detr-r50-single-scale",
+];
+
+/// The preset of the model that is measured, if the peer has it too.
 fn peer_model(model: &str) -> anyhow::Result<&str> {
     let preset = model.strip_prefix("recipe:").map(|rest| rest.split('@').next().unwrap_or(rest));
     match preset {
-        Some(preset @ ("detr-r18" | "detr-r50" | "detr-r101")) => Ok(preset),
+        Some(preset) if PEER_MODELS.contains(&preset) => Ok(preset),
         _ => bail!(
-            "--peer has no counterpart of `{model}`\nhint: it measures recipe:detr-r18, recipe:detr-r50 and recipe:detr-r101"
+            "--peer has no counterpart of `{model}`\nhint: it measures recipe: and one of {}",
+            PEER_MODELS.join(", ")
         ),
     }
 }
 
-fn cargo(verb: &str, args: &Args) -> process::Command {
+fn cargo(verb: &str, backend: &str) -> process::Command {
     let mut command = shell::cargo();
     command.args([verb, "--release", "--manifest-path"]).arg(shell::root().join("Cargo.toml"));
     command.args(["-p", "detr-cli", "--bin", "detr"]);
-    command.args(infer::feature_flags(Some(&args.backend)));
+    command.args(infer::feature_flags(Some(backend)));
     command
 }
 
-fn build(args: &Args) -> anyhow::Result<()> {
-    let mut command = cargo("build", args);
+fn build(backend: &str) -> anyhow::Result<()> {
+    let mut command = cargo("build", backend);
     eprintln!("{}", shell::shown(&command));
     // Standard output belongs to the results.
     shell::output(&mut command).map(drop)
 }
 
 fn our_command(args: &Args, threads: usize) -> process::Command {
-    let mut command = cargo("run", args);
+    let mut command = cargo("run", &args.backend);
     command.args(["--quiet", "--", "bench", "infer", "--json", "--model", &args.model]);
     command.args(["--size", &format!("{}x{}", args.size.height, args.size.width)]);
     command.args(["--backend", &args.backend, "--dtype", &args.dtype]);
@@ -195,18 +232,12 @@ fn commit() -> Option<String> {
     (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
 }
 
-/// `benches/results/DATE-MODEL-BACKEND.json`; a number is added rather than a file replaced.
-fn save(args: &Args, results: &Value) -> anyhow::Result<PathBuf> {
+/// `benches/results/DATE-NAME.json`; a number is added rather than a file replaced.
+fn save(name: &str, results: &Value) -> anyhow::Result<PathBuf> {
     let folder = shell::root().join("benches/results");
     fs::create_dir_all(&folder)?;
-    let model = args.model.trim_start_matches("recipe:").trim_end_matches('/');
-    let model = model
-        .rsplit('/')
-        .next()
-        .unwrap_or(model)
-        .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
     let date = results["date"].as_str().unwrap_or_default();
-    let stem = format!("{date}-{model}-{}", args.backend);
+    let stem = format!("{date}-{name}");
     for number in 1.. {
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
         let path = folder.join(format!("{stem}{suffix}.json"));
@@ -265,6 +296,8 @@ mod tests {
     #[test]
     fn the_peer_knows_published_shapes_only() {
         assert_eq!(peer_model("recipe:detr-r50@7").unwrap(), "detr-r50");
+        let deformable = "recipe:deformable-detr-r50";
+        assert_eq!(peer_model(deformable).unwrap(), "deformable-detr-r50");
         for model in
             ["detr-r50.pth", "recipe:detr-r34", "recipe:detr-demo", "facebook/detr-resnet-50"]
         {

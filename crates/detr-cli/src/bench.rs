@@ -1,9 +1,12 @@
-//! `detr bench infer`: how long a prediction takes, stage by stage, and how much memory.
+//! `detr bench infer`: how long a prediction takes, stage by stage, and how much memory. Loading and
+//! single operations are in files of their own.
 //!
 //! The picture is generated, so that neither a file nor decoding plays a part. `cargo xtask bench`
 //! reads the JSON and sets it beside other implementations.
 
+mod backward;
 mod load;
+mod msda;
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -16,15 +19,21 @@ use detr_infer::{Predictor, StageTimes};
 use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
 
+pub(crate) use backward::backward;
 pub(crate) use load::load;
+pub(crate) use msda::msda_alone;
 
 /// Subcommands of `detr bench`.
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Measure predictions on generated pictures
     Infer(Box<BenchArgs>),
+    /// Measure a forward and a backward pass, as training makes them
+    Backward(Box<backward::BenchBackwardArgs>),
     /// Measure loading a checkpoint
     Load(Box<load::BenchLoadArgs>),
+    /// Measure multi-scale deformable attention, forward and backward
+    Msda(Box<msda::BenchMsdaArgs>),
 }
 
 /// Flags of `detr bench infer`.

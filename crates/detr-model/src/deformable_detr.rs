@@ -9,15 +9,15 @@ use burn::nn::{Embedding, EmbeddingConfig, GroupNorm, Linear};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor};
 
-use crate::backbone::{Backbone, Features, ResNet};
+use crate::backbone::{Backbone, FeatureMap, Features, ResNet};
 use crate::box_ops::inverse_sigmoid;
 use crate::config::DeformableDetrConfig;
 use crate::deformable_heads::{bbox_heads, class_heads, input_projections};
 use crate::deformable_transformer::DeformableTransformer;
 use crate::detr::to_tokens;
 use crate::ms_deform_attn::Tokens;
-use crate::nested::{NestedTensor, resize_mask};
-use crate::nn::{Mlp, normalize};
+use crate::nested::{NestedTensor, Padding, within};
+use crate::nn::{Mlp, group_norm, normalize};
 use crate::output::{DetrOutput, EncoderOutput};
 use crate::position::{PositionEmbedding, PositionEmbeddingSine};
 use crate::proposals::{Proposals, best_tokens, cell_centres, proposal_pos_embed, valid_cells};
@@ -130,14 +130,14 @@ impl DeformableDetr {
     #[must_use]
     pub fn extract(&self, input: NestedTensor) -> Features {
         let stages = self.input_proj.len().min(3);
-        let pixels = input.pixels.cast(self.dtype());
-        let maps = self.backbone.0.body.forward_stages(pixels);
-        Features { maps: maps.into_iter().skip(4 - stages).collect(), mask: input.mask }
+        let maps = self.backbone.0.body.forward(&input);
+        Features { maps: maps.into_iter().skip(4 - stages).collect(), padding: input.padding }
     }
 
     /// Everything after the backbone.
     #[must_use]
     pub fn transform(&self, features: Features) -> DeformableDetrTrace {
+        let exact = matches!(features.padding, Padding::Sizes(_));
         let levels = self.levels(features);
         let sizes: Vec<[usize; 2]> = levels.iter().map(LevelTrace::size).collect();
         let masks: Option<Vec<_>> = levels.iter().map(|level| level.mask.clone()).collect();
@@ -151,7 +151,7 @@ impl DeformableDetr {
         );
         let queries = match self.query_embed.as_ref() {
             Some(embedding) => self.learned_queries(embedding, &memory),
-            None => self.proposed_queries(&memory, masks.as_deref()),
+            None => self.proposed_queries(&memory, masks.as_deref(), exact),
         };
         let init_reference = queries.reference.clone();
         let (enc_outputs, topk_proposals) = queries.proposals.clone().unzip();
@@ -185,18 +185,30 @@ impl DeformableDetr {
 
     /// Projects the maps of the backbone, and makes the coarser levels from the last of them.
     fn levels(&self, features: Features) -> Vec<LevelTrace> {
-        let Features { maps, mask: image_mask } = features;
+        let Features { mut maps, padding } = features;
+        let stages = maps.len();
         let mut levels: Vec<LevelTrace> = Vec::with_capacity(self.input_proj.len());
         for (level, (conv, norm)) in self.input_proj.iter().enumerate() {
-            let input = match (maps.get(level), levels.last()) {
-                (Some(map), _) => map.clone(),
+            let projected = match level < stages {
+                true => {
+                    let FeatureMap { map, extent } = maps[level].clone();
+                    FeatureMap { map: conv.forward(map), extent }
+                }
                 // The first extra level starts from the backbone's map, not from its projection.
-                (None, Some(_)) if level == maps.len() => maps[level - 1].clone(),
-                (None, previous) => previous.expect("a level before this").projected.clone(),
+                false => {
+                    let FeatureMap { map, extent } = maps.pop().expect("a level before this");
+                    let map = conv.forward(within(map, extent.as_ref()));
+                    let extent = extent.map(|extent| extent.halved(&map));
+                    FeatureMap { map, extent }
+                }
             };
-            let projected = norm.forward(conv.forward(input));
+            let extent = projected.extent;
+            let projected = group_norm(norm, projected.map, extent.as_ref());
+            if level >= stages {
+                maps.push(FeatureMap { map: projected.clone(), extent: extent.clone() });
+            }
             let [_, _, h, w] = projected.dims();
-            let mask = image_mask.as_ref().map(|mask| resize_mask(mask, [h, w]));
+            let mask = padding.of_map(&projected, extent.as_ref());
             let position = self.backbone.1.forward(mask.as_ref(), [h, w], &projected.device());
             levels.push(LevelTrace { projected, mask, position });
         }
@@ -226,8 +238,14 @@ impl DeformableDetr {
         Queries { target, position, reference: sigmoid(reference), proposals: None }
     }
 
-    /// Two-stage: the best proposals of the encoder, as constants.
-    fn proposed_queries(&self, memory: &Tokens, masks: Option<&[Tensor<3, Bool>]>) -> Queries {
+    /// Two-stage: the best proposals of the encoder, as constants. The reference lets padding propose
+    /// nothing, but takes it where better tokens run out; `exact` does not.
+    fn proposed_queries(
+        &self,
+        memory: &Tokens,
+        masks: Option<&[Tensor<3, Bool>]>,
+        exact: bool,
+    ) -> Queries {
         let [b, s, d] = memory.values.dims();
         let device = memory.values.device();
         let proposals = Proposals::new(&memory.levels, masks, &device);
@@ -246,7 +264,10 @@ impl DeformableDetr {
         let coordinates = delta + proposals.logits;
 
         // Ranked by the first class, which stands for "an object" here.
-        let scores = pred_logits.clone().slice_dim(2, 0..1).squeeze_dim::<2>(2);
+        let mut scores = pred_logits.clone().slice_dim(2, 0..1).squeeze_dim::<2>(2);
+        if let (true, Some(mask)) = (exact, &memory.mask) {
+            scores = scores.mask_fill(mask.clone(), f32::NEG_INFINITY);
+        }
         let q = self.num_queries.min(s);
         let chosen = best_tokens(scores, q);
         let rows = chosen.clone().reshape([b, q, 1]).expand([b, q, 4]);

@@ -8,10 +8,10 @@ use burn::nn::{Initializer, Linear};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use crate::backbone::{Features, ResNet};
+use crate::backbone::{FeatureMap, Features, ResNet};
 use crate::config::DetrDemoConfig;
 use crate::detr::to_tokens;
-use crate::nested::NestedTensor;
+use crate::nested::{NestedTensor, Padding};
 use crate::nn::{Init, fan_in_uniform, linear, table};
 use crate::output::DetrOutput;
 use crate::position::{LEARNED_CELLS, learned_grid};
@@ -78,9 +78,8 @@ impl DetrDemo {
     /// - output: C5 alone
     #[must_use]
     pub fn extract(&self, input: NestedTensor) -> Features {
-        let dtype = self.conv.weight.val().dtype();
-        let map = self.backbone.forward(input.pixels.cast(dtype));
-        Features { maps: vec![map], mask: None }
+        let [.., c5] = self.backbone.forward(&input);
+        Features { maps: vec![c5], padding: Padding::None }
     }
 
     /// Everything after the backbone.
@@ -90,7 +89,7 @@ impl DetrDemo {
     /// - outputs `[1, B, Q, C + 1]` and `[1, B, Q, 4]`
     #[must_use]
     pub fn transform(&self, features: Features) -> DetrOutput {
-        let (map, _) = features.into_last();
+        let (FeatureMap { map, .. }, _) = features.into_last();
         let [_, _, h, w] = map.dims();
         let position = learned_grid(self.col_embed.val(), self.row_embed.val(), [h, w]);
         let projected = self.conv.forward(map);

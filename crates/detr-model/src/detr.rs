@@ -8,9 +8,9 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
-use crate::backbone::{Backbone, Features, ResNet};
+use crate::backbone::{Backbone, FeatureMap, Features, ResNet};
 use crate::config::DetrConfig;
-use crate::nested::{NestedTensor, resize_mask};
+use crate::nested::NestedTensor;
 use crate::nn::{Init, Mlp, fan_in_uniform, linear};
 use crate::output::DetrOutput;
 use crate::position::PositionEmbedding;
@@ -103,9 +103,8 @@ impl Detr {
     /// - output: C5 alone
     #[must_use]
     pub fn extract(&self, input: NestedTensor) -> Features {
-        let dtype = self.input_proj.weight.val().dtype();
-        let map = self.backbone.0.body.forward(input.pixels.cast(dtype));
-        Features { maps: vec![map], mask: input.mask }
+        let [.., c5] = self.backbone.0.body.forward(&input);
+        Features { maps: vec![c5], padding: input.padding }
     }
 
     /// Everything after the backbone.
@@ -114,9 +113,9 @@ impl Detr {
     /// - input: the C5 of [`Detr::extract`]
     #[must_use]
     pub fn transform(&self, features: Features) -> DetrTrace {
-        let (map, image_mask) = features.into_last();
+        let (FeatureMap { map, extent }, padding) = features.into_last();
         let [_, _, h, w] = map.dims();
-        let mask = image_mask.map(|mask| resize_mask(&mask, [h, w]));
+        let mask = padding.of_map(&map, extent.as_ref());
         let position = self.backbone.1.forward(mask.as_ref(), [h, w], &map.device());
         let projected = self.input_proj.forward(map);
         let dtype = projected.dtype();

@@ -9,7 +9,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
 use crate::extension::MsdaOps;
-use crate::problem::Levels;
+use crate::problem::Options;
 
 #[derive(Debug)]
 struct MsdaBackward;
@@ -20,7 +20,7 @@ struct Inputs {
     value: NodeId,
     locations: NodeId,
     weights: NodeId,
-    levels: Levels,
+    options: Options,
 }
 
 impl<B: MsdaOps> Backward<B, 3> for MsdaBackward {
@@ -39,7 +39,7 @@ impl<B: MsdaOps> Backward<B, 3> for MsdaBackward {
             checkpointer.retrieve_node_output(inputs.locations),
             checkpointer.retrieve_node_output(inputs.weights),
             grad,
-            inputs.levels,
+            inputs.options,
         );
         for (parent, grad) in ops.parents.into_iter().zip([value, locations, weights]) {
             if let Some(node) = parent {
@@ -54,7 +54,7 @@ impl<B: MsdaOps, C: CheckpointStrategy> MsdaOps for Autodiff<B, C> {
         value: FloatTensor<Self>,
         locations: FloatTensor<Self>,
         weights: FloatTensor<Self>,
-        levels: Levels,
+        options: Options,
     ) -> FloatTensor<Self> {
         let parents = [value.node(), locations.node(), weights.node()];
         match MsdaBackward.prepare::<C>(parents).compute_bound().stateful() {
@@ -63,13 +63,13 @@ impl<B: MsdaOps, C: CheckpointStrategy> MsdaOps for Autodiff<B, C> {
                     value: prep.checkpoint(&value),
                     locations: prep.checkpoint(&locations),
                     weights: prep.checkpoint(&weights),
-                    levels: levels.clone(),
+                    options: options.clone(),
                 };
                 let output = B::msda_forward(
                     value.into_primitive(),
                     locations.into_primitive(),
                     weights.into_primitive(),
-                    levels,
+                    options,
                 );
                 prep.finish(inputs, output)
             }
@@ -77,7 +77,7 @@ impl<B: MsdaOps, C: CheckpointStrategy> MsdaOps for Autodiff<B, C> {
                 value.into_primitive(),
                 locations.into_primitive(),
                 weights.into_primitive(),
-                levels,
+                options,
             )),
         }
     }
@@ -91,7 +91,7 @@ impl<B: MsdaOps, C: CheckpointStrategy> MsdaOps for Autodiff<B, C> {
         _locations: FloatTensor<Self>,
         _weights: FloatTensor<Self>,
         _grad: FloatTensor<Self>,
-        _levels: Levels,
+        _options: Options,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         panic!("multi-scale deformable attention has no second derivative")
     }

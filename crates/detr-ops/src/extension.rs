@@ -5,7 +5,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchTensorKind, backend_extension};
 use burn::tensor::Tensor;
 
-use crate::problem::Levels;
+use crate::problem::Options;
 
 /// A backend with kernels for MSDA. Arguments have been checked; locations and weights are f32,
 /// values f32, f16 or bf16.
@@ -23,11 +23,11 @@ pub(crate) trait MsdaOps: Backend {
         value: FloatTensor<Self>,
         locations: FloatTensor<Self>,
         weights: FloatTensor<Self>,
-        levels: Levels,
+        options: Options,
     ) -> FloatTensor<Self>;
 
     /// Gradients of value, locations and weights, each with its tensor's shape and type.
-    #[fusion(meta = |value, locations, weights, _grad, _levels| {
+    #[fusion(meta = |value, locations, weights, _grad, _options| {
         (value.clone(), locations.clone(), weights.clone())
     })]
     fn msda_backward(
@@ -35,7 +35,7 @@ pub(crate) trait MsdaOps: Backend {
         locations: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        levels: Levels,
+        options: Options,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -68,14 +68,14 @@ fn is_listed(kind: &DispatchTensorKind) -> bool {
 /// Runs the kernels.
 pub(crate) fn call(
     value: Tensor<4>,
-    levels: &[[usize; 2]],
     locations: Tensor<6>,
     weights: Tensor<5>,
+    options: Options,
 ) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as MsdaOps>::msda_forward(
         value.into_dispatch(),
         locations.into_dispatch(),
         weights.into_dispatch(),
-        levels.to_vec(),
+        options,
     ))
 }

@@ -9,6 +9,7 @@
 //! - `autodiff`: the node that ties forward and backward together
 //! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on
 //!   backends without a kernel
+//! - [`self_test`](mod@self_test): whether a device computes it right, against [`formula`] in f64
 //!
 //! There is no gradient of the gradient, except through [`reference`](mod@reference).
 
@@ -20,12 +21,16 @@ mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
 mod extension;
+pub mod formula;
 mod problem;
 pub mod reference;
+pub mod self_test;
 
 pub use check::{MsdaArgument, MsdaError};
 
 use burn::tensor::{FloatDType, Tensor};
+
+use problem::{Adding, Options};
 
 /// Multi-scale deformable attention; [`try_msda`] with a panic in place of an error.
 ///
@@ -79,10 +84,41 @@ pub fn try_msda(
     weights: Tensor<5>,
 ) -> Result<Tensor<3>, MsdaError> {
     check::arguments(&value, levels, &locations, &weights)?;
+    Ok(run(value, levels, locations, weights, Adding::Best))
+}
+
+/// [`msda`] as on a GPU without atomic addition of f32, for tests.
+///
+/// # Panics
+///
+/// As [`msda`].
+#[doc(hidden)]
+#[must_use]
+pub fn msda_compare_and_swap(
+    value: Tensor<4>,
+    levels: &[[usize; 2]],
+    locations: Tensor<6>,
+    weights: Tensor<5>,
+) -> Tensor<3> {
+    match check::arguments(&value, levels, &locations, &weights) {
+        Ok(()) => run(value, levels, locations, weights, Adding::CompareAndSwap),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The kernel, or plain tensor operations where there is none.
+fn run(
+    value: Tensor<4>,
+    levels: &[[usize; 2]],
+    locations: Tensor<6>,
+    weights: Tensor<5>,
+    adding: Adding,
+) -> Tensor<3> {
     let locations = locations.cast(FloatDType::F32);
     let weights = weights.cast(FloatDType::F32);
     if !extension::has_kernel(&value, &locations, &weights) {
-        return Ok(reference::msda_reference(value, levels, locations, weights));
+        return reference::msda_reference(value, levels, locations, weights);
     }
-    Ok(extension::call(value, levels, locations, weights))
+    let options = Options { levels: levels.to_vec(), adding };
+    extension::call(value, locations, weights, options)
 }

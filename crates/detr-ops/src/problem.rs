@@ -1,9 +1,26 @@
-//! The sizes of one MSDA call, by the symbols that all kernels share.
+//! What the kernels of all backends are told about a call, besides its tensors.
 
 use burn::tensor::Shape;
 
 /// Sizes of the levels, (H, W), from fine to coarse.
 pub(crate) type Levels = Vec<[usize; 2]>;
+
+/// Arguments that are no tensors.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) levels: Levels,
+    pub(crate) adding: Adding,
+}
+
+/// How the backward kernel of a GPU adds to the gradient of the value.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cube"), allow(dead_code))]
+pub(crate) enum Adding {
+    /// By the device's own instruction, where it has one.
+    Best,
+    /// As on a device that has none, so that tests run that way everywhere.
+    CompareAndSwap,
+}
 
 /// Shape of the output: `[B, S, M, D]` and `[B, Q, M, L, P, 2]` to `[B, Q, M * D]`.
 pub(crate) fn output_shape(value: &Shape, locations: &Shape) -> Shape {

@@ -8,5 +8,7 @@ mod facade;
 mod faults;
 mod initialisation;
 mod library;
+mod msda;
 mod round_trip;
+mod self_test;
 mod support;

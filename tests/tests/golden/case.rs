@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
-use detr_model::NestedTensor;
+use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::{expected_tensors, load_into, recipe_image, recipe_state_dict};
 use detr_types::env;
 use libtest_mimic::Failed;
@@ -163,10 +163,10 @@ pub fn batch(seeds: &[u64], sizes: &[[usize; 2]], device: &Device) -> NestedTens
     }
     let b = seeds.len();
     let padded = mask.contains(&true);
-    let mask = padded
-        .then(|| Tensor::<3, Bool>::from_data(TensorData::new(mask, [b, height, width]), device));
+    let mask = || Tensor::<3, Bool>::from_data(TensorData::new(mask, [b, height, width]), device);
+    let padding = if padded { Padding::Mask(mask()) } else { Padding::None };
     let pixels = TensorData::new(pixels, [b, 3, height, width]);
-    NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), mask }
+    NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), padding }
 }
 
 impl Failures {

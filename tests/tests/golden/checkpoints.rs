@@ -156,8 +156,8 @@ fn torchvision(case: &Case, bench: &Bench, failures: &mut Failures) {
         let body = checkpoint.load_backbone(&bench.device, FloatDType::F32).expect("weights fit");
         let seed = case.number("image_seed") as u64;
         let images = batch(&[seed], &[[h, w]], &bench.device);
-        for (stage, map) in body.forward_stages(images.pixels).into_iter().enumerate() {
-            failures.tensor(case, bench.slack, &format!("layer{}", stage + 1), map);
+        for (stage, map) in body.forward(&images).into_iter().enumerate() {
+            failures.tensor(case, bench.slack, &format!("layer{}", stage + 1), map.map);
         }
     }
 }

@@ -50,7 +50,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Deformab
     let b = images.pixels.dims()[0];
     let features = model.extract(images);
     for (i, map) in features.maps.iter().enumerate() {
-        failures.tensor(case, slack, &format!("feat{i}"), map.clone());
+        failures.tensor(case, slack, &format!("feat{i}"), map.map.clone());
     }
     let trace = model.transform(features);
     for (i, level) in trace.levels.iter().enumerate() {

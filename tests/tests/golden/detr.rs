@@ -72,7 +72,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
     let images = case.images(&bench.device);
     let b = images.pixels.dims()[0];
     // The case keeps every eighth row and column of the mask.
-    let small = images.mask.as_ref().map(|mask| {
+    let small = images.padding.mask().map(|mask| {
         let [_, height, width] = mask.dims();
         let every = |len: usize| {
             let picks: Vec<i32> =
@@ -84,7 +84,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
     failures.mask(case, "pixel_mask", small);
 
     let features = model.extract(images);
-    failures.tensor(case, slack, "feat", features.maps[0].clone());
+    failures.tensor(case, slack, "feat", features.maps[0].map.clone());
 
     let trace = model.transform(features);
     failures.mask(case, "mask", trace.mask);

@@ -51,7 +51,7 @@ impl Inputs {
         Self {
             value: get("value", &[b, s, m, d], &|r| r),
             locations: get("loc", &[b, q, m, l, p, 2], &|r| low + (high - low) * (r + 1.0) / 2.0),
-            weights: get("weight", &[b, q, m, l, p], &|r| (r + 1.0) / 2.0 / points),
+            weights: get("weight", &[b, q, m, l, p], &|r| f64::midpoint(r, 1.0) / points),
             grad: get("grad_out", &[b, q, m * d], &|r| r),
             levels,
         }

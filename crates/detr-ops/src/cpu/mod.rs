@@ -18,7 +18,7 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Shape, TensorData};
 
 use crate::extension::MsdaOps;
-use crate::problem::{Levels, output_shape};
+use crate::problem::{Levels, Options, output_shape};
 use geometry::Sizes;
 
 /// A backend whose tensors are host memory.
@@ -85,9 +85,9 @@ macro_rules! host_kernels {
                 value: FloatTensor<Self>,
                 locations: FloatTensor<Self>,
                 weights: FloatTensor<Self>,
-                levels: Levels,
+                options: Options,
             ) -> FloatTensor<Self> {
-                forward::<Self>(value, locations, weights, &levels)
+                forward::<Self>(value, locations, weights, &options.levels)
             }
 
             fn msda_backward(
@@ -95,9 +95,9 @@ macro_rules! host_kernels {
                 locations: FloatTensor<Self>,
                 weights: FloatTensor<Self>,
                 grad: FloatTensor<Self>,
-                levels: Levels,
+                options: Options,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                backward::<Self>(value, locations, weights, grad, &levels)
+                backward::<Self>(value, locations, weights, grad, &options.levels)
             }
         }
     };
@@ -105,7 +105,7 @@ macro_rules! host_kernels {
 
 #[cfg(feature = "flex")]
 mod flex {
-    use super::{Cow, DType, FloatTensor, HostBackend, Levels, MsdaOps, TensorData};
+    use super::{Cow, DType, FloatTensor, HostBackend, MsdaOps, Options, TensorData};
     use super::{backward, forward};
     use burn::backend::Flex;
     use burn_flex::FlexTensor;
@@ -135,7 +135,7 @@ mod flex {
 #[cfg(feature = "ndarray")]
 #[allow(deprecated)] // Burn deprecates the backend; parity is tested on it
 mod ndarray {
-    use super::{Cow, FloatTensor, HostBackend, Levels, MsdaOps, TensorData};
+    use super::{Cow, FloatTensor, HostBackend, MsdaOps, Options, TensorData};
     use super::{backward, forward};
     use burn::backend::NdArray;
     use burn_ndarray::NdArrayTensor;

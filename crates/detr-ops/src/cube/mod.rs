@@ -3,6 +3,14 @@
 //! Values are read and written in vectors along the channels, sums are in f32. The element type and
 //! the sizes of the levels are arguments at run time: what is compiled depends on the vector size, L
 //! and P only.
+#![allow(
+    clippy::cast_possible_truncation, // cells and sides are counted in 32 bits, and checked for it
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss, // sides are exact in f32
+    clippy::cast_sign_loss, // after a test that a cell is inside
+    clippy::needless_pass_by_value, // kernels take sequences by value
+    clippy::used_underscore_binding // the element type of a kernel is used by its macro alone
+)]
 
 mod backward;
 mod forward;
@@ -21,7 +29,7 @@ use cubecl::prelude::*;
 use cubecl::{calculate_cube_count_elemwise, client::Client};
 
 use crate::extension::MsdaOps;
-use crate::problem::{Levels, output_shape};
+use crate::problem::{Adding, Levels, Options, output_shape};
 
 /// Bytes of the widest load of a unit.
 const VECTOR_BYTES: usize = 16;
@@ -31,7 +39,7 @@ impl MsdaOps for CubeBackend {
         value: FloatTensor<Self>,
         locations: FloatTensor<Self>,
         weights: FloatTensor<Self>,
-        levels: Levels,
+        options: Options,
     ) -> FloatTensor<Self> {
         let [value, locations, weights] = [value, locations, weights].map(into_contiguous);
         let (client, dtype) = (value.client.clone(), value.dtype);
@@ -41,7 +49,7 @@ impl MsdaOps for CubeBackend {
         let output = uninitialised(&value, shape, dtype);
 
         let (count, dim) = grid(&client, output.shape().num_elements() / vector);
-        let (heights, widths) = sides(&levels);
+        let (heights, widths) = sides(&options.levels);
         forward::forward_kernel::launch(
             &client,
             count,
@@ -64,13 +72,13 @@ impl MsdaOps for CubeBackend {
         locations: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        levels: Levels,
+        options: Options,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let [value, locations, weights, grad] =
             [value, locations, weights, grad].map(into_contiguous);
         let (grad_locations, grad_weights) =
-            of_points(&value, &locations, &weights, &grad, &levels);
-        let grad_value = of_value(&value, locations, weights, grad, &levels);
+            of_points(&value, &locations, &weights, &grad, &options.levels);
+        let grad_value = of_value(&value, locations, weights, grad, &options);
         (grad_value, grad_locations, grad_weights)
     }
 }
@@ -113,18 +121,20 @@ fn of_value(
     locations: CubeTensor,
     weights: CubeTensor,
     grad: CubeTensor,
-    levels: &Levels,
+    options: &Options,
 ) -> CubeTensor {
     let client = &value.client;
     let (device, shape, dtype) = (value.device.clone(), value.shape(), value.dtype);
     let vector = vector_size(shape[3], dtype);
     let sum = zeros_client(client.clone(), device, shape, DType::F32);
     let (count, dim) = grid(client, grad.shape().num_elements() / vector);
-    let (heights, widths) = sides(levels);
+    let (heights, widths) = sides(&options.levels);
     let points = locations.shape()[4];
-    let launch = match has_atomic_add(client) {
-        true => backward::value_kernel::launch::<backward::Native>,
-        false => backward::value_kernel::launch::<backward::CompareAndSwap>,
+    let launch = match options.adding {
+        Adding::Best if has_atomic_add(client) => {
+            backward::value_kernel::launch::<backward::Native>
+        }
+        _ => backward::value_kernel::launch::<backward::CompareAndSwap>,
     };
     launch(
         client,
@@ -168,7 +178,6 @@ fn grid(client: &Client, units: usize) -> (CubeCount, CubeDim) {
 }
 
 /// The sizes of the levels as arguments: heights, widths.
-#[allow(clippy::cast_possible_truncation)] // sides are checked to be below 2^24
 fn sides(levels: &Levels) -> (SequenceArg<u32>, SequenceArg<u32>) {
     let (mut heights, mut widths) = (SequenceArg::new(), SequenceArg::new());
     for &[height, width] in levels {

@@ -4,9 +4,8 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use detr_infer::backend::Backend;
 use detr_ops::msda;
 
-use crate::host::Host;
-use crate::properties::device;
-use crate::random::{Call, Stream};
+use super::properties::device;
+use super::random::{Call, Stream};
 
 /// Largest error of output, and of the value's gradient, with values rounded to a type.
 fn errors(call: &Call, dtype: FloatDType, device: &Device) -> [f64; 2] {
@@ -16,7 +15,7 @@ fn errors(call: &Call, dtype: FloatDType, device: &Device) -> [f64; 2] {
     assert_eq!(output.dtype(), value.dtype());
     let mut grads = (output.clone().cast(FloatDType::F32) * grad).sum().backward();
     let grad_value = value.grad_remove(&mut grads).expect("a gradient");
-    let host = Host::new(call);
+    let host = call.host();
     let worst = |found: Vec<f32>, expected: Vec<f64>| {
         let differences = found.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs());
         differences.fold(0.0, f64::max)

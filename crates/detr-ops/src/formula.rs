@@ -1,19 +1,33 @@
-//! The formula in f64 on the host, forward and backward, written for clarity alone.
+//! Multi-scale deformable attention in f64 on the host, forward and backward, written for clarity
+//! alone: what the self-test and the tests measure errors against.
 
-use crate::random::Call;
-
-/// Inputs of the formula in f64, and its sizes.
-pub struct Host<'a> {
-    call: &'a Call,
+/// Sizes and inputs of a call, row by row as the tensors of [`msda`](crate::msda) are.
+#[derive(Clone, Debug)]
+pub struct HostCall {
+    /// (H, W) of every level.
+    pub levels: Vec<[usize; 2]>,
+    /// B, S, M, D.
+    pub value_shape: [usize; 4],
+    /// B, Q, M, L, P, 2.
+    pub locations_shape: [usize; 6],
+    /// The values.
     pub value: Vec<f64>,
+    /// The locations, (x, y).
     pub locations: Vec<f64>,
+    /// The attention weights.
     pub weights: Vec<f64>,
+    /// Gradient of the output, `[B, Q, M * D]`.
+    pub grad: Vec<f64>,
 }
 
-/// Gradients of the inputs.
-pub struct Gradients {
+/// Gradients of the inputs, laid out as they are.
+#[derive(Clone, Debug)]
+pub struct HostGradients {
+    /// By the values.
     pub value: Vec<f64>,
+    /// By the locations.
     pub locations: Vec<f64>,
+    /// By the weights.
     pub weights: Vec<f64>,
 }
 
@@ -26,17 +40,12 @@ struct Read {
     by_y: f64,
 }
 
-impl<'a> Host<'a> {
-    pub fn new(call: &'a Call) -> Self {
-        let f64s = |numbers: &[f32]| numbers.iter().map(|&v| f64::from(v)).collect();
-        let (value, locations) = (f64s(&call.value), f64s(&call.locations));
-        Self { call, value, locations, weights: f64s(&call.weights) }
-    }
-
+impl HostCall {
     /// The output `[B, Q, M * D]`.
+    #[must_use]
     pub fn output(&self) -> Vec<f64> {
-        let d = self.call.value_shape[3];
-        let mut output = vec![0.0; self.call.grad.len()];
+        let d = self.value_shape[3];
+        let mut output = vec![0.0; self.grad.len()];
         for point in 0..self.weights.len() {
             for read in self.reads(point) {
                 let to = self.query_head(point) * d;
@@ -49,10 +58,11 @@ impl<'a> Host<'a> {
         output
     }
 
-    /// Gradients of the sum of output times the call's gradient.
-    pub fn gradients(&self) -> Gradients {
-        let d = self.call.value_shape[3];
-        let mut gradients = Gradients {
+    /// Gradients of the sum of output times `grad`.
+    #[must_use]
+    pub fn gradients(&self) -> HostGradients {
+        let d = self.value_shape[3];
+        let mut gradients = HostGradients {
             value: vec![0.0; self.value.len()],
             locations: vec![0.0; self.locations.len()],
             weights: vec![0.0; self.weights.len()],
@@ -62,7 +72,7 @@ impl<'a> Host<'a> {
             for read in self.reads(point) {
                 let grad = self.query_head(point) * d;
                 for c in 0..d {
-                    let grad = f64::from(self.call.grad[grad + c]);
+                    let grad = self.grad[grad + c];
                     let value = self.value[read.row * d + c];
                     gradients.value[read.row * d + c] += weight * read.factor * grad;
                     gradients.weights[point] += read.factor * value * grad;
@@ -75,30 +85,34 @@ impl<'a> Host<'a> {
     }
 
     fn query_head(&self, point: usize) -> usize {
-        let [_, _, _, l, p, _] = self.call.locations_shape;
+        let [_, _, _, l, p, _] = self.locations_shape;
         point / (l * p)
     }
 
     /// The cells inside the level around a point.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be inside
+    #[allow(
+        clippy::cast_possible_truncation, // checked to be inside the level
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss // sides of maps in memory
+    )]
     fn reads(&self, point: usize) -> Vec<Read> {
-        let [_, q, m, l, p, _] = self.call.locations_shape;
+        let [_, q, m, l, p, _] = self.locations_shape;
         let level = point / p % l;
         let (head, image) = (self.query_head(point) % m, self.query_head(point) / (m * q));
-        let [height, width] = self.call.levels[level].map(|side| side as f64);
-        let start: usize = self.call.levels[..level].iter().map(|[h, w]| h * w).sum();
+        let [height, width] = self.levels[level].map(|side| side as f64);
+        let start: usize = self.levels[..level].iter().map(|[h, w]| h * w).sum();
         let x = self.locations[2 * point] * width - 0.5;
         let y = self.locations[2 * point + 1] * height - 0.5;
         let mut reads = Vec::new();
         for row in [y.floor(), y.floor() + 1.0] {
             for column in [x.floor(), x.floor() + 1.0] {
-                if row < 0.0 || column < 0.0 || row >= height || column >= width {
+                if !((0.0..height).contains(&row) && (0.0..width).contains(&column)) {
                     continue;
                 }
                 let cell = start + (row * width + column) as usize;
                 let (near_x, near_y) = (1.0 - (x - column).abs(), 1.0 - (y - row).abs());
                 reads.push(Read {
-                    row: (image * self.call.value_shape[1] + cell) * m + head,
+                    row: (image * self.value_shape[1] + cell) * m + head,
                     factor: near_x * near_y,
                     by_x: (column - x).signum() * near_y * width,
                     by_y: (row - y).signum() * near_x * height,

@@ -1,21 +1,18 @@
-//! The host formula's gradients against finite differences.
+//! The gradients of the formula in f64 against finite differences.
 
-use crate::host::Host;
-use crate::random::{Call, Stream};
+use detr_ops::formula::HostCall;
+
+use super::random::{Call, Stream};
 
 /// Step of the differences; the points of a call are farther than this from every kink.
 const STEP: f64 = 1e-6;
 
 /// Difference quotient of the weighted output along one input.
-fn slope<'a>(
-    call: &'a Call,
-    numbers: for<'h> fn(&'h mut Host<'a>) -> &'h mut Vec<f64>,
-    i: usize,
-) -> f64 {
+fn slope(call: &HostCall, numbers: fn(&mut HostCall) -> &mut Vec<f64>, i: usize) -> f64 {
     let total = |step: f64| -> f64 {
-        let mut host = Host::new(call);
-        numbers(&mut host)[i] += step;
-        host.output().iter().zip(&call.grad).map(|(out, &grad)| out * f64::from(grad)).sum()
+        let mut call = call.clone();
+        numbers(&mut call)[i] += step;
+        call.output().iter().zip(&call.grad).map(|(out, grad)| out * grad).sum()
     };
     (total(STEP) - total(-STEP)) / (2.0 * STEP)
 }
@@ -24,22 +21,22 @@ fn slope<'a>(
 fn gradients_are_the_slopes_of_the_output() {
     for seed in 0..12 {
         let levels = vec![[3, 5], [2, 3], [1, 2]];
-        let call = Call::of(Stream::new(seed), levels, [2, 23, 2, 3], 3, 2);
-        let gradients = Host::new(&call).gradients();
+        let call = Call::of(Stream::new(seed), levels, [2, 23, 2, 3], 3, 2).host();
+        let gradients = call.gradients();
         let close = |name: &str, i: usize, found: f64, slope: f64| {
             let difference = (found - slope).abs();
             assert!(difference < 1e-7 * (1.0 + slope.abs()), "{name} {i}: {found}, {slope}");
         };
         for i in (0..call.value.len()).step_by(7) {
-            close("value", i, gradients.value[i], slope(&call, |host| &mut host.value, i));
+            close("value", i, gradients.value[i], slope(&call, |call| &mut call.value, i));
         }
         for (i, &found) in gradients.weights.iter().enumerate() {
-            close("weight", i, found, slope(&call, |host| &mut host.weights, i));
+            close("weight", i, found, slope(&call, |call| &mut call.weights, i));
         }
         for (i, &found) in gradients.locations.iter().enumerate() {
             // A step is lost in the digits of a number this large.
             if call.locations[i].abs() < 10.0 {
-                close("location", i, found, slope(&call, |host| &mut host.locations, i));
+                close("location", i, found, slope(&call, |call| &mut call.locations, i));
             }
         }
     }

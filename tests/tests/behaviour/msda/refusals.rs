@@ -4,7 +4,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use detr_infer::backend::Backend;
 use detr_ops::{MsdaArgument, MsdaError, try_msda};
 
-use crate::properties::device;
+use super::properties::device;
 
 const LEVELS: [[usize; 2]; 2] = [[2, 3], [1, 2]];
 

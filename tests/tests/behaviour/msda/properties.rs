@@ -6,8 +6,7 @@ use detr_ops::reference::msda_reference;
 use detr_ops::{msda, try_msda};
 use detr_types::env;
 
-use crate::host::Host;
-use crate::random::{Call, Stream};
+use super::random::{Call, Stream};
 
 /// Error allowed for each unit of the largest number that a sum may reach.
 const TOLERANCE: f64 = 4e-7;
@@ -15,7 +14,7 @@ const TOLERANCE: f64 = 4e-7;
 type Operation = fn(Tensor<4>, &[[usize; 2]], Tensor<6>, Tensor<5>) -> Tensor<3>;
 
 /// The device of a backend, or `None` where it is not compiled in or, for wgpu, not there.
-pub fn device(backend: Backend) -> Option<Device> {
+pub(crate) fn device(backend: Backend) -> Option<Device> {
     match select(backend, 0, Precision::F32) {
         Ok(selected) => Some(selected.device),
         Err(error) => {
@@ -48,7 +47,7 @@ fn run(call: &Call, operation: Operation, device: &Device) -> [Vec<f32>; 4] {
 /// Compares with the formula. Numbers of inputs are below one, so that the number of terms bounds
 /// every sum.
 fn check(call: &Call, found: &[Vec<f32>; 4], title: &str) {
-    let host = Host::new(call);
+    let host = call.host();
     let gradients = host.gradients();
     let expected = [host.output(), gradients.value, gradients.locations, gradients.weights];
     let [_, _, _, d] = call.value_shape;

@@ -2,41 +2,42 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use detr_model::weights::recipe_value;
+use detr_ops::formula::HostCall;
 
 /// Sizes and inputs of a call; numbers are exact in f32.
-pub struct Call {
-    pub levels: Vec<[usize; 2]>,
+pub(crate) struct Call {
+    pub(crate) levels: Vec<[usize; 2]>,
     /// B, S, M, D.
-    pub value_shape: [usize; 4],
+    pub(crate) value_shape: [usize; 4],
     /// B, Q, M, L, P, 2.
-    pub locations_shape: [usize; 6],
-    pub value: Vec<f32>,
-    pub locations: Vec<f32>,
-    pub weights: Vec<f32>,
+    pub(crate) locations_shape: [usize; 6],
+    pub(crate) value: Vec<f32>,
+    pub(crate) locations: Vec<f32>,
+    pub(crate) weights: Vec<f32>,
     /// Gradient of the output.
-    pub grad: Vec<f32>,
+    pub(crate) grad: Vec<f32>,
 }
 
 /// A stream of numbers.
-pub struct Stream {
+pub(crate) struct Stream {
     seed: u64,
     next: u64,
 }
 
 impl Stream {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, next: 0 }
     }
 
     /// In [-1, 1).
-    pub fn number(&mut self) -> f64 {
+    pub(crate) fn number(&mut self) -> f64 {
         self.next += 1;
         recipe_value("tests.msda", self.seed, self.next)
     }
 
     /// From `low` to `high`, both included.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small and positive
-    pub fn size(&mut self, low: usize, high: usize) -> usize {
+    pub(crate) fn size(&mut self, low: usize, high: usize) -> usize {
         low + ((0.5 + 0.5 * self.number()) * (high - low + 1) as f64) as usize
     }
 
@@ -48,7 +49,7 @@ impl Stream {
 
 impl Call {
     /// Any shape: D from 1 to 70, L to 5, P to 8; a tenth of the points far outside.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut stream = Stream::new(seed);
         let [b, m, q] = [3, 4, 9].map(|high| stream.size(1, high));
         let d = stream.size(1, 70);
@@ -60,7 +61,7 @@ impl Call {
     }
 
     /// Inputs for these sizes.
-    pub fn of(
+    pub(crate) fn of(
         mut stream: Stream,
         levels: Vec<[usize; 2]>,
         value_shape: [usize; 4],
@@ -80,7 +81,7 @@ impl Call {
     }
 
     /// The tensors of the call: value, locations, weights, gradient of the output.
-    pub fn tensors(&self, device: &Device) -> (Tensor<4>, Tensor<6>, Tensor<5>, Tensor<3>) {
+    pub(crate) fn tensors(&self, device: &Device) -> (Tensor<4>, Tensor<6>, Tensor<5>, Tensor<3>) {
         let [b, _, m, d] = self.value_shape;
         let [_, q, _, l, p, _] = self.locations_shape;
         (
@@ -91,8 +92,22 @@ impl Call {
         )
     }
 
+    /// The call for the formula.
+    pub(crate) fn host(&self) -> HostCall {
+        let f64s = |numbers: &[f32]| numbers.iter().map(|&v| f64::from(v)).collect();
+        HostCall {
+            levels: self.levels.clone(),
+            value_shape: self.value_shape,
+            locations_shape: self.locations_shape,
+            value: f64s(&self.value),
+            locations: f64s(&self.locations),
+            weights: f64s(&self.weights),
+            grad: f64s(&self.grad),
+        }
+    }
+
     /// The sizes, for messages.
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         format!("{:?} {:?} {:?}", self.value_shape, self.locations_shape, self.levels)
     }
 }
@@ -115,6 +130,10 @@ fn location(stream: &mut Stream, side: usize) -> f32 {
 }
 
 /// A tensor in f32.
-pub fn tensor<const R: usize>(numbers: &[f32], shape: [usize; R], device: &Device) -> Tensor<R> {
+pub(crate) fn tensor<const R: usize>(
+    numbers: &[f32],
+    shape: [usize; R],
+    device: &Device,
+) -> Tensor<R> {
     Tensor::from_data(TensorData::new(numbers.to_vec(), shape), (device, DType::F32))
 }

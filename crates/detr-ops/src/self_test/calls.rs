@@ -1,0 +1,90 @@
+//! The calls that the self-test makes: sizes at which kernels go wrong.
+
+use burn::tensor::{DType, FloatDType, TensorData};
+
+use crate::formula::HostCall;
+
+/// (H, W) of the levels, and B, M, D, Q, P.
+type Sizes = (&'static [[usize; 2]], [usize; 5]);
+
+const SIZES: [Sizes; 5] = [
+    // As published, on small maps.
+    (&[[12, 17], [6, 9], [3, 5], [2, 3]], [1, 8, 32, 37, 4]),
+    // Channels that no vector divides, more than one image.
+    (&[[7, 5], [3, 2]], [2, 3, 33, 11, 3]),
+    // One of everything.
+    (&[[1, 1]], [1, 1, 1, 1, 1]),
+    // Vectors of two, a number of points that is no power of two.
+    (&[[5, 9], [4, 4], [1, 3]], [2, 2, 6, 13, 5]),
+    // More channels than a group of units, many queries on few cells.
+    (&[[4, 3]], [1, 2, 132, 70, 8]),
+];
+
+/// All calls, with values and gradients that are exact in `dtype`.
+pub(super) fn calls(dtype: FloatDType) -> impl Iterator<Item = HostCall> {
+    SIZES.into_iter().zip(0..).map(move |((levels, sizes), seed)| call(levels, sizes, seed, dtype))
+}
+
+fn call(
+    levels: &[[usize; 2]],
+    [b, m, d, q, p]: [usize; 5],
+    seed: u64,
+    dtype: FloatDType,
+) -> HostCall {
+    let mut numbers = Numbers(seed);
+    let l = levels.len();
+    let s = levels.iter().map(|[h, w]| h * w).sum();
+    let locations_shape = [b, q, m, l, p, 2];
+    let count = locations_shape.iter().product::<usize>();
+    let locations =
+        (0..count).map(|i| numbers.location(levels[i / (2 * p) % l][1 - i % 2])).collect();
+    HostCall {
+        levels: levels.to_vec(),
+        value_shape: [b, s, m, d],
+        locations_shape,
+        value: numbers.rounded(b * s * m * d, dtype.into()),
+        locations,
+        weights: numbers.rounded(count / 2, DType::F32),
+        grad: numbers.rounded(b * q * m * d, dtype.into()),
+    }
+}
+
+/// A stream of random numbers: `SplitMix64`.
+struct Numbers(u64);
+
+impl Numbers {
+    /// In [-1, 1).
+    #[allow(clippy::cast_precision_loss)] // the upper 53 bits are exact
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        (z >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    /// Numbers that are exact in a type.
+    fn rounded(&mut self, count: usize, dtype: DType) -> Vec<f64> {
+        let numbers: Vec<f64> = (0..count).map(|_| self.next()).collect();
+        TensorData::new(numbers, [count]).convert_dtype(dtype).iter::<f64>().collect()
+    }
+
+    /// A location along an axis of `side` cells: inside, a little outside, or one in sixteen very far
+    /// away. Not so near the centre of a cell, where the gradient jumps, that f32 and f64 could see
+    /// different cells.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // small sizes
+    fn location(&mut self, side: usize) -> f64 {
+        let far = self.next();
+        if far.abs() > 15.0 / 16.0 {
+            return f64::from((far * 1e30) as f32);
+        }
+        loop {
+            let relative = f64::from((0.5 + 0.7 * self.next()) as f32);
+            let pixel = relative * side as f64 - 0.5;
+            if (pixel - pixel.round()).abs() > 1e-3 {
+                return relative;
+            }
+        }
+    }
+}
