@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Times DETR in PyTorch, eager mode, as the counterpart of `detr bench infer`.
+"""Times DETR and Deformable DETR in PyTorch, eager mode, as the counterpart of `detr bench infer`.
 
-The model is transformers' DetrForObjectDetection, built from a configuration with random weights:
-nothing is downloaded, and the time does not depend on the numbers. Prints one line of JSON in the
+The models are transformers' DetrForObjectDetection and DeformableDetrForObjectDetection, built from
+configurations with random weights: nothing is downloaded, and the time hardly depends on the
+numbers. Without a CUDA extension, the latter samples with `grid_sample`. Prints one line of JSON in the
 layout of `detr bench infer --json`, with the stages that exist here:
 
   backbone     ResNet and position encoding
   transformer  encoder, decoder and heads
-  postprocess  softmax, best class, boxes in pixels, copied to the host
+  postprocess  softmax and best class (sigmoid and top 100), boxes in pixels, copied to the host
   total        the three together, without the picture's way into the model
 
 Usage: detr_torch.py --model detr-r50 --height 800 --width 1066 [--runs 7] [--threads 2] ...
@@ -27,6 +28,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 try:
     import torch
     import transformers
+    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
     from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 except ImportError as error:
     sys.exit(f"error: {error}\nhint: pip install torch transformers")
@@ -36,12 +38,19 @@ RESNETS = {
     "detr-r50": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
     "detr-r101": {"layer_type": "bottleneck", "depths": [3, 4, 23, 3], "hidden_sizes": [256, 512, 1024, 2048]},
 }
+# Feature levels, box refinement, two stages; the backbone is ResNet-50.
+DEFORMABLE = {
+    "deformable-detr-r50": (4, False, False),
+    "deformable-detr-r50-refine": (4, True, False),
+    "deformable-detr-r50-two-stage": (4, True, True),
+    "deformable-detr-r50-single-scale": (1, False, False),
+}
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=sorted(RESNETS), default="detr-r50")
+    parser.add_argument("--model", choices=sorted([*RESNETS, *DEFORMABLE]), default="detr-r50")
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1066)
     parser.add_argument("--batch-size", type=int, default=1)
@@ -59,6 +68,31 @@ def parse_args():
 
 
 def build(args):
+    model = build_deformable(args) if args.model in DEFORMABLE else build_detr(args)
+    return model.eval().to(args.device, DTYPES[args.dtype])
+
+
+def build_deformable(args):
+    levels, refine, two_stage = DEFORMABLE[args.model]
+    stages = ["stage4"] if levels == 1 else ["stage2", "stage3", "stage4"]
+    config = DeformableDetrConfig(
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=ResNetConfig(embedding_size=64, out_features=stages, **RESNETS["detr-r50"]),
+        num_labels=91,
+        num_queries=300,
+        two_stage_num_proposals=300,
+        d_model=256,
+        num_feature_levels=levels,
+        with_box_refine=refine,
+        two_stage=two_stage,
+    )
+    torch.manual_seed(1)
+    return DeformableDetrForObjectDetection(config)
+
+
+def build_detr(args):
     backbone = ResNetConfig(embedding_size=64, out_features=["stage4"], **RESNETS[args.model])
     config = DetrConfig(
         use_timm_backbone=False,
@@ -71,7 +105,7 @@ def build(args):
         attn_implementation={"": args.attention, "backbone_config": "eager"},
     )
     torch.manual_seed(1)
-    return DetrForObjectDetection(config).eval().to(args.device, DTYPES[args.dtype])
+    return DetrForObjectDetection(config)
 
 
 class Clock:
@@ -86,10 +120,17 @@ class Clock:
         self.marks.append(time.perf_counter())
 
 
-def postprocess(output, height, width):
-    """Scores, labels and boxes as `(x1, y1, x2, y2)` in pixels, as DETR's own post-processing."""
-    scores, labels = output.logits.float().softmax(-1)[..., :-1].max(-1)
-    cx, cy, w, h = output.pred_boxes.float().unbind(-1)
+def postprocess(model, output, height, width):
+    """Scores, labels and boxes as `(x1, y1, x2, y2)` in pixels, as the models' own post-processing."""
+    logits, boxes = output.logits.float(), output.pred_boxes.float()
+    if model in DEFORMABLE:
+        scores, pairs = logits.sigmoid().flatten(1).topk(100)
+        queries = pairs // logits.shape[-1]
+        labels = pairs % logits.shape[-1]
+        boxes = boxes.gather(1, queries.unsqueeze(-1).expand(-1, -1, 4))
+    else:
+        scores, labels = logits.softmax(-1)[..., :-1].max(-1)
+    cx, cy, w, h = boxes.unbind(-1)
     boxes = torch.stack((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), -1)
     boxes = boxes * torch.tensor([width, height, width, height], device=boxes.device)
     return scores.cpu(), labels.cpu(), boxes.cpu()
@@ -109,7 +150,7 @@ def measure(model, args):
             clock.mark()
             output = model(pixel_values=pixels, pixel_mask=mask)
             clock.mark()
-            postprocess(output, args.height, args.width)
+            postprocess(args.model, output, args.height, args.width)
             clock.mark()
             if run < args.warmup:
                 continue

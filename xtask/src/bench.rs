@@ -137,13 +137,25 @@ fn without_peer(error: anyhow::Error) -> anyhow::Error {
     )
 }
 
-/// The peer builds its models from configurations, so it knows published shapes only.
+/// Presets that `benches/peers/detr_torch.py` can build: it knows published shapes only.
+const PEER_MODELS: [&str; 7] = [
+    "detr-r18",
+    "detr-r50",
+    "detr-r101",
+    "deformable-detr-r50",
+    "deformable-detr-r50-refine",
+    "deformable-detr-r50-two-stage",
+    "deformable-detr-r50-single-scale",
+];
+
+/// The preset of the model that is measured, if the peer has it too.
 fn peer_model(model: &str) -> anyhow::Result<&str> {
     let preset = model.strip_prefix("recipe:").map(|rest| rest.split('@').next().unwrap_or(rest));
     match preset {
-        Some(preset @ ("detr-r18" | "detr-r50" | "detr-r101")) => Ok(preset),
+        Some(preset) if PEER_MODELS.contains(&preset) => Ok(preset),
         _ => bail!(
-            "--peer has no counterpart of `{model}`\nhint: it measures recipe:detr-r18, recipe:detr-r50 and recipe:detr-r101"
+            "--peer has no counterpart of `{model}`\nhint: it measures recipe: and one of {}",
+            PEER_MODELS.join(", ")
         ),
     }
 }
@@ -284,6 +296,8 @@ mod tests {
     #[test]
     fn the_peer_knows_published_shapes_only() {
         assert_eq!(peer_model("recipe:detr-r50@7").unwrap(), "detr-r50");
+        let deformable = "recipe:deformable-detr-r50";
+        assert_eq!(peer_model(deformable).unwrap(), "deformable-detr-r50");
         for model in
             ["detr-r50.pth", "recipe:detr-r34", "recipe:detr-demo", "facebook/detr-resnet-50"]
         {

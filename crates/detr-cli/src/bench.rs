@@ -4,6 +4,7 @@
 //! The picture is generated, so that neither a file nor decoding plays a part. `cargo xtask bench`
 //! reads the JSON and sets it beside other implementations.
 
+mod backward;
 mod load;
 mod msda;
 
@@ -18,6 +19,7 @@ use detr_infer::{Predictor, StageTimes};
 use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
 
+pub(crate) use backward::backward;
 pub(crate) use load::load;
 pub(crate) use msda::msda_alone;
 
@@ -26,6 +28,8 @@ pub(crate) use msda::msda_alone;
 pub(crate) enum BenchCommand {
     /// Measure predictions on generated pictures
     Infer(Box<BenchArgs>),
+    /// Measure a forward and a backward pass, as training makes them
+    Backward(Box<backward::BenchBackwardArgs>),
     /// Measure loading a checkpoint
     Load(Box<load::BenchLoadArgs>),
     /// Measure multi-scale deformable attention, forward and backward

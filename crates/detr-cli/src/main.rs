@@ -6,6 +6,7 @@ mod convert;
 mod devices;
 mod inspect;
 mod models;
+mod self_test;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ enum Command {
     Predict(Box<PredictArgs>),
     /// List what this machine can compute on
     Devices(devices::DevicesArgs),
+    /// Check that a device computes what the CPU does
+    SelfTest(self_test::SelfTestArgs),
     /// Convert, inspect, fetch and list models
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -42,8 +45,10 @@ fn main() -> ExitCode {
     cli::run(&args.log, |console| match &args.command {
         Command::Predict(args) => cli::predict(args, console),
         Command::Devices(args) => devices::run(args),
+        Command::SelfTest(args) => self_test::run(args, console),
         Command::Models(command) => models::run(command, console),
         Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
+        Command::Bench(bench::BenchCommand::Backward(args)) => bench::backward(args, console),
         Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),
         Command::Bench(bench::BenchCommand::Msda(args)) => bench::msda_alone(args, console),
     })

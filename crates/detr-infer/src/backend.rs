@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use burn::tensor::{Device, FloatDType};
 use clap::ValueEnum;
 
+use crate::verdicts::Verdicts;
+
 /// What runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
@@ -73,6 +75,18 @@ pub enum BackendError {
         /// The precision asked for.
         precision: Precision,
     },
+    /// A precision that the device computes wrongly.
+    #[error(
+        "{device} does not compute correctly in {precision}: its self-test found {found}\nhint: use --dtype f32 or another --backend; `detr self-test` tests again, after an update of the driver"
+    )]
+    Refused {
+        /// The device.
+        device: String,
+        /// The precision asked for.
+        precision: Precision,
+        /// What was out of bounds.
+        found: String,
+    },
     /// The device failed at work.
     #[error(
         "the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
@@ -92,6 +106,8 @@ pub struct Selected {
     pub device: Device,
     /// Backend and name, for people.
     pub name: String,
+    /// Backend and adapter, the same in every run on this machine.
+    pub id: String,
 }
 
 /// What `detr devices` prints about one device.
@@ -151,13 +167,29 @@ impl From<Precision> for FloatDType {
     }
 }
 
-/// Opens a device. `Auto` takes the first of CUDA, Metal, Vulkan and wgpu that has a real GPU of
+/// Opens a device, unless its self-test found that it computes wrongly. `Auto` takes the first of CUDA, Metal, Vulkan and wgpu that has a real GPU of
 /// that number which computes in the precision, and the CPU, which is number 0, otherwise.
 ///
 /// # Errors
 /// A backend that is not compiled in, a device that does not exist or does not work, or a
-/// precision it lacks.
+/// precision it lacks or gets wrong.
 pub fn select(
+    backend: Backend,
+    index: usize,
+    precision: Precision,
+) -> Result<Selected, BackendError> {
+    let selected = select_untested(backend, index, precision)?;
+    match Verdicts::of_user().refused(&selected, precision) {
+        Some(found) => Err(BackendError::Refused { device: selected.name, precision, found }),
+        None => Ok(selected),
+    }
+}
+
+/// Opens a device whatever its self-test found: for the self-test.
+///
+/// # Errors
+/// As [`select`].
+pub fn select_untested(
     backend: Backend,
     index: usize,
     precision: Precision,
@@ -266,7 +298,13 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
     let device =
         devices.into_iter().nth(index).ok_or(BackendError::NoDevice { backend, index, found })?;
     let (name, _) = identity(backend, &device);
-    Ok(Selected { backend, name: format!("{backend} ({name})"), device })
+    let name = format!("{backend} ({name})");
+    let id = match backend {
+        // How many threads there are changes no number.
+        Backend::Flex | Backend::Ndarray => backend.to_string(),
+        _ => name.clone(),
+    };
+    Ok(Selected { backend, device, name, id })
 }
 
 /// The devices of a backend; none where its driver is missing or fails.

@@ -2,7 +2,7 @@
 //! writers of results. The binaries `detr-infer` and `detr predict` are thin shells around it.
 //!
 //! Nothing here prints, exits or keeps global state, except that [`cli`], which is the binaries'
-//! common part, prints.
+//! common part, prints, and that [`verdicts`] of the self-test are kept in the user's cache.
 
 pub mod backend;
 pub mod cli;
@@ -10,8 +10,11 @@ pub mod draw;
 pub mod hub;
 pub mod palette;
 mod predictor;
+#[cfg(feature = "autodiff")]
+pub mod self_test;
 pub mod sources;
 mod text;
+pub mod verdicts;
 pub mod writers;
 
 pub use predictor::{PredictError, PredictOptions, Predictor, PredictorError, StageTimes};

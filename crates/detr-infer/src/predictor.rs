@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor, TensorData};
 use detr_data::{HostBatch, ImageError, Prepared, RgbImage, prepare};
 use detr_model::config::ConfigError;
+use detr_model::nested::{NestedTensor, Padding};
 use detr_model::postprocess::{HostOutput, Scored};
 use detr_model::weights::{Checkpoint, WeightsError};
-use detr_model::{Model, ModelConfig, NestedTensor};
+use detr_model::{Model, ModelConfig};
 use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec, PreprocessSpecError};
 
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
@@ -21,6 +22,9 @@ pub struct Predictor {
     classes: ClassTable,
     preprocess: PreprocessSpec,
     device: Device,
+    /// Whether images of several sizes are padded to one batch. A CPU gains nothing from large
+    /// batches, and would compute on padding; the demonstration model cannot tell padding.
+    pads: bool,
     options: PredictOptions,
 }
 
@@ -106,7 +110,7 @@ pub enum PredictorError {
 
 impl Default for PredictOptions {
     fn default() -> Self {
-        Self { threshold: 0.7, max_detections: 100, classes: Vec::new() }
+        Self { threshold: 0.5, max_detections: 100, classes: Vec::new() }
     }
 }
 
@@ -137,10 +141,13 @@ impl Predictor {
         checkpoint.preprocess.validate()?;
         let load = || checkpoint.load_for_inference(&selected.device, precision.into());
         let model = catch_device(load)??;
+        let on_cpu = matches!(selected.backend, Backend::Flex | Backend::Ndarray);
+        let pads = !on_cpu && !matches!(config, ModelConfig::DetrDemo(_));
         Ok(Self {
             model,
             config,
             classes,
+            pads,
             preprocess: checkpoint.preprocess,
             device: selected.device.clone(),
             options: PredictOptions::default(),
@@ -207,7 +214,8 @@ impl Predictor {
     }
 
     /// Detects objects in several images at once. The results are those of [`Predictor::predict`],
-    /// whatever the company: only images that are resized to one size run as one batch.
+    /// whatever the company. On a GPU all images run as one batch, and nothing outside an image is
+    /// looked at; on a CPU those that are resized to one size do.
     ///
     /// # Errors
     /// As [`Predictor::predict`]; the first bad image is named.
@@ -230,7 +238,7 @@ impl Predictor {
         }
         let mut times = StageTimes { resize: start.elapsed(), ..StageTimes::default() };
         let mut detections = vec![Vec::new(); images.len()];
-        for (indices, group) in by_size(prepared) {
+        for (indices, group) in self.batches(prepared) {
             let start = Instant::now();
             let batch = HostBatch::stack(group);
             times.resize += start.elapsed();
@@ -280,41 +288,62 @@ impl Predictor {
         if let Some(index) = output.first_non_finite() {
             return Err(PredictError::NonFinite { index: indices[index] });
         }
-        let named = output.detr(&sizes).iter().map(|queries| self.name(queries)).collect();
+        let answers = output.answers(&self.config, &sizes, self.options.max_detections);
+        let named = answers.iter().map(|answers| self.name(answers)).collect();
         times.postprocess += start.elapsed();
         Ok(named)
     }
 
+    /// Images that run together, with their places.
+    fn batches(&self, images: Vec<Prepared>) -> Vec<(Vec<usize>, Vec<Prepared>)> {
+        let mut batches: Vec<(Vec<usize>, Vec<Prepared>)> = Vec::new();
+        for (index, image) in images.into_iter().enumerate() {
+            match batches.iter_mut().find(|(_, mates)| self.pads || mates[0].size == image.size) {
+                Some((indices, mates)) => {
+                    indices.push(index);
+                    mates.push(image);
+                }
+                None => batches.push((vec![index], vec![image])),
+            }
+        }
+        batches
+    }
+
     fn upload(&self, batch: HostBatch) -> NestedTensor {
-        debug_assert!(batch.mask.is_none(), "by_size() lets only images of one size share a batch");
         let b = batch.len();
+        let size = |size: &ImageSize| [size.height as usize, size.width as usize];
+        let padding = if batch.mask.is_some() {
+            Padding::Sizes(batch.image_sizes.iter().map(size).collect())
+        } else {
+            Padding::None
+        };
         let (h, w) = (batch.size.height as usize, batch.size.width as usize);
         let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);
         let options = (&self.device, burn::tensor::DType::F32);
-        NestedTensor { pixels: Tensor::from_data(pixels, options), mask: None }
+        NestedTensor { pixels: Tensor::from_data(pixels, options), padding }
     }
 
     fn wait(&self) -> Result<(), String> {
         self.device.sync().map_err(|error| format!("{error:?}"))
     }
 
-    /// Thresholds, names and orders the queries of one image. Labels that are holes in the class
+    /// Thresholds, names and orders the answers for one image. Labels that are holes in the class
     /// table name nothing and are left out.
-    fn name(&self, queries: &[Scored]) -> Vec<Detection> {
+    fn name(&self, answers: &[Scored]) -> Vec<Detection> {
         let wanted = |name: &str| {
             self.options.classes.is_empty() || self.options.classes.iter().any(|c| c == name)
         };
-        let mut detections: Vec<Detection> = queries
+        let mut detections: Vec<Detection> = answers
             .iter()
-            .filter(|query| query.score >= self.options.threshold)
-            .filter_map(|query| {
-                let category = self.classes.get(query.label)?;
+            .filter(|answer| answer.score >= self.options.threshold)
+            .filter_map(|answer| {
+                let category = self.classes.get(answer.label)?;
                 wanted(&category.name).then(|| Detection {
-                    label: query.label,
+                    label: answer.label,
                     category_id: category.id,
                     name: category.name.clone(),
-                    score: query.score,
-                    bbox: query.bbox,
+                    score: answer.score,
+                    bbox: answer.bbox,
                 })
             })
             .collect();
@@ -322,22 +351,6 @@ impl Predictor {
         detections.truncate(self.options.max_detections);
         detections
     }
-}
-
-/// Images of one size run together. Others are never padded to it: zeros beside an image leak into
-/// its features through the backbone's convolutions, and the answer would depend on its mates.
-fn by_size(images: Vec<Prepared>) -> Vec<(Vec<usize>, Vec<Prepared>)> {
-    let mut groups: Vec<(Vec<usize>, Vec<Prepared>)> = Vec::new();
-    for (index, image) in images.into_iter().enumerate() {
-        match groups.iter_mut().find(|(_, group)| group[0].size == image.size) {
-            Some((indices, group)) => {
-                indices.push(index);
-                group.push(image);
-            }
-            None => groups.push((vec![index], vec![image])),
-        }
-    }
-    groups
 }
 
 /// Which class was meant, or where to see the names.

@@ -3,12 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::deformable_heads::GROUPS;
+
 /// Any architecture of this crate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ModelConfig {
     /// DETR (Carion et al. 2020), `models/detr.py`.
     Detr(DetrConfig),
+    /// Deformable DETR (Zhu et al. 2021), `models/deformable_detr.py`.
+    DeformableDetr(DeformableDetrConfig),
     /// The 50-line demonstration model of the DETR paper's appendix.
     DetrDemo(DetrDemoConfig),
 }
@@ -43,6 +47,46 @@ pub struct DetrConfig {
     /// Position encoding.
     #[serde(default)]
     pub position_embedding: PositionKind,
+    /// Convolutional backbone.
+    pub backbone: ResNetConfig,
+}
+
+/// Deformable DETR.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeformableDetrConfig {
+    /// Labels of the head: 91 for COCO. There is no no-object class.
+    pub num_classes: usize,
+    /// Object queries; in two-stage models, the proposals that become queries.
+    pub num_queries: usize,
+    /// Width of the transformer, a multiple of 32.
+    pub hidden_dim: usize,
+    /// Attention heads.
+    pub nheads: usize,
+    /// Feature levels: C5 alone, C4 and C5, C3 to C5, and then coarser ones made of C5.
+    pub num_feature_levels: usize,
+    /// Encoder layers; may be 0.
+    pub enc_layers: usize,
+    /// Decoder layers.
+    pub dec_layers: usize,
+    /// Hidden width of the feed-forward networks.
+    pub dim_feedforward: usize,
+    /// Hidden width of the decoder's, where it differs from the encoder's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dec_dim_feedforward: Option<usize>,
+    /// Sampling points per head and level in the encoder.
+    pub enc_n_points: usize,
+    /// Sampling points per head and level in the decoder.
+    pub dec_n_points: usize,
+    /// Dropout probability, in training only.
+    #[serde(default = "default_dropout")]
+    pub dropout: f64,
+    /// Every decoder layer starts from the boxes of the one before.
+    #[serde(default)]
+    pub with_box_refine: bool,
+    /// The encoder proposes the queries; needs box refinement.
+    #[serde(default)]
+    pub two_stage: bool,
     /// Convolutional backbone.
     pub backbone: ResNetConfig,
 }
@@ -165,13 +209,31 @@ const fn default_dropout() -> f64 {
 }
 
 /// Name and text of every model preset in `configs/models/`.
-const PRESETS: [(&str, &str); 6] = [
+const PRESETS: [(&str, &str); 12] = [
     ("detr-r50", include_str!("../../../configs/models/detr-r50.toml")),
     ("detr-r50-dc5", include_str!("../../../configs/models/detr-r50-dc5.toml")),
     ("detr-r101", include_str!("../../../configs/models/detr-r101.toml")),
     ("detr-r101-dc5", include_str!("../../../configs/models/detr-r101-dc5.toml")),
     ("detr-r18", include_str!("../../../configs/models/detr-r18.toml")),
     ("detr-demo", include_str!("../../../configs/models/detr-demo.toml")),
+    ("deformable-detr-r50", include_str!("../../../configs/models/deformable-detr-r50.toml")),
+    (
+        "deformable-detr-r50-refine",
+        include_str!("../../../configs/models/deformable-detr-r50-refine.toml"),
+    ),
+    (
+        "deformable-detr-r50-two-stage",
+        include_str!("../../../configs/models/deformable-detr-r50-two-stage.toml"),
+    ),
+    (
+        "deformable-detr-r50-single-scale",
+        include_str!("../../../configs/models/deformable-detr-r50-single-scale.toml"),
+    ),
+    (
+        "deformable-detr-r50-single-scale-dc5",
+        include_str!("../../../configs/models/deformable-detr-r50-single-scale-dc5.toml"),
+    ),
+    ("deformable-detr-tiny", include_str!("../../../configs/models/deformable-detr-tiny.toml")),
 ];
 
 impl ModelConfig {
@@ -205,11 +267,12 @@ impl ModelConfig {
         let kind = table.remove("kind");
         let config = match kind.as_ref().and_then(toml::Value::as_str) {
             Some("detr") => Self::Detr(keyed(table)?),
+            Some("deformable-detr") => Self::DeformableDetr(keyed(table)?),
             Some("detr-demo") => Self::DetrDemo(keyed(table)?),
             _ => {
                 let found = kind.map_or("missing".to_owned(), |kind| kind.to_string());
                 return Err(ConfigError::Syntax(format!(
-                    "kind is {found}, expected \"detr\" or \"detr-demo\""
+                    "kind is {found}, expected \"detr\", \"deformable-detr\" or \"detr-demo\""
                 )));
             }
         };
@@ -238,6 +301,7 @@ impl ModelConfig {
                 check_dropout(c.dropout)?;
                 c.backbone.validate()
             }
+            Self::DeformableDetr(c) => c.validate(),
             Self::DetrDemo(c) => {
                 range("enc_layers", c.enc_layers, 1, 64)?;
                 check_transformer(
@@ -259,6 +323,7 @@ impl ModelConfig {
     pub fn num_classes(&self) -> usize {
         match self {
             Self::Detr(c) => c.num_classes,
+            Self::DeformableDetr(c) => c.num_classes,
             Self::DetrDemo(c) => c.num_classes,
         }
     }
@@ -268,6 +333,7 @@ impl ModelConfig {
     pub fn backbone(&self) -> &ResNetConfig {
         match self {
             Self::Detr(c) => &c.backbone,
+            Self::DeformableDetr(c) => &c.backbone,
             Self::DetrDemo(c) => &c.backbone,
         }
     }
@@ -277,9 +343,43 @@ impl ModelConfig {
     pub fn max_image_side(&self) -> Option<u32> {
         let learned = match self {
             Self::Detr(c) => c.position_embedding == PositionKind::Learned,
+            Self::DeformableDetr(_) => false,
             Self::DetrDemo(_) => true,
         };
         learned.then(|| 50 * self.backbone().stride())
+    }
+}
+
+impl DeformableDetrConfig {
+    /// Refuses what cannot be built.
+    fn validate(&self) -> Result<(), ConfigError> {
+        range("enc_layers", self.enc_layers, 0, 64)?;
+        range("num_feature_levels", self.num_feature_levels, 1, 8)?;
+        range("enc_n_points", self.enc_n_points, 1, 64)?;
+        range("dec_n_points", self.dec_n_points, 1, 64)?;
+        range("dec_dim_feedforward", self.dec_dim_feedforward.unwrap_or(1), 1, 65_536)?;
+        check_transformer(
+            [self.num_classes, self.num_queries, self.hidden_dim, self.nheads],
+            [self.dec_layers, self.dim_feedforward],
+        )?;
+        if !self.hidden_dim.is_multiple_of(GROUPS) {
+            return Err(ConfigError::Mismatch(format!(
+                "hidden_dim is {}, expected a multiple of {GROUPS}, the groups of its normalisation",
+                self.hidden_dim
+            )));
+        }
+        if self.two_stage && !self.with_box_refine {
+            return Err(ConfigError::Mismatch(
+                "two_stage needs with_box_refine = true: proposals are boxes to be refined".into(),
+            ));
+        }
+        let decoder = self.dec_dim_feedforward.unwrap_or(self.dim_feedforward);
+        check_parameters(
+            self.hidden_dim,
+            [(self.enc_layers, self.dim_feedforward), (self.dec_layers, decoder)],
+        )?;
+        check_dropout(self.dropout)?;
+        self.backbone.validate()
     }
 }
 

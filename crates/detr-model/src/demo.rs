@@ -8,11 +8,12 @@ use burn::nn::{Initializer, Linear};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use crate::backbone::ResNet;
+use crate::backbone::{FeatureMap, Features, ResNet};
 use crate::config::DetrDemoConfig;
-use crate::detr::{DetrOutput, Features, to_tokens};
-use crate::nested::NestedTensor;
+use crate::detr::to_tokens;
+use crate::nested::{NestedTensor, Padding};
 use crate::nn::{Init, fan_in_uniform, linear, table};
+use crate::output::DetrOutput;
 use crate::position::{LEARNED_CELLS, learned_grid};
 use crate::transformer::{Memory, Transformer, TransformerConfig};
 
@@ -74,26 +75,27 @@ impl DetrDemo {
     ///
     /// # Shapes
     /// - input `[B, 3, H, W]`, H and W at most 1600
-    /// - output `[B, C, h, w]` and the position encoding `[1, D, h, w]`
+    /// - output: C5 alone
     #[must_use]
+    #[allow(clippy::needless_pass_by_value)] // as the other models have it
     pub fn extract(&self, input: NestedTensor) -> Features {
-        let dtype = self.conv.weight.val().dtype();
-        let map = self.backbone.forward(input.pixels.cast(dtype));
-        let [_, _, h, w] = map.dims();
-        let position = learned_grid(self.col_embed.val(), self.row_embed.val(), [h, w]);
-        Features { map, mask: None, position }
+        let [.., c5] = self.backbone.forward(&input);
+        Features { maps: vec![c5], padding: Padding::None }
     }
 
     /// Everything after the backbone.
     ///
     /// # Shapes
-    /// - input `[B, C, h, w]`, h and w at most 50
+    /// - input: C5, at most 50 cells high and wide
     /// - outputs `[1, B, Q, C + 1]` and `[1, B, Q, 4]`
     #[must_use]
     pub fn transform(&self, features: Features) -> DetrOutput {
-        let projected = self.conv.forward(features.map);
+        let (FeatureMap { map, .. }, _) = features.into_last();
+        let [_, _, h, w] = map.dims();
+        let position = learned_grid(self.col_embed.val(), self.row_embed.val(), [h, w]);
+        let projected = self.conv.forward(map);
         let [b, d, ..] = projected.dims();
-        let tokens = to_tokens(projected) * 0.1 + to_tokens(features.position);
+        let tokens = to_tokens(projected) * 0.1 + to_tokens(position);
         let (_, tokens) = self.transformer.encoder.forward(tokens, None, None);
         let memory = Memory { tokens, mask: None, position: None };
         let q = self.query_pos.dims()[0];
@@ -104,6 +106,7 @@ impl DetrDemo {
         DetrOutput {
             pred_logits: self.linear_class.forward(hidden.clone()),
             pred_boxes: sigmoid(self.linear_bbox.forward(hidden).cast(FloatDType::F32)),
+            enc_outputs: None,
         }
     }
 

@@ -8,10 +8,11 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
-use crate::backbone::{Backbone, ResNet};
+use crate::backbone::{Backbone, FeatureMap, Features, ResNet};
 use crate::config::DetrConfig;
-use crate::nested::{NestedTensor, resize_mask};
+use crate::nested::NestedTensor;
 use crate::nn::{Init, Mlp, fan_in_uniform, linear};
+use crate::output::DetrOutput;
 use crate::position::PositionEmbedding;
 use crate::transformer::{Memory, Transformer, TransformerConfig};
 
@@ -32,29 +33,13 @@ pub struct Detr {
     pub bbox_embed: Mlp,
 }
 
-/// Predictions of all decoder layers, the last one being the model's answer.
-#[derive(Clone, Debug)]
-pub struct DetrOutput {
-    /// `[layers, B, Q, C + 1]`, the last column being "no object".
-    pub pred_logits: Tensor<4>,
-    /// `[layers, B, Q, 4]`: centre and size relative to the unpadded image, in [0, 1].
-    pub pred_boxes: Tensor<4>,
-}
-
-/// What the backbone hands to the transformer.
-#[derive(Clone, Debug)]
-pub struct Features {
-    /// `[B, C, h, w]`: C5.
-    pub map: Tensor<4>,
-    /// `[B, h, w]`, true = padding.
-    pub mask: Option<Tensor<3, Bool>>,
-    /// `[B or 1, D, h, w]`.
-    pub position: Tensor<4>,
-}
-
 /// Intermediate results of the transformer, for inspection and parity tests.
 #[derive(Clone, Debug)]
 pub struct DetrTrace {
+    /// `[B, h, w]`: padding of C5.
+    pub mask: Option<Tensor<3, Bool>>,
+    /// `[B or 1, D, h, w]`: position encoding.
+    pub position: Tensor<4>,
     /// `[B, D, h, w]`: projected features.
     pub projected: Tensor<4>,
     /// `[B, S, D]` per encoder layer.
@@ -111,47 +96,58 @@ impl Detr {
         self.transform(self.extract(input)).output
     }
 
-    /// The backbone and the position encoding.
+    /// The backbone.
     ///
     /// # Shapes
     /// - input `[B, 3, H, W]`
-    /// - output `[B, C, h, w]` with h and w a 32nd (DC5: a 16th) of the input, rounded up
+    /// - output: C5 alone
     #[must_use]
     pub fn extract(&self, input: NestedTensor) -> Features {
-        let device = input.pixels.device();
-        let dtype = self.input_proj.weight.val().dtype();
-        let map = self.backbone.0.body.forward(input.pixels.cast(dtype));
-        let [_, _, h, w] = map.dims();
-        let mask = input.mask.map(|mask| resize_mask(&mask, [h, w]));
-        let position = self.backbone.1.forward(mask.as_ref(), [h, w], &device);
-        Features { map, mask, position }
+        let [.., c5] = self.backbone.0.body.forward(&input);
+        Features { maps: vec![c5], padding: input.padding }
     }
 
     /// Everything after the backbone.
+    ///
+    /// # Shapes
+    /// - input: the C5 of [`Detr::extract`]
     #[must_use]
     pub fn transform(&self, features: Features) -> DetrTrace {
-        let projected = self.input_proj.forward(features.map);
+        let (FeatureMap { map, extent }, padding) = features.into_last();
+        let [_, _, h, w] = map.dims();
+        let mask = padding.of_map(&map, extent.as_ref());
+        let position = self.backbone.1.forward(mask.as_ref(), [h, w], &map.device());
+        let projected = self.input_proj.forward(map);
         let dtype = projected.dtype();
-        let position = to_tokens(features.position).cast(dtype);
-        let mask = features.mask.map(|mask| mask.flatten::<2>(1, 2));
+        let key_pos = to_tokens(position.clone()).cast(dtype);
+        let key_mask = mask.clone().map(|mask| mask.flatten::<2>(1, 2));
         let (encoder_layers, tokens) = self.transformer.encoder.forward(
             to_tokens(projected.clone()),
-            mask.as_ref(),
-            Some(&position),
+            key_mask.as_ref(),
+            Some(&key_pos),
         );
 
         let query_pos = self.query_embed.weight.val().unsqueeze::<3>();
         let [_, q, d] = query_pos.dims();
         let b = tokens.dims()[0];
         let target = Tensor::zeros([b, q, d], (&tokens.device(), dtype));
-        let memory = Memory { tokens, mask, position: Some(position) };
+        let memory = Memory { tokens, mask: key_mask, position: Some(key_pos) };
         let hidden = self.transformer.decoder.forward(target, &memory, Some(&query_pos));
         let output = DetrOutput {
             pred_logits: self.class_embed.forward(hidden.clone()),
             // In half precision a coordinate would be off by a third of a pixel.
             pred_boxes: sigmoid(self.bbox_embed.forward(hidden.clone()).cast(FloatDType::F32)),
+            enc_outputs: None,
         };
-        DetrTrace { projected, encoder_layers, memory: memory.tokens, hidden, output }
+        DetrTrace {
+            mask,
+            position,
+            projected,
+            encoder_layers,
+            memory: memory.tokens,
+            hidden,
+            output,
+        }
     }
 
     /// For inference: batch norms folded into the convolutions before them.

@@ -3,10 +3,13 @@
 use burn::module::Module;
 use burn::tensor::Device;
 
+use crate::backbone::Features;
 use crate::config::ModelConfig;
+use crate::deformable_detr::DeformableDetr;
 use crate::demo::DetrDemo;
-use crate::detr::{Detr, DetrOutput, Features};
+use crate::detr::Detr;
 use crate::nested::NestedTensor;
+use crate::output::DetrOutput;
 
 /// A model of any architecture.
 #[derive(Module, Debug)]
@@ -14,6 +17,8 @@ use crate::nested::NestedTensor;
 pub enum Model {
     /// DETR.
     Detr(Detr),
+    /// Deformable DETR.
+    DeformableDetr(DeformableDetr),
     /// The paper's demonstration model.
     DetrDemo(DetrDemo),
 }
@@ -24,17 +29,18 @@ impl ModelConfig {
     pub fn init(&self, device: &Device) -> Model {
         match self {
             Self::Detr(config) => Model::Detr(config.init(device)),
+            Self::DeformableDetr(config) => Model::DeformableDetr(config.init(device)),
             Self::DetrDemo(config) => Model::DetrDemo(config.init(device)),
         }
     }
 }
 
 impl Model {
-    /// Images to predictions, without any read-back to the host.
+    /// Images to predictions. Only two-stage models read anything back to the host on the way.
     ///
     /// # Shapes
     /// - input `[B, 3, H, W]` with its mask
-    /// - outputs `[layers, B, Q, C + 1]` and `[layers, B, Q, 4]`
+    /// - outputs `[layers, B, Q, C]` (DETR: C + 1) and `[layers, B, Q, 4]`
     #[must_use]
     pub fn forward(&self, input: NestedTensor) -> DetrOutput {
         self.transform(self.extract(input))
@@ -45,6 +51,7 @@ impl Model {
     pub fn extract(&self, input: NestedTensor) -> Features {
         match self {
             Self::Detr(model) => model.extract(input),
+            Self::DeformableDetr(model) => model.extract(input),
             Self::DetrDemo(model) => model.extract(input),
         }
     }
@@ -54,6 +61,7 @@ impl Model {
     pub fn transform(&self, features: Features) -> DetrOutput {
         match self {
             Self::Detr(model) => model.transform(features).output,
+            Self::DeformableDetr(model) => model.transform(features).output,
             Self::DetrDemo(model) => model.transform(features),
         }
     }
@@ -63,6 +71,7 @@ impl Model {
     pub fn fold(self) -> Self {
         match self {
             Self::Detr(model) => Self::Detr(model.fold()),
+            Self::DeformableDetr(model) => Self::DeformableDetr(model.fold()),
             Self::DetrDemo(model) => Self::DetrDemo(model.fold()),
         }
     }

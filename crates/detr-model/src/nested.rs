@@ -1,14 +1,110 @@
 //! A batch of images of different sizes (`NestedTensor` of `util/misc.py`).
 
-use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor, TensorData};
 
 /// Images padded with zeros at right and bottom to a common size.
 #[derive(Clone, Debug)]
 pub struct NestedTensor {
     /// `[B, 3, H, W]`, normalised.
     pub pixels: Tensor<4>,
-    /// `[B, H, W]`, true = padding; none if all images fill the batch.
-    pub mask: Option<Tensor<3, Bool>>,
+    /// What is not image.
+    pub padding: Padding,
+}
+
+/// Which part of a batch is padding, and what it may change.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one per batch
+pub enum Padding {
+    /// All images fill the batch.
+    None,
+    /// As in the reference, and as the published models were trained: `[B, H, W]`, true = padding.
+    /// The backbone does not look at it, so what it makes of the zeros beside an image leaks in, and
+    /// answers depend a little on how large the other images are.
+    Mask(Tensor<3, Bool>),
+    /// Exact: (height, width) of every image. Every answer is, up to rounding, that of the image
+    /// alone, because nothing outside an image is ever read.
+    Sizes(Vec<[usize; 2]>),
+}
+
+/// The part of a padded map that belongs to each image, under [`Padding::Sizes`].
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// (height, width) in cells.
+    sizes: Vec<[usize; 2]>,
+    /// `[B, 1, h, w]`, true = not of the image.
+    outside: Tensor<4, Bool>,
+}
+
+impl Padding {
+    /// The mask of the images, if that is how they are padded.
+    #[must_use]
+    pub const fn mask(&self) -> Option<&Tensor<3, Bool>> {
+        match self {
+            Self::Mask(mask) => Some(mask),
+            Self::None | Self::Sizes(_) => None,
+        }
+    }
+
+    /// The images' part of the batch, under [`Padding::Sizes`].
+    pub(crate) fn extent(&self, pixels: &Tensor<4>) -> Option<Extent> {
+        match self {
+            Self::Sizes(sizes) => Some(Extent::new(sizes.clone(), pixels)),
+            Self::None | Self::Mask(_) => None,
+        }
+    }
+
+    /// `[B, h, w]`, true = padding: that of a feature map, whose extent is given where there is one.
+    pub(crate) fn of_map(
+        &self,
+        map: &Tensor<4>,
+        extent: Option<&Extent>,
+    ) -> Option<Tensor<3, Bool>> {
+        let [_, _, h, w] = map.dims();
+        match self {
+            Self::None => None,
+            Self::Mask(mask) => Some(resize_mask(mask, [h, w])),
+            Self::Sizes(_) => extent.map(|extent| extent.outside.clone().squeeze_dim(1)),
+        }
+    }
+}
+
+impl Extent {
+    fn new(sizes: Vec<[usize; 2]>, map: &Tensor<4>) -> Self {
+        let [_, _, h, w] = map.dims();
+        let outside = sizes.iter().flat_map(|&[rows, columns]| {
+            (0..h * w).map(move |cell| cell / w >= rows || cell % w >= columns)
+        });
+        let data = TensorData::new(outside.collect::<Vec<bool>>(), [sizes.len(), 1, h, w]);
+        Self { outside: Tensor::from_data(data, &map.device()), sizes }
+    }
+
+    /// After a layer of stride 2: half as many cells, rounded up, whatever the kernel.
+    pub(crate) fn halved(&self, map: &Tensor<4>) -> Self {
+        let half = |&[h, w]: &[usize; 2]| [h.div_ceil(2), w.div_ceil(2)];
+        Self::new(self.sizes.iter().map(half).collect(), map)
+    }
+
+    /// A map with zeros outside the images, as a convolution would find beside the image alone.
+    pub(crate) fn zero_outside(&self, map: Tensor<4>) -> Tensor<4> {
+        let shape = map.dims();
+        map.mask_fill(self.outside.clone().expand(shape), 0.0)
+    }
+
+    /// Cells of every image, `[B, 1, 1]`.
+    #[allow(clippy::cast_precision_loss)] // cells of feature maps are countable in f32
+    pub(crate) fn cells(&self) -> Tensor<3> {
+        let cells: Vec<f32> = self.sizes.iter().map(|[h, w]| (h * w) as f32).collect();
+        let data = TensorData::new(cells, [self.sizes.len(), 1, 1]);
+        Tensor::from_data(data, (&self.outside.device(), DType::F32))
+    }
+}
+
+/// [`Extent::zero_outside`] where there is an extent.
+pub(crate) fn within(map: Tensor<4>, extent: Option<&Extent>) -> Tensor<4> {
+    match extent {
+        Some(extent) => extent.zero_outside(map),
+        None => map,
+    }
 }
 
 /// The padding of a feature map, from that of the images it was made of: true = padding.

@@ -3,9 +3,11 @@
 //! in half precision.
 
 use burn::module::{Module, Param};
-use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear};
+use burn::nn::{GroupNorm, Initializer, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::{Device, FloatDType, Tensor};
+
+use crate::nested::Extent;
 
 /// How a [`Linear`] starts, by PyTorch's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,31 @@ pub(crate) fn normalize<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tenso
     wide.gamma = wide.gamma.map(|t| t.cast(FloatDType::F32));
     wide.beta = wide.beta.map(|beta| beta.map(|t| t.cast(FloatDType::F32)));
     wide.forward(x.cast(FloatDType::F32)).cast(dtype)
+}
+
+/// Applies group normalisation, with its statistics in f32. Where an extent is given, they are those of
+/// the images alone.
+pub(crate) fn group_norm(norm: &GroupNorm, x: Tensor<4>, extent: Option<&Extent>) -> Tensor<4> {
+    let Some(extent) = extent else { return norm.forward(x) };
+    let [b, c, h, w] = x.dims();
+    let (dtype, groups) = (x.dtype(), norm.num_groups);
+    let grouped = |x: Tensor<4>| extent.zero_outside(x).reshape([b, groups, c / groups * h * w]);
+    #[allow(clippy::cast_precision_loss)] // channels of a group
+    let count = extent.cells() * (c / groups) as f64;
+    let x = x.cast(FloatDType::F32);
+    let mean = grouped(x.clone()).sum_dim(2) / count.clone();
+    let x = (x.reshape([b, groups, c / groups * h * w]) - mean).reshape([b, c, h, w]);
+    let variance = grouped(x.clone()).square().sum_dim(2) / count;
+    let deviation = (variance + norm.epsilon).sqrt();
+    let x = (x.reshape([b, groups, c / groups * h * w]) / deviation).reshape([b, c, h, w]);
+    let affine = |part: &Option<Param<Tensor<1>>>| {
+        part.as_ref().map(|part| part.val().reshape([1, c, 1, 1]))
+    };
+    let x = x.cast(FloatDType::from(dtype));
+    match (affine(&norm.gamma), affine(&norm.beta)) {
+        (Some(gamma), Some(beta)) => x * gamma + beta,
+        _ => x,
+    }
 }
 
 /// Softmax over the last axis, in f32.

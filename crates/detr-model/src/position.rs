@@ -26,6 +26,9 @@ pub struct PositionEmbeddingSine {
     /// Whether positions run from 0 to 2 pi over the valid part, as in every published model;
     /// otherwise they count cells.
     pub normalize: bool,
+    /// Added to a count before it is normalised: 0 in DETR, whose first cell is at 1, and -0.5 in
+    /// Deformable DETR, which means the centre of the cell.
+    pub offset: f64,
 }
 
 /// Two tables of [`LEARNED_CELLS`] entries, columns first.
@@ -72,7 +75,13 @@ impl PositionEmbeddingSine {
     /// The normalised encoding with `num_pos_feats` channels per axis.
     #[must_use]
     pub const fn new(num_pos_feats: usize) -> Self {
-        Self { num_pos_feats, normalize: true }
+        Self { num_pos_feats, normalize: true, offset: 0.0 }
+    }
+
+    /// The same with positions at the centres of the cells, as Deformable DETR has it.
+    #[must_use]
+    pub const fn centred(num_pos_feats: usize) -> Self {
+        Self { num_pos_feats, normalize: true, offset: -0.5 }
     }
 
     /// See [`PositionEmbedding::forward`]. Channels: y before x, sine and cosine interleaved.
@@ -83,12 +92,18 @@ impl PositionEmbeddingSine {
         [h, w]: [usize; 2],
         device: &Device,
     ) -> Tensor<4> {
-        let valid = match mask {
-            Some(mask) => mask.clone().bool_not().float().cast(FloatDType::F32),
-            None => Tensor::ones([1, h, w], (device, DType::F32)),
+        let n = self.num_pos_feats;
+        let (y, x) = if let Some(mask) = mask {
+            let valid = mask.clone().bool_not().float().cast(FloatDType::F32);
+            let y = self.encode(valid.clone().cumsum(1), 1, device);
+            (y, self.encode(valid.cumsum(2), 2, device))
+        } else {
+            // A row has one code for all its cells, and so has a column.
+            let ones = |shape: [usize; 3]| Tensor::<3>::ones(shape, (device, DType::F32));
+            let y = self.encode(ones([1, h, 1]).cumsum(1), 1, device);
+            let x = self.encode(ones([1, 1, w]).cumsum(2), 2, device);
+            (y.expand([1, h, w, n]), x.expand([1, h, w, n]))
         };
-        let y = self.encode(valid.clone().cumsum(1), 1, device);
-        let x = self.encode(valid.cumsum(2), 2, device);
         Tensor::cat(vec![y, x], 3).permute([0, 3, 1, 2])
     }
 
@@ -99,7 +114,7 @@ impl PositionEmbeddingSine {
         if self.normalize {
             let len = count.dims()[axis];
             let total = count.clone().slice_dim(axis, len - 1..len);
-            count = count / (total + EPS) * (2.0 * std::f64::consts::PI);
+            count = (count + self.offset) / (total + EPS) * (2.0 * std::f64::consts::PI);
         }
         let [b, h, w] = count.dims();
         let n = self.num_pos_feats;

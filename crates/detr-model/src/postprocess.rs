@@ -1,16 +1,18 @@
-//! From a model's last layer to scored boxes in pixels (`PostProcess` of `models/detr.py`).
+//! From a model's last layer to scored boxes in pixels (`PostProcess` of `models/detr.py` and of
+//! Deformable DETR's `models/deformable_detr.py`).
 
 use burn::tensor::{DType, Tensor, Transaction};
 use detr_types::{Cxcywh, ImageSize, Xyxy};
 
-use crate::detr::DetrOutput;
+use crate::config::ModelConfig;
+use crate::output::DetrOutput;
 
-/// A query's answer before names and thresholds.
+/// An answer before names and thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
-    /// Best class, "no object" excluded; the first one on a tie.
+    /// Class.
     pub label: usize,
-    /// Its softmax probability.
+    /// Its probability.
     pub score: f32,
     /// In pixels of the original image, not clipped.
     pub bbox: Xyxy,
@@ -21,7 +23,7 @@ pub struct Scored {
 pub struct HostOutput {
     /// Queries per image.
     pub queries: usize,
-    /// Columns of the class head, "no object" included.
+    /// Columns of the class head; the last of DETR's is "no object".
     pub columns: usize,
     /// `[B, Q, columns]`.
     pub logits: Vec<f32>,
@@ -60,22 +62,34 @@ impl HostOutput {
         logits.zip(boxes).position(|(logits, boxes)| bad(logits) || bad(boxes))
     }
 
-    /// Every query of every image, in the order of the queries.
+    /// What a model of this architecture has found: [`HostOutput::detr`] in the order of the queries,
+    /// or [`HostOutput::deformable`].
+    #[must_use]
+    pub fn answers(
+        &self,
+        config: &ModelConfig,
+        sizes: &[ImageSize],
+        most: usize,
+    ) -> Vec<Vec<Scored>> {
+        match config {
+            ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => self.detr(sizes),
+            ModelConfig::DeformableDetr(_) => self.deformable(sizes, most),
+        }
+    }
+
+    /// Every query of every image with its best class, "no object" excluded, by softmax. In the order
+    /// of the queries; the first class wins a tie.
     ///
     /// # Shapes
     /// - `sizes`: one original size per image
     /// - output `[B][Q]`
     #[must_use]
     pub fn detr(&self, sizes: &[ImageSize]) -> Vec<Vec<Scored>> {
-        let per_image = self.logits.chunks_exact(self.queries * self.columns);
-        let boxes = self.boxes.chunks_exact(self.queries * 4);
-        sizes
-            .iter()
-            .zip(per_image.zip(boxes))
-            .map(|(&size, (logits, boxes))| {
+        self.images(sizes)
+            .map(|(size, logits, boxes)| {
                 logits
                     .chunks_exact(self.columns)
-                    .zip(boxes.as_chunks::<4>().0)
+                    .zip(boxes)
                     .map(|(logits, &bbox)| {
                         let (label, score) = best_class(logits);
                         Scored { label, score, bbox: to_pixels(bbox, size) }
@@ -84,6 +98,51 @@ impl HostOutput {
             })
             .collect()
     }
+
+    /// The best pairs of query and class of every image by sigmoid, best first; a query can answer
+    /// with several classes. The published numbers take 100 pairs.
+    ///
+    /// # Shapes
+    /// - `sizes`: one original size per image
+    /// - output `[B][most]`, or fewer if there are no more pairs
+    #[must_use]
+    pub fn deformable(&self, sizes: &[ImageSize], most: usize) -> Vec<Vec<Scored>> {
+        self.images(sizes)
+            .map(|(size, logits, boxes)| {
+                best_pairs(logits, most)
+                    .into_iter()
+                    .map(|pair| Scored {
+                        label: pair % self.columns,
+                        score: 1.0 / (1.0 + (-logits[pair]).exp()),
+                        bbox: to_pixels(boxes[pair / self.columns], size),
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Size, logits and boxes of every image.
+    fn images<'a>(
+        &'a self,
+        sizes: &'a [ImageSize],
+    ) -> impl Iterator<Item = (ImageSize, &'a [f32], &'a [[f32; 4]])> {
+        let logits = self.logits.chunks_exact(self.queries * self.columns);
+        let boxes = self.boxes.chunks_exact(self.queries * 4).map(|boxes| boxes.as_chunks().0);
+        sizes.iter().zip(logits.zip(boxes)).map(|(&size, (logits, boxes))| (size, logits, boxes))
+    }
+}
+
+/// Places of the largest logits, largest first; the first ones on a tie. Logits have the order of
+/// their sigmoids, and keep it where those round to 1.
+fn best_pairs(logits: &[f32], most: usize) -> Vec<usize> {
+    let better = |&i: &usize, &j: &usize| logits[j].total_cmp(&logits[i]).then(i.cmp(&j));
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    if most < order.len() {
+        order.select_nth_unstable_by(most, better);
+        order.truncate(most);
+    }
+    order.sort_unstable_by(better);
+    order
 }
 
 /// Softmax over all columns, then the best of all but the last.

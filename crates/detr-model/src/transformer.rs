@@ -285,7 +285,13 @@ fn with_position(x: Tensor<3>, position: Option<&Tensor<3>>) -> Tensor<3> {
     }
 }
 
-fn feed_forward(x: Tensor<3>, linear1: &Linear, linear2: &Linear, dropout: &Dropout) -> Tensor<3> {
+/// Two layers with `ReLU` between them, and their dropouts.
+pub(crate) fn feed_forward(
+    x: Tensor<3>,
+    linear1: &Linear,
+    linear2: &Linear,
+    dropout: &Dropout,
+) -> Tensor<3> {
     let hidden = dropout.forward(relu(linear1.forward(x)));
     dropout.forward(linear2.forward(hidden))
 }

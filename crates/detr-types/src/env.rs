@@ -12,6 +12,8 @@ pub const DETR_OFFLINE: &str = "DETR_OFFLINE";
 pub const HF_ENDPOINT: &str = "HF_ENDPOINT";
 /// Access token for gated or private models.
 pub const HF_TOKEN: &str = "HF_TOKEN";
+/// Folder of what the program remembers of this machine; the default is `~/.cache/detr`.
+pub const DETR_CACHE: &str = "DETR_CACHE";
 /// Turns colours off when set to anything (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Folder of Windows.

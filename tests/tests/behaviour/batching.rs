@@ -1,14 +1,29 @@
-//! A result does not depend on what else is in the batch.
+//! A result does not depend on what else is in the batch: neither on images of its size, nor, padded
+//! to it, on a larger one.
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use detr_model::ModelConfig;
+use detr_model::config::ResNetConfig;
+use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::{Checkpoint, recipe_image};
-use detr_model::{ModelConfig, NestedTensor};
 
+/// Recipe images, each padded to the largest.
 fn batch(images: &[(u64, [usize; 2])], device: &Device) -> NestedTensor {
-    let [h, w] = images[0].1;
-    let pixels = images.iter().flat_map(|&(seed, size)| recipe_image(seed, size[0], size[1]));
-    let pixels = TensorData::new(pixels.collect::<Vec<f32>>(), [images.len(), 3, h, w]);
-    NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), mask: None }
+    let largest = |axis: usize| images.iter().map(|(_, size)| size[axis]).max().unwrap();
+    let (height, width) = (largest(0), largest(1));
+    let mut pixels = vec![0f32; images.len() * 3 * height * width];
+    for (planes, &(seed, [h, w])) in pixels.chunks_exact_mut(3 * height * width).zip(images) {
+        for (i, row) in recipe_image(seed, h, w).chunks_exact(w).enumerate() {
+            planes[(i / h * height + i % h) * width..][..w].copy_from_slice(row);
+        }
+    }
+    let data = TensorData::new(pixels, [images.len(), 3, height, width]);
+    let sizes: Vec<[usize; 2]> = images.iter().map(|(_, size)| *size).collect();
+    let padded = sizes.iter().any(|&size| size != [height, width]);
+    NestedTensor {
+        pixels: Tensor::from_data(data, (device, DType::F32)),
+        padding: if padded { Padding::Sizes(sizes) } else { Padding::None },
+    }
 }
 
 /// Predictions of the first image, last layer: logits, then boxes.
@@ -30,10 +45,22 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
+/// A preset with fewer layers and queries, and a narrow backbone of the same kind.
 fn small(name: &str) -> ModelConfig {
+    let narrow = |backbone: &mut ResNetConfig| {
+        (backbone.depths, backbone.stem, backbone.widths) = ([1, 2, 1, 2], 8, [8, 16, 32, 64]);
+    };
     let mut config = ModelConfig::preset(name).unwrap();
-    if let ModelConfig::Detr(detr) = &mut config {
-        (detr.enc_layers, detr.dec_layers, detr.num_queries) = (2, 2, 20);
+    match &mut config {
+        ModelConfig::Detr(detr) => {
+            (detr.enc_layers, detr.dec_layers, detr.num_queries) = (2, 2, 20);
+            narrow(&mut detr.backbone);
+        }
+        ModelConfig::DeformableDetr(detr) => {
+            (detr.enc_layers, detr.dec_layers, detr.num_queries) = (2, 2, 20);
+            narrow(&mut detr.backbone);
+        }
+        ModelConfig::DetrDemo(_) => {}
     }
     config
 }
@@ -45,5 +72,21 @@ fn an_image_gets_the_same_answer_alone_and_beside_others_of_its_size() {
     for mates in [vec![(2, size)], vec![(3, size), (4, size), (5, size)]] {
         let together = first(&small("detr-r18"), &[vec![(1, size)], mates].concat());
         assert!(largest_difference(&alone, &together) < 1e-4);
+    }
+}
+
+#[test]
+fn an_image_gets_the_same_answer_alone_and_padded_beside_a_larger_one() {
+    // The demonstration model has no masks at all; its images are never padded.
+    for name in ModelConfig::presets().filter(|&name| name != "detr-demo") {
+        let config = small(name);
+        // Sides that are no multiples of any stride.
+        let image = (1, [83, 117]);
+        let alone = first(&config, &[image]);
+        for mate in [(2, [161, 143]), (3, [90, 259])] {
+            let difference = largest_difference(&alone, &first(&config, &[image, mate]));
+            println!("{name}: {difference:.1e} beside {:?}", mate.1);
+            assert!(difference < 1e-4, "{name}: {difference} beside {:?}", mate.1);
+        }
     }
 }

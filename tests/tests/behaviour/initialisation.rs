@@ -78,3 +78,67 @@ fn two_models_differ_and_a_clone_does_not() {
     assert_ne!(queries(&a), queries(&b));
     assert_eq!(queries(&a), queries(&a.clone()));
 }
+
+#[test]
+fn deformable_attention_starts_as_rays_with_equal_weights() {
+    let device = Device::flex();
+    let Model::DeformableDetr(model) =
+        ModelConfig::preset("deformable-detr-r50").unwrap().init(&device)
+    else {
+        unreachable!()
+    };
+    let attention = &model.transformer.encoder.layers[1].self_attn;
+    for zero in [
+        stats(attention.sampling_offsets.weight.val()),
+        stats(attention.attention_weights.weight.val()),
+        stats(attention.attention_weights.bias.clone().unwrap().val()),
+        stats(attention.value_proj.bias.clone().unwrap().val()),
+    ] {
+        assert!(zero.largest < 1e-12);
+    }
+    let square = (6.0 / 512.0f64).sqrt();
+    assert_uniform("value_proj", attention.value_proj.weight.val(), square);
+    // Head 1 of 8 looks down and right, by one more cell with every point, on all levels.
+    let rays: Vec<f32> =
+        attention.sampling_offsets.bias.clone().unwrap().val().into_data().try_into_vec().unwrap();
+    let [x, y] = [0, 1].map(|axis| rays[((4 + 2) * 4 + 2) * 2 + axis]);
+    assert!((x - 3.0).abs() < 1e-5 && (y - 3.0).abs() < 1e-5, "{x} {y}");
+    let [x, y] = [0, 1].map(|axis| rays[((3 * 4 + 1) * 4) * 2 + axis]);
+    assert!((x + 1.0).abs() < 1e-5 && (y - 1.0).abs() < 1e-5, "{x} {y}");
+    assert_normal("level_embed", model.transformer.level_embed.val(), 1.0);
+    let ffn = (6.0 / 1280.0f64).sqrt();
+    assert_uniform("linear1", model.transformer.decoder.layers[0].linear1.weight.val(), ffn);
+    let conv = &model.input_proj[3].0;
+    assert_uniform("input_proj.3.0", conv.weight.val(), (6.0 / ((2048.0 + 256.0) * 9.0f64)).sqrt());
+    assert!(stats(conv.bias.clone().unwrap().val()).largest < 1e-12);
+}
+
+#[test]
+fn heads_of_deformable_detr_start_equal_and_propose_small_boxes() {
+    let device = Device::flex();
+    for (name, heads, sizes) in [
+        ("deformable-detr-r50", 1, vec![-2.0]),
+        ("deformable-detr-r50-refine", 6, vec![-2.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        ("deformable-detr-r50-two-stage", 7, vec![0.0; 7]),
+    ] {
+        let Model::DeformableDetr(model) = ModelConfig::preset(name).unwrap().init(&device) else {
+            unreachable!()
+        };
+        assert_eq!((model.class_embed.len(), model.bbox_embed.len()), (heads, heads), "{name}");
+        let numbers = |t: Tensor<2>| -> Vec<f32> { t.into_data().try_into_vec().unwrap() };
+        let first = numbers(model.class_embed[0].weight.val());
+        for (i, (class, bbox)) in model.class_embed.iter().zip(&model.bbox_embed).enumerate() {
+            assert_eq!(numbers(class.weight.val()), first, "{name}: head {i}");
+            let bias = stats(class.bias.clone().unwrap().val());
+            assert!((bias.mean + 99f64.ln()).abs() < 1e-5 && bias.std < 1e-5, "{name}");
+            let bias: Vec<f32> =
+                bbox.layers[2].bias.clone().unwrap().val().into_data().try_into_vec().unwrap();
+            assert_eq!(bias, [0.0, 0.0, sizes[i], sizes[i]], "{name}: head {i}");
+            assert!(stats(bbox.layers[2].weight.val()).largest < 1e-12);
+        }
+        // Equal numbers, but parameters of their own.
+        if heads > 1 {
+            assert_ne!(model.class_embed[0].weight.id, model.class_embed[1].weight.id);
+        }
+    }
+}

@@ -65,6 +65,38 @@ fn sixteen_threads_get_the_answers_of_one() {
     }
 }
 
+/// A GPU pads images of several sizes to one batch, a CPU does not; neither may show.
+#[test]
+fn deformable_detr_gives_one_answer_alone_and_in_company_on_every_backend() {
+    for backend in [Backend::Flex, Backend::Wgpu] {
+        // Whether wgpu may be missing is for the golden tests to say.
+        let Ok(selected) = select(backend, 0, Precision::F32) else { continue };
+        let config = ModelConfig::preset("deformable-detr-tiny").unwrap();
+        let checkpoint = Checkpoint::recipe(&config, 5, &selected.device);
+        let spec =
+            PreprocessSpec { shortest_edge: 96, longest_edge: 160, ..PreprocessSpec::default() };
+        let options =
+            PredictOptions { threshold: 0.0, max_detections: 7, ..PredictOptions::default() };
+        let predictor = Predictor::new(&checkpoint, &selected, Precision::F32)
+            .and_then(|predictor| predictor.with_preprocess(spec))
+            .and_then(|predictor| predictor.with_options(options))
+            .unwrap();
+        let pictures = [picture(1, 60, 80), picture(2, 90, 41), picture(3, 60, 80)];
+        let together = predictor.predict_batch(&pictures.each_ref()).unwrap();
+        for (picture, together) in pictures.iter().zip(together) {
+            let alone = predictor.predict(picture).unwrap();
+            // A label that is a hole in COCO names nothing and is left out.
+            assert!(alone.len() >= 5 && alone.len() == together.len());
+            for (a, b) in alone.iter().zip(&together) {
+                let near = |a: f32, b: f32, by: f32| (a - b).abs() <= by;
+                assert!(a.label == b.label && near(a.score, b.score, 1e-4), "{a:?} {b:?}");
+                let (a, b) = (a.bbox, b.bbox);
+                assert!(near(a.x1, b.x1, 0.01) && near(a.y2, b.y2, 0.01), "{a:?} {b:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn detections_come_best_first_within_threshold_count_and_classes() {
     let predictor = predictor();

@@ -10,4 +10,5 @@ mod initialisation;
 mod library;
 mod msda;
 mod round_trip;
+mod self_test;
 mod support;

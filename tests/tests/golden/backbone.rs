@@ -1,6 +1,6 @@
 //! Group 03: the four feature maps of every backbone, as trained and folded, with their masks.
 
-use detr_model::backbone::{Backbone, ResNet};
+use detr_model::backbone::{Backbone, FeatureMap, ResNet};
 use detr_model::config::ResNetConfig;
 use detr_model::nested::resize_mask;
 
@@ -19,10 +19,9 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     let body = case.recipe_weights(backbone, &prefix).body;
     let images = case.images(&bench.device);
     for body in [body.clone(), body.fold()] {
-        let maps = body.forward_stages(images.pixels.clone());
-        for (stage, map) in maps.into_iter().enumerate() {
+        for (stage, FeatureMap { map, .. }) in body.forward(&images).into_iter().enumerate() {
             let [_, _, h, w] = map.dims();
-            let mask = images.mask.as_ref().map(|mask| resize_mask(mask, [h, w]));
+            let mask = images.padding.mask().map(|mask| resize_mask(mask, [h, w]));
             failures.mask(case, &format!("mask{}", stage + 1), mask);
             failures.tensor(case, bench.slack, &format!("layer{}", stage + 1), map);
         }

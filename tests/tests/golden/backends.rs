@@ -1,7 +1,7 @@
 //! The backends that the golden cases run on, and how much wider than on flex their tolerances are.
 
 use burn::tensor::Device;
-use detr_infer::backend::{Backend, Precision, select};
+use detr_infer::backend::{Backend, Precision, select_untested};
 use detr_types::env;
 
 /// A backend to test on.
@@ -31,7 +31,7 @@ pub fn available() -> (Vec<Bench>, Vec<(&'static str, String, bool)>) {
         if !backend.is_compiled() {
             continue;
         }
-        match select(backend, 0, Precision::F32) {
+        match select_untested(backend, 0, Precision::F32) {
             Ok(selected) => benches.push(Bench { name, device: selected.device, slack }),
             Err(error) => {
                 let required = backend == Backend::Wgpu && env::is_on(env::DETR_REQUIRE_WGPU);

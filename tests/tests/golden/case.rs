@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
-use detr_model::NestedTensor;
+use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::{expected_tensors, load_into, recipe_image, recipe_state_dict};
 use detr_types::env;
 use libtest_mimic::Failed;
@@ -132,8 +132,13 @@ impl Case {
     }
 
     /// Tolerance of a tensor on the CPU; exact if the case states none.
-    fn atol(&self, tensor: &str) -> f64 {
+    pub fn atol(&self, tensor: &str) -> f64 {
         self.json["tensors"][tensor]["atol"].as_f64().unwrap_or(0.0)
+    }
+
+    /// Whether the case says how exact a tensor must be.
+    pub fn states_atol(&self, tensor: &str) -> bool {
+        self.json["tensors"][tensor]["atol"].is_f64()
     }
 }
 
@@ -158,10 +163,10 @@ pub fn batch(seeds: &[u64], sizes: &[[usize; 2]], device: &Device) -> NestedTens
     }
     let b = seeds.len();
     let padded = mask.contains(&true);
-    let mask = padded
-        .then(|| Tensor::<3, Bool>::from_data(TensorData::new(mask, [b, height, width]), device));
+    let mask = || Tensor::<3, Bool>::from_data(TensorData::new(mask, [b, height, width]), device);
+    let padding = if padded { Padding::Mask(mask()) } else { Padding::None };
     let pixels = TensorData::new(pixels, [b, 3, height, width]);
-    NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), mask }
+    NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), padding }
 }
 
 impl Failures {

@@ -19,6 +19,7 @@ mod backends;
 mod boxes;
 mod case;
 mod checkpoints;
+mod deformable;
 mod detr;
 mod msda;
 mod position;
@@ -38,12 +39,13 @@ use case::{Case, Failures};
 type Runner = fn(&Case, &Bench) -> Failures;
 
 /// Group, whether its numbers depend on the backend, and runner.
-const GROUPS: [(&str, bool, Runner); 9] = [
+const GROUPS: [(&str, bool, Runner); 10] = [
     ("00_recipe", false, recipe::run),
     ("01_msda", true, msda::run),
     ("02_position", true, position::run),
     ("03_backbone", true, backbone::run),
     ("04_detr", true, detr::run),
+    ("05_deformable", true, deformable::run),
     ("09_postprocess", false, postprocess::run),
     ("10_boxes", true, boxes::run),
     ("11_transforms", false, transforms::run),
@@ -51,7 +53,7 @@ const GROUPS: [(&str, bool, Runner); 9] = [
 ];
 
 /// Small enough for a software GPU in every run of the tests.
-const QUICK: [&str; 12] = [
+const QUICK: [&str; 18] = [
     "borders",
     "outside",
     "three_level_d30",
@@ -60,10 +62,16 @@ const QUICK: [&str; 12] = [
     "mask_resize",
     "boxes",
     "r18_narrow",
+    "narrow_odd",
     "detr_tiny.outputs",
     "hf_detr_tiny.outputs",
     "hf_detr_tiny_bottleneck.outputs",
     "torchvision_resnet18_narrow.outputs",
+    "deformable_tiny.outputs",
+    "deformable_tiny_refine.outputs",
+    "hf_deformable_detr_tiny.outputs",
+    "hf_deformable_detr_tiny_refine.outputs",
+    "hf_deformable_detr_tiny_two_stage.outputs",
 ];
 
 fn main() {

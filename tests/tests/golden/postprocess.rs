@@ -1,17 +1,13 @@
 //! Group 09: post-processing of crafted outputs.
 
-use detr_model::postprocess::HostOutput;
-use detr_types::ImageSize;
+use detr_model::postprocess::{HostOutput, Scored};
 
 use crate::backends::Bench;
-use crate::case::{Case, Failures};
-use crate::detr::post_process;
+use crate::case::{Case, Failures, index};
+use crate::detr::{post_process, target_sizes};
 
 pub fn run(case: &Case, bench: &Bench) -> Failures {
     let mut failures = Failures::default();
-    if case.name != "detr" {
-        return Failures::unhandled();
-    }
     #[allow(clippy::cast_possible_truncation)] // written as f32
     let floats =
         |name: &str| -> Vec<f32> { case.tensors[name].values.iter().map(|&v| v as f32).collect() };
@@ -23,14 +19,35 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     };
     failures.used("logits");
     failures.used("boxes");
-    let sizes: Vec<ImageSize> = case
-        .config("sizes_hw")
-        .as_array()
-        .expect("sizes")
-        .iter()
-        .map(|size| serde_json::from_value::<[u32; 2]>(size.clone()).expect("height and width"))
-        .map(|[height, width]| ImageSize { height, width })
-        .collect();
-    post_process(case, bench.slack, &mut failures, &host, &sizes, "out");
+    let sizes = target_sizes(case.config("sizes_hw"));
+    let answers = match case.name.as_str() {
+        "detr" => host.detr(&sizes),
+        "deformable" => as_in_case(case, host.deformable(&sizes, 100), "out"),
+        _ => return Failures::unhandled(),
+    };
+    post_process(case, bench.slack, &mut failures, answers, "out");
     failures
+}
+
+/// Answers in the order of the case, where equal scores stand in no particular one, and nearly equal
+/// ones in either. Scores are compared place by place afterwards, so nothing else can have moved.
+pub fn as_in_case(case: &Case, mut answers: Vec<Vec<Scored>>, prefix: &str) -> Vec<Vec<Scored>> {
+    const PIXELS: f64 = 0.01;
+    let most = answers[0].len();
+    let labels = &case.tensors[&format!("{prefix}.labels")].values;
+    let boxes = case.tensors[&format!("{prefix}.boxes")].values.as_chunks::<4>().0;
+    let expected: Vec<_> = labels.iter().map(|&label| index(label)).zip(boxes).collect();
+    for (answers, expected) in answers.iter_mut().zip(expected.chunks(most)) {
+        for (i, &(label, bbox)) in expected.iter().enumerate() {
+            let same = |a: &Scored| {
+                let found = [a.bbox.x1, a.bbox.y1, a.bbox.x2, a.bbox.y2].map(f64::from);
+                let near = found.iter().zip(bbox).all(|(a, b)| (a - b).abs() < PIXELS);
+                a.label == label && near
+            };
+            if let Some(j) = (i..most).find(|&j| same(&answers[j])) {
+                answers.swap(i, j);
+            }
+        }
+    }
+    answers
 }

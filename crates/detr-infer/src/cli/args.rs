@@ -35,7 +35,7 @@ pub struct PredictArgs {
     pub device: DeviceArgs,
 
     /// Least score of a detection, 0 to 1
-    #[arg(long, value_name = "SCORE", default_value = "0.7", value_parser = score)]
+    #[arg(long, value_name = "SCORE", default_value = "0.5", value_parser = score)]
     pub threshold: f32,
 
     /// Most detections per image; the best are kept
@@ -46,7 +46,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub classes: Vec<String>,
 
-    /// Most images per batch; only images that are resized to one size share a batch
+    /// Most images per batch; on a CPU, only images that are resized to one size share one
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub batch_size: u32,
 

@@ -9,8 +9,9 @@ use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, s};
 
-use super::FrozenBatchNorm;
+use super::{FeatureMap, FrozenBatchNorm};
 use crate::config::{Block, ResNetConfig};
+use crate::nested::{Extent, NestedTensor, within};
 
 /// The wrapper that gives checkpoints their `body.` prefix.
 #[derive(Module, Debug)]
@@ -95,26 +96,17 @@ impl ResNet {
         }
     }
 
-    /// The last feature map, C5.
-    ///
-    /// # Shapes
-    /// - input `[B, 3, H, W]`
-    /// - output `[B, C, ceil(H/32), ceil(W/32)]`; 16 instead of 32 if dilated
-    #[must_use]
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.stages().into_iter().fold(self.stem(x), run_stage)
-    }
-
     /// All four feature maps, C2 to C5.
     ///
     /// # Shapes
     /// - input `[B, 3, H, W]`
-    /// - outputs `[B, C, H/4, W/4]` to `[B, C, H/32, W/32]`, rounded up
+    /// - outputs `[B, C, H/4, W/4]` to `[B, C, H/32, W/32]`, rounded up; C5 is as large as C4 if
+    ///   dilated
     #[must_use]
-    pub fn forward_stages(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
-        let mut x = self.stem(x);
+    pub fn forward(&self, input: &NestedTensor) -> [FeatureMap; 4] {
+        let mut x = self.stem(input);
         self.stages().map(|stage| {
-            x = run_stage(x.clone(), stage);
+            x = stage.iter().fold(x.clone(), |x, block| block.forward(x));
             x.clone()
         })
     }
@@ -137,8 +129,16 @@ impl ResNet {
         }
     }
 
-    fn stem(&self, x: Tensor<4>) -> Tensor<4> {
-        self.maxpool.forward(relu(norm(self.bn1.as_ref(), self.conv1.forward(x))))
+    fn stem(&self, input: &NestedTensor) -> FeatureMap {
+        let dtype = self.conv1.weight.val().dtype();
+        let extent = input.padding.extent(&input.pixels);
+        let map = self.conv1.forward(input.pixels.clone().cast(dtype));
+        let map = relu(norm(self.bn1.as_ref(), map));
+        let extent = extent.map(|extent| extent.halved(&map));
+        // Nothing is below zero here, so zeros beside the image are what the pooling's own padding is.
+        let map = self.maxpool.forward(within(map, extent.as_ref()));
+        let extent = extent.map(|extent| extent.halved(&map));
+        FeatureMap { map, extent }
     }
 
     fn stages(&self) -> [&[ResidualBlock]; 4] {
@@ -146,26 +146,42 @@ impl ResNet {
     }
 }
 
-fn run_stage(x: Tensor<4>, stage: &[ResidualBlock]) -> Tensor<4> {
-    stage.iter().fold(x, |x, block| block.forward(x))
-}
-
 impl ResidualBlock {
     /// # Shapes
     /// - input `[B, C, H, W]`
     /// - output `[B, C', H/stride, W/stride]`, rounded up
     #[must_use]
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = relu(norm(self.bn1.as_ref(), self.conv1.forward(x.clone())));
-        let mut y = norm(self.bn2.as_ref(), self.conv2.forward(y));
-        if let Some(conv3) = &self.conv3 {
-            y = norm(self.bn3.as_ref(), conv3.forward(relu(y)));
-        }
+    pub fn forward(&self, input: FeatureMap) -> FeatureMap {
+        let FeatureMap { map: x, extent } = input;
+        let (y, extent) = match &self.conv3 {
+            None => {
+                let y = self.conv1.forward(within(x.clone(), extent.as_ref()));
+                let y = relu(norm(self.bn1.as_ref(), y));
+                let extent = self.extent_after(extent, &y);
+                let y = self.conv2.forward(within(y, extent.as_ref()));
+                (norm(self.bn2.as_ref(), y), extent)
+            }
+            Some(conv3) => {
+                let y = relu(norm(self.bn1.as_ref(), self.conv1.forward(x.clone())));
+                let y = self.conv2.forward(within(y, extent.as_ref()));
+                let y = relu(norm(self.bn2.as_ref(), y));
+                let extent = self.extent_after(extent, &y);
+                (norm(self.bn3.as_ref(), conv3.forward(y)), extent)
+            }
+        };
         let shortcut = match &self.downsample {
             Some((conv, bn)) => norm(bn.as_ref(), conv.forward(self.subsample(x))),
             None => x,
         };
-        relu(y + shortcut)
+        FeatureMap { map: relu(y + shortcut), extent }
+    }
+
+    /// The images' part of what the block's 3x3 convolution of its stride puts out.
+    fn extent_after(&self, extent: Option<Extent>, map: &Tensor<4>) -> Option<Extent> {
+        match self.stride {
+            1 => extent,
+            _ => extent.map(|extent| extent.halved(map)),
+        }
     }
 
     /// What a 1x1 convolution of this stride looks at. Selecting first leaves a convolution of

@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::hugging_face::read_json;
 use super::{StateDict, WeightsError, safetensors};
-use crate::config::{ConfigError, DetrConfig, DetrDemoConfig, ModelConfig, ResNetConfig};
+use crate::config::{
+    ConfigError, DeformableDetrConfig, DetrConfig, DetrDemoConfig, ModelConfig, ResNetConfig,
+};
 
 /// Name of the model card inside the folder.
 pub const CARD_FILE: &str = "model.json";
@@ -45,6 +47,8 @@ pub struct ModelCard {
 pub enum Architecture {
     /// DETR.
     Detr(DetrConfig),
+    /// Deformable DETR.
+    DeformableDetr(DeformableDetrConfig),
     /// The paper's demonstration model.
     DetrDemo(DetrDemoConfig),
     /// A ResNet under torchvision's names.
@@ -82,6 +86,7 @@ impl From<ModelConfig> for Architecture {
     fn from(config: ModelConfig) -> Self {
         match config {
             ModelConfig::Detr(config) => Self::Detr(config),
+            ModelConfig::DeformableDetr(config) => Self::DeformableDetr(config),
             ModelConfig::DetrDemo(config) => Self::DetrDemo(config),
         }
     }
@@ -93,6 +98,7 @@ impl Architecture {
     pub fn model(&self) -> Option<ModelConfig> {
         match self {
             Self::Detr(config) => Some(ModelConfig::Detr(config.clone())),
+            Self::DeformableDetr(config) => Some(ModelConfig::DeformableDetr(config.clone())),
             Self::DetrDemo(config) => Some(ModelConfig::DetrDemo(config.clone())),
             Self::Resnet(_) => None,
         }
@@ -105,7 +111,7 @@ impl Architecture {
     pub fn validate(&self) -> Result<(), ConfigError> {
         match self {
             Self::Resnet(config) => config.validate(),
-            Self::Detr(_) | Self::DetrDemo(_) => self.model().map_or(Ok(()), |m| m.validate()),
+            _ => self.model().map_or(Ok(()), |m| m.validate()),
         }
     }
 }

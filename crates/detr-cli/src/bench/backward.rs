@@ -1,0 +1,158 @@
+//! `detr bench backward`: a forward and a backward pass of a model, without matching and losses: the
+//! gradient of the sum of all outputs. What it takes in memory bounds the pictures that can be trained
+//! on.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use clap::Args;
+use detr_infer::backend::catch_device;
+use detr_infer::cli::{CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print};
+use detr_model::Model;
+use detr_model::nested::{NestedTensor, Padding};
+use detr_model::weights::recipe_image;
+use serde::Serialize;
+
+use super::{BURN, Size, Spread, cpu_name, ms, peak_memory_mb, spread};
+
+/// Flags of `detr bench backward`.
+#[derive(Args)]
+pub(crate) struct BenchBackwardArgs {
+    /// Model, as for `detr predict`
+    #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
+    model: String,
+
+    #[command(flatten)]
+    load: LoadArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Size of the model's input
+    #[arg(long, value_name = "HxW", default_value = "800x1066")]
+    size: Size,
+
+    /// Pictures per batch
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch_size: u32,
+
+    /// Measured passes
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+
+    /// Passes before the measured ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warmup: u32,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    backend: String,
+    device: String,
+    dtype: String,
+    height: u32,
+    width: u32,
+    batch_size: u32,
+    runs: u32,
+    warmup: u32,
+    forward_ms: Spread,
+    backward_ms: Spread,
+    peak_memory_mb: Option<f64>,
+    cpu: String,
+    threads: usize,
+    version: &'static str,
+    burn: &'static str,
+}
+
+pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<(), CliError> {
+    let selected = args.device.select()?;
+    console.note(&format!("using {}", selected.name));
+    let device = selected.device.clone().autodiff();
+    let checkpoint = open_model(&args.model, &args.load, console, || Ok(device.clone()))?;
+    let model = catch_device(|| checkpoint.load(&device, args.device.dtype.into()))??;
+    drop(checkpoint);
+
+    let (mut forward, mut backward) = (Vec::new(), Vec::new());
+    for run in 0..args.warmup + args.runs {
+        let times = catch_device(|| pass(&model, args, &device))?.map_err(CliError::Failed)?;
+        if run >= args.warmup {
+            forward.push(times[0]);
+            backward.push(times[1]);
+        }
+    }
+    let Size(size) = args.size;
+    let report = Report {
+        model: &args.model,
+        backend: selected.backend.to_string(),
+        device: selected.name,
+        dtype: args.device.dtype.to_string(),
+        height: size.height,
+        width: size.width,
+        batch_size: args.batch_size,
+        runs: args.runs,
+        warmup: args.warmup,
+        forward_ms: spread(forward),
+        backward_ms: spread(backward),
+        peak_memory_mb: peak_memory_mb(),
+        cpu: cpu_name(),
+        threads: rayon::current_num_threads(),
+        version: env!("CARGO_PKG_VERSION"),
+        burn: BURN,
+    };
+    if args.json { print(&crate::models::json(&report)?) } else { print(&table(&report)) }
+}
+
+/// Milliseconds of a forward and of a backward pass.
+fn pass(model: &Model, args: &BenchBackwardArgs, device: &Device) -> Result<[f64; 2], String> {
+    let Size(size) = args.size;
+    let [b, h, w] = [args.batch_size, size.height, size.width].map(|side| side as usize);
+    let pixels = (1..=u64::from(args.batch_size)).flat_map(|seed| recipe_image(seed, h, w));
+    let pixels = TensorData::new(pixels.collect::<Vec<f32>>(), [b, 3, h, w]);
+    let pixels: Tensor<4> = Tensor::from_data(pixels, (device, DType::F32));
+    let wait = || device.sync().map_err(|error| format!("{error:?}"));
+    wait()?;
+    let start = Instant::now();
+    let output = model.forward(NestedTensor { pixels, padding: Padding::None });
+    let mut sum = output.pred_logits.cast(FloatDType::F32).sum() + output.pred_boxes.sum();
+    if let Some(encoder) = output.enc_outputs {
+        sum = sum + encoder.pred_logits.cast(FloatDType::F32).sum() + encoder.pred_boxes.sum();
+    }
+    wait()?;
+    let forward = ms(start.elapsed());
+    let start = Instant::now();
+    drop(sum.backward());
+    wait()?;
+    Ok([forward, ms(start.elapsed())])
+}
+
+fn table(report: &Report<'_>) -> String {
+    let mut text = format!(
+        "{} on {}, {}, {} x {}x{}, {} runs\n\n{:<12} {:>10} {:>10} {:>10}\n",
+        report.model,
+        report.device,
+        report.dtype,
+        report.batch_size,
+        report.height,
+        report.width,
+        report.runs,
+        "ms",
+        "min",
+        "median",
+        "p95"
+    );
+    for (name, spread) in [("forward", report.forward_ms), ("backward", report.backward_ms)] {
+        let Spread { min, median, p95 } = spread;
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2}");
+    }
+    if let Some(peak) = report.peak_memory_mb {
+        let _ = writeln!(text, "\npeak memory {peak:.0} MB");
+    }
+    text
+}

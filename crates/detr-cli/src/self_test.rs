@@ -1,0 +1,73 @@
+//! `detr self-test`: whether a device computes what the CPU does, per precision.
+
+use clap::Args;
+use detr_infer::backend::{self, Backend, BackendError, Precision};
+use detr_infer::cli::{CliError, Console, host_device, print};
+use detr_infer::self_test::{Report, self_test};
+use detr_infer::verdicts::Verdicts;
+
+/// Flags of `detr self-test`.
+#[derive(Args)]
+pub(crate) struct SelfTestArgs {
+    /// What to test
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    backend: Backend,
+
+    /// Number of the device, where a backend has several
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: usize,
+
+    /// Precision to test [default: every one that the device has]
+    #[arg(long, value_enum)]
+    dtype: Option<Precision>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &SelfTestArgs, console: &Console) -> Result<(), CliError> {
+    let reports = reports(args, console)?;
+    if args.json {
+        print(&crate::models::json(&reports)?)?;
+    } else {
+        let tables: Vec<String> = reports.iter().map(ToString::to_string).collect();
+        print(&tables.join("\n"))?;
+    }
+    let refused: Vec<String> = reports
+        .iter()
+        .filter(|report| !report.passed())
+        .map(|report| format!("{} in {}", report.device, report.dtype))
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "the self-test failed on {}; this precision is refused there from now on\nhint: use another \
+         --dtype or --backend, or update the driver and test again",
+        refused.join(" and on ")
+    )))
+}
+
+fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliError> {
+    let cpu = host_device()?;
+    let precisions = match args.dtype {
+        Some(precision) => vec![precision],
+        None => vec![Precision::F32, Precision::F16, Precision::Bf16],
+    };
+    let mut reports = Vec::new();
+    for precision in precisions {
+        let selected = match backend::select_untested(args.backend, args.device, precision) {
+            Ok(selected) => selected,
+            Err(BackendError::Precision { .. }) if args.dtype.is_none() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        console.note(&format!("testing {} in {precision}", selected.name));
+        let report = self_test(&selected, precision, &cpu);
+        if let Err(error) = Verdicts::of_user().record(&selected, precision, report.refusal()) {
+            console.warn(&format!("the verdict cannot be kept: {error}"));
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}

@@ -1,0 +1,240 @@
+//! The self-test of a device: the kernel of multi-scale deformable attention, and one small model
+//! forward and backward, against the CPU.
+//!
+//! The kernel is measured against its formula in f64 (`detr_ops::self_test`), the model against the
+//! same model on the CPU in f32. On the CPU in f32 the model is therefore compared with itself; that
+//! it is right there is what the parity tests show.
+
+use std::fmt;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
+use detr_model::ModelConfig;
+use detr_model::nested::{NestedTensor, Padding};
+use detr_model::weights::{Checkpoint, recipe_image, recipe_value};
+use detr_ops::self_test::{Operation, self_test_of};
+
+use crate::backend::{Precision, Selected, catch_panic};
+
+/// The model, a preset of every part that the large ones have.
+const MODEL: &str = "deformable-detr-tiny";
+/// Height and width of the picture; neither is a multiple of a stride.
+const PICTURE: [usize; 2] = [93, 123];
+/// Of weights, picture and gradients.
+const SEED: u64 = 5;
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Row {
+    /// What was compared.
+    pub what: String,
+    /// Largest difference, relative to the largest number expected; of gradients, that of their norm.
+    pub error: f64,
+    /// What is allowed.
+    pub bound: f64,
+}
+
+/// What the self-test found out about a device in one precision.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Report {
+    /// Backend and adapter.
+    pub device: String,
+    /// Precision.
+    pub dtype: String,
+    /// Every comparison.
+    pub rows: Vec<Row>,
+    /// How the device failed at work, if it did.
+    pub failure: Option<String>,
+}
+
+impl Row {
+    /// Whether the error is within its bound; what is not a number is not.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.error <= self.bound
+    }
+}
+
+impl Report {
+    /// Whether the device did all work, within bounds.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.failure.is_none() && self.rows.iter().all(Row::passed)
+    }
+
+    /// The first thing that is wrong.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        if let Some(failure) = &self.failure {
+            return Some(format!("the device failed: {failure}"));
+        }
+        let row = self.rows.iter().find(|row| !row.passed())?;
+        Some(format!("{}: error {:.1e}, allowed {:.1e}", row.what, row.error, row.bound))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, {}", self.device, self.dtype)?;
+        writeln!(f, "{:<28} {:>10} {:>10}", "", "error", "allowed")?;
+        for row in &self.rows {
+            let verdict = if row.passed() { "ok" } else { "FAILED" };
+            writeln!(f, "{:<28} {:>10.1e} {:>10.1e}  {verdict}", row.what, row.error, row.bound)?;
+        }
+        if let Some(failure) = &self.failure {
+            writeln!(f, "the device failed: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Tests a device. `cpu` computes what the model is compared with.
+#[must_use]
+pub fn self_test(selected: &Selected, precision: Precision, cpu: &Device) -> Report {
+    self_test_with(&detr_ops::msda, selected, precision, cpu)
+}
+
+/// As [`self_test`], with another operation in place of the kernel: what a broken one leads to.
+#[must_use]
+pub fn self_test_with(
+    kernel: Operation<'_>,
+    selected: &Selected,
+    precision: Precision,
+    cpu: &Device,
+) -> Report {
+    let mut report = Report {
+        device: selected.name.clone(),
+        dtype: precision.to_string(),
+        rows: Vec::new(),
+        failure: None,
+    };
+    let rows = catch_panic(|| kernel_rows(kernel, &selected.device, precision)).flatten().and_then(
+        |mut rows| {
+            rows.extend(catch_panic(|| model_rows(&selected.device, precision, cpu)).flatten()?);
+            Ok(rows)
+        },
+    );
+    match rows {
+        Ok(rows) => report.rows = rows,
+        Err(failure) => report.failure = Some(failure),
+    }
+    report
+}
+
+fn kernel_rows(
+    kernel: Operation<'_>,
+    device: &Device,
+    precision: Precision,
+) -> Result<Vec<Row>, String> {
+    let report =
+        self_test_of(kernel, device, precision.into()).map_err(|error| error.to_string())?;
+    let rows = report.comparisons.into_iter().map(|found| Row {
+        what: format!("msda {}", found.quantity),
+        error: found.error,
+        bound: found.bound,
+    });
+    Ok(rows.collect())
+}
+
+fn model_rows(device: &Device, precision: Precision, cpu: &Device) -> Result<Vec<Row>, String> {
+    let found = run(device, precision)?;
+    let expected = run(cpu, Precision::F32)?;
+    // Four times or more what CPUs and Mesa's software adapter have. A gradient that is wrong has
+    // an error of 1 or more.
+    let [outputs, gradients] = match precision {
+        Precision::F32 => [1e-4, 1e-3],
+        Precision::F16 => [2e-2, 4e-1],
+        Precision::Bf16 => [1e-1, 6e-1],
+    };
+    let row = |what: &str, error, bound| Row { what: what.to_owned(), error, bound };
+    Ok(vec![
+        row("model class logits", largest(&found.logits, &expected.logits), outputs),
+        row("model boxes", largest(&found.boxes, &expected.boxes), outputs),
+        row("model gradients", distance(&found.gradients, &expected.gradients), gradients),
+    ])
+}
+
+/// What a model puts out, and the gradients of all its parameters.
+struct Run {
+    logits: Vec<f64>,
+    boxes: Vec<f64>,
+    gradients: Vec<f64>,
+}
+
+fn run(device: &Device, precision: Precision) -> Result<Run, String> {
+    let device = device.clone().autodiff();
+    let config = ModelConfig::preset(MODEL).map_err(|error| error.to_string())?;
+    let checkpoint = Checkpoint::recipe(&config, SEED, &device);
+    let model = checkpoint.load(&device, precision.into()).map_err(|error| error.to_string())?;
+    let [h, w] = PICTURE;
+    let picture = TensorData::new(recipe_image(SEED, h, w), [1, 3, h, w]);
+    let pixels = Tensor::from_data(picture, (&device, DType::F32));
+    let output = model.forward(NestedTensor { pixels, padding: Padding::None });
+    let logits = output.pred_logits.cast(FloatDType::F32);
+    let boxes = output.pred_boxes;
+    let loss = weighted_sum(logits.clone(), "logits") + weighted_sum(boxes.clone(), "boxes");
+    let gradients = loss.backward();
+    let mut collector = Collector { gradients: &gradients, numbers: Vec::new(), failure: None };
+    model.visit(&mut collector);
+    if let Some(failure) = collector.failure {
+        return Err(failure);
+    }
+    Ok(Run { logits: read(logits)?, boxes: read(boxes)?, gradients: collector.numbers })
+}
+
+/// A loss in which every number counts, each differently.
+fn weighted_sum(x: Tensor<4>, name: &str) -> Tensor<1> {
+    let shape = x.dims();
+    let count = shape.iter().product::<usize>();
+    #[allow(clippy::cast_possible_truncation)] // any weights will do
+    let weights: Vec<f32> = (0..count as u64).map(|i| recipe_value(name, SEED, i) as f32).collect();
+    let weights = Tensor::from_data(TensorData::new(weights, shape), (&x.device(), DType::F32));
+    (x * weights).sum()
+}
+
+/// The gradients of all parameters, one after the other.
+struct Collector<'a> {
+    gradients: &'a Gradients,
+    numbers: Vec<f64>,
+    failure: Option<String>,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // Frozen parameters have none.
+        let Some(gradient) = param.val().grad(self.gradients) else { return };
+        match read(gradient) {
+            Ok(numbers) => self.numbers.extend(numbers),
+            Err(failure) => self.failure = Some(failure),
+        }
+    }
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, String> {
+    let data = tensor.try_into_data().map_err(|error| format!("{error:?}"))?;
+    Ok(data.iter::<f64>().collect())
+}
+
+/// Largest difference in units of the largest number expected.
+fn largest(found: &[f64], expected: &[f64]) -> f64 {
+    let peak = |numbers: &mut dyn Iterator<Item = f64>| {
+        // `f64::max` would pass over what is not a number.
+        numbers.fold(0.0, |a: f64, b| if b.abs() > a || b.is_nan() { b.abs() } else { a })
+    };
+    if found.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    let difference = peak(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    difference / peak(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
+}
+
+/// Euclidean distance in units of the length of what is expected.
+fn distance(found: &[f64], expected: &[f64]) -> f64 {
+    if found.len() != expected.len() {
+        return f64::INFINITY;
+    }
+    let length =
+        |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();
+    let difference = length(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    difference / length(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
+}
