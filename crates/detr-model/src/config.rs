@@ -551,6 +551,27 @@ mod tests {
     }
 
     #[test]
+    fn impossible_deformable_models_are_refused() {
+        let text = include_str!("../../../configs/models/deformable-detr-r50-two-stage.toml");
+        for (from, to, message) in [
+            ("with_box_refine = true", "with_box_refine = false", "two_stage needs with_box"),
+            ("num_feature_levels = 4", "num_feature_levels = 0", "num_feature_levels is 0"),
+            ("enc_n_points = 4", "enc_n_points = 0", "enc_n_points is 0, expected 1 to 64"),
+            (
+                "hidden_dim = 256",
+                "hidden_dim = 240",
+                "hidden_dim is 240, expected a multiple of 32",
+            ),
+            ("two_stage = true", "two_stages = true", "two_stages"),
+        ] {
+            let changed = text.replace(from, to);
+            assert_ne!(changed, text, "{from}");
+            let error = ModelConfig::from_toml(&changed).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
     fn fields_that_are_too_large_together_are_refused() {
         let ModelConfig::Detr(detr) = ModelConfig::preset("detr-r101").unwrap() else {
             panic!("a DETR")
