@@ -525,6 +525,9 @@ mod tests {
             assert_eq!(config.backbone().dilation, name.ends_with("dc5"), "{name}");
             assert_eq!(config.num_classes(), 91, "{name}");
             let depth = name.split('-').find_map(|part| part.strip_prefix('r')?.parse().ok());
+            if name.ends_with("tiny") {
+                continue; // a backbone of its own
+            }
             let expected = ResNetConfig::torchvision(depth.unwrap_or(50)).unwrap();
             assert_eq!(config.backbone().depths, expected.depths, "{name}");
             assert_eq!(config.backbone().block, expected.block, "{name}");
