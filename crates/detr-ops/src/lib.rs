@@ -12,6 +12,14 @@
 //! - [`self_test`](mod@self_test): whether a device computes it right, against [`formula`] in f64
 //!
 //! There is no gradient of the gradient, except through [`reference`](mod@reference).
+#![cfg_attr(
+    not(all(feature = "autodiff", any(feature = "flex", feature = "ndarray", feature = "cube"))),
+    allow(dead_code) // nothing goes backward, or nowhere
+)]
+#![cfg_attr(
+    not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+    allow(unused_variables) // there is no kernel
+)]
 
 #[cfg(feature = "autodiff")]
 mod autodiff;
