@@ -100,6 +100,15 @@ fn on_wgpu_kernel_and_reference_are_the_formula() {
 }
 
 #[test]
+fn more_points_than_are_placed_at_once_are_the_formula() {
+    for backend in [Backend::Flex, Backend::Wgpu] {
+        let Some(device) = device(backend) else { continue };
+        let call = Call::of(Stream::new(2), vec![[5, 6], [2, 3]], [2, 36, 2, 9], 7, 19);
+        check(&call, &run(&call, msda, &device), "19 points");
+    }
+}
+
+#[test]
 fn on_flex_the_gradient_does_not_depend_on_threads_or_runs() {
     let levels = vec![[16, 17], [8, 9]];
     let call = Call::of(Stream::new(1), levels, [2, 344, 3, 33], 200, 3);
