@@ -4,7 +4,7 @@
 //! [`msda`] computes, for every query and head, a weighted sum of values read at fractional places
 //! of several feature maps. Projections, softmax and reference points belong to the model.
 //!
-//! - `cpu`: flex and ndarray, one pass without intermediates, deterministic
+//! - `cpu`: flex and ndarray, deterministic; copies the cells of a head or level at a time, and no more
 //! - `cube`: every CubeCL runtime (CUDA, Vulkan, Metal, WebGPU)
 //! - `autodiff`: the node that ties forward and backward together
 //! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on
@@ -12,6 +12,14 @@
 //! - [`self_test`](mod@self_test): whether a device computes it right, against [`formula`] in f64
 //!
 //! There is no gradient of the gradient, except through [`reference`](mod@reference).
+#![cfg_attr(
+    not(all(feature = "autodiff", any(feature = "flex", feature = "ndarray", feature = "cube"))),
+    allow(dead_code) // nothing goes backward, or nowhere
+)]
+#![cfg_attr(
+    not(any(feature = "flex", feature = "ndarray", feature = "cube")),
+    allow(unused_variables) // there is no kernel
+)]
 
 #[cfg(feature = "autodiff")]
 mod autodiff;

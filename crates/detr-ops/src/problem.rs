@@ -9,6 +9,7 @@ pub(crate) type Levels = Vec<[usize; 2]>;
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) levels: Levels,
+    #[cfg_attr(not(feature = "cube"), allow(dead_code))] // the CPU adds in order
     pub(crate) adding: Adding,
 }
 

@@ -1,8 +1,7 @@
 //! The kernels on GPUs, through CubeCL: one source for CUDA, Vulkan, Metal and WebGPU.
 //!
-//! Values are read and written in vectors along the channels, sums are in f32. The element type and
-//! the sizes of the levels are arguments at run time: what is compiled depends on the vector size, L
-//! and P only.
+//! Values are read and written in vectors along the channels, sums are in f32. The sizes of the levels
+//! are arguments at run time: what is compiled depends on the element type, D, L and P only.
 #![allow(
     clippy::cast_possible_truncation, // cells and sides are counted in 32 bits, and checked for it
     clippy::cast_possible_wrap,

@@ -4,7 +4,7 @@
 
 #![allow(
     clippy::cast_precision_loss, // numbers of the cases are small
-    clippy::print_stdout, // errors, and what is skipped
+    clippy::print_stdout, // errors of the self-test
 )]
 
 mod formula;

@@ -1,5 +1,7 @@
 //! Kernels and reference against the formula, over random shapes.
 
+use std::io::Write as _;
+
 use burn::tensor::{Device, Tensor};
 use detr_infer::backend::{Backend, Precision, select};
 use detr_ops::reference::msda_reference;
@@ -20,7 +22,10 @@ pub(crate) fn device(backend: Backend) -> Option<Device> {
         Err(error) => {
             let required = backend == Backend::Wgpu && env::is_on(env::DETR_REQUIRE_WGPU);
             assert!(!(required && backend.is_compiled()), "{error}");
-            println!("skipped: {error}");
+            if backend.is_compiled() {
+                // Not `println!`, which is not shown where a test passes.
+                let _ = writeln!(std::io::stderr(), "skipped: {error}");
+            }
             None
         }
     }
@@ -97,6 +102,15 @@ fn on_ndarray_kernel_and_reference_are_the_formula() {
 fn on_wgpu_kernel_and_reference_are_the_formula() {
     cases(Backend::Wgpu, 0..10, &[KERNEL]);
     cases(Backend::Wgpu, 10..12, &[REFERENCE]);
+}
+
+#[test]
+fn more_points_than_are_placed_at_once_are_the_formula() {
+    for backend in [Backend::Flex, Backend::Wgpu] {
+        let Some(device) = device(backend) else { continue };
+        let call = Call::of(Stream::new(2), vec![[5, 6], [2, 3]], [2, 36, 2, 9], 7, 19);
+        check(&call, &run(&call, msda, &device), "19 points");
+    }
 }
 
 #[test]
