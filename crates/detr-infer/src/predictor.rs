@@ -205,6 +205,12 @@ impl Predictor {
         &self.config
     }
 
+    /// Whether images of several sizes run as one batch, as on a GPU.
+    #[must_use]
+    pub const fn mixes_sizes(&self) -> bool {
+        self.pads
+    }
+
     /// Detects objects in one image, best first.
     ///
     /// # Errors

@@ -180,7 +180,8 @@ impl<'a> Job<'a> {
         let spec = self.predictor.preprocess();
         let sizes = images.iter().map(|i| spec.target_size(ImageSize::new(i.height(), i.width())));
         let mut detected: Vec<Outcome> = images.iter().map(|_| Ok(Vec::new())).collect();
-        for batch in batches(sizes, self.args.batch_size as usize) {
+        let most = self.args.batch_size as usize;
+        for batch in batches(sizes, most, self.predictor.mixes_sizes()) {
             let members: Vec<&RgbImage> = batch.iter().map(|&index| images[index]).collect();
             for (index, outcome) in batch.into_iter().zip(self.detect(&members)?) {
                 detected[index] = outcome;
@@ -287,16 +288,19 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Positions of images of equal size, at most so many together.
-fn batches(sizes: impl Iterator<Item = ImageSize>, most: usize) -> Vec<Vec<usize>> {
-    let mut batches: Vec<(ImageSize, Vec<usize>)> = Vec::new();
-    for (index, size) in sizes.enumerate() {
-        match batches.iter_mut().find(|(known, batch)| *known == size && batch.len() < most) {
-            Some((_, batch)) => batch.push(index),
-            None => batches.push((size, vec![index])),
-        }
-    }
-    batches.into_iter().map(|(_, batch)| batch).collect()
+/// Positions of images for one batch each, at most so many together: of equal size or, if sizes may
+/// be mixed, of similar ones, so that little is padded.
+fn batches(sizes: impl Iterator<Item = ImageSize>, most: usize, mix: bool) -> Vec<Vec<usize>> {
+    let mut order: Vec<(ImageSize, usize)> = sizes.zip(0..).collect();
+    order.sort_by_key(|&(size, index)| (size.height, size.width, index));
+    let together = |a: &(ImageSize, usize), b: &(ImageSize, usize)| mix || a.0 == b.0;
+    let mut batches: Vec<Vec<usize>> = order
+        .chunk_by(together)
+        .flat_map(|group| group.chunks(most))
+        .map(|batch| batch.iter().map(|&(_, index)| index).collect())
+        .collect();
+    batches.sort_unstable();
+    batches
 }
 
 #[cfg(test)]
@@ -304,9 +308,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_hold_images_of_one_size() {
+    fn batches_hold_images_of_one_size_or_of_similar_ones() {
         let sizes = [1, 2, 1, 1, 2, 3, 1].map(|height| ImageSize::new(height, 5));
-        assert_eq!(batches(sizes.into_iter(), 2), [vec![0, 2], vec![1, 4], vec![3, 6], vec![5]]);
-        assert_eq!(batches(sizes.into_iter(), 1).len(), 7);
+        let batches = |most, mix| batches(sizes.into_iter(), most, mix);
+        assert_eq!(batches(2, false), [vec![0, 2], vec![1, 4], vec![3, 6], vec![5]]);
+        assert_eq!(batches(1, false).len(), 7);
+        assert_eq!(batches(3, true), [vec![0, 2, 3], vec![5], vec![6, 1, 4]]);
     }
 }
