@@ -1,8 +1,9 @@
 //! `detr self-test`: whether a device computes what the CPU does, per precision.
 
+use burn::tensor::Device;
 use clap::Args;
 use detr_infer::backend::{self, Backend, BackendError, Precision};
-use detr_infer::cli::{CliError, Console, host_device, print};
+use detr_infer::cli::{CliError, Console, print};
 use detr_infer::self_test::{Report, self_test};
 use detr_infer::verdicts::Verdicts;
 
@@ -43,31 +44,50 @@ pub(crate) fn run(args: &SelfTestArgs, console: &Console) -> Result<(), CliError
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "the self-test failed on {}; this precision is refused there from now on\nhint: use another \
+        "the self-test failed on {}; what computes wrongly is refused from now on\nhint: use another \
          --dtype or --backend, or update the driver and test again",
         refused.join(" and on ")
     )))
 }
 
 fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliError> {
-    let cpu = host_device()?;
+    let cpu = cpu()?;
     let precisions = match args.dtype {
         Some(precision) => vec![precision],
         None => vec![Precision::F32, Precision::F16, Precision::Bf16],
     };
+    // One device for all precisions, also where `auto` would take another for one that it lacks.
+    let first = backend::select_untested(args.backend, args.device, precisions[0])?;
     let mut reports = Vec::new();
     for precision in precisions {
-        let selected = match backend::select_untested(args.backend, args.device, precision) {
+        let selected = match backend::select_untested(first.backend, args.device, precision) {
             Ok(selected) => selected,
             Err(BackendError::Precision { .. }) if args.dtype.is_none() => continue,
             Err(error) => return Err(error.into()),
         };
         console.note(&format!("testing {} in {precision}", selected.name));
         let report = self_test(&selected, precision, &cpu);
-        if let Err(error) = Verdicts::of_user().record(&selected, precision, report.refusal()) {
+        let failed = report.failure.is_some();
+        // A device that failed may have been short of memory: that is no verdict on its numbers.
+        if !failed
+            && let Err(error) = Verdicts::of_user().record(&selected, precision, report.wrong())
+        {
             console.warn(&format!("the verdict cannot be kept: {error}"));
         }
         reports.push(report);
+        if failed {
+            // It must not be used again.
+            break;
+        }
     }
     Ok(reports)
+}
+
+/// What results are compared with, whatever its own self-test found.
+fn cpu() -> Result<Device, CliError> {
+    [Backend::Flex, Backend::Ndarray]
+        .into_iter()
+        .find_map(|backend| backend::select_untested(backend, 0, Precision::F32).ok())
+        .map(|selected| selected.device)
+        .ok_or_else(|| CliError::from(BackendError::NotCompiled { backend: Backend::Flex }))
 }

@@ -77,7 +77,8 @@ pub enum BackendError {
     },
     /// A precision that the device computes wrongly.
     #[error(
-        "{device} does not compute correctly in {precision}: its self-test found {found}\nhint: use --dtype f32 or another --backend; `detr self-test` tests again, after an update of the driver"
+        "{device} does not compute correctly in {precision}: its self-test found {found}\nhint: use {}another --backend; `detr self-test` tests again, after an update of the driver",
+        if *precision == Precision::F32 { "" } else { "--dtype f32 or " }
     )]
     Refused {
         /// The device.
@@ -178,8 +179,13 @@ pub fn select(
     index: usize,
     precision: Precision,
 ) -> Result<Selected, BackendError> {
+    let verdicts = Verdicts::of_user();
+    let refused = |selected: &Selected| verdicts.refused(selected, precision);
+    if backend == Backend::Auto {
+        return select_auto(index, precision, refused);
+    }
     let selected = select_untested(backend, index, precision)?;
-    match Verdicts::of_user().refused(&selected, precision) {
+    match refused(&selected) {
         Some(found) => Err(BackendError::Refused { device: selected.name, precision, found }),
         None => Ok(selected),
     }
@@ -195,7 +201,7 @@ pub fn select_untested(
     precision: Precision,
 ) -> Result<Selected, BackendError> {
     if backend == Backend::Auto {
-        return select_auto(index, precision);
+        return select_auto(index, precision, |_| None);
     }
     let selected = select_one(backend, index)?;
     if !supports(&selected.device, precision) {
@@ -262,8 +268,12 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-fn select_auto(index: usize, precision: Precision) -> Result<Selected, BackendError> {
-    let (mut imitation, mut lacking, mut most) = (None, None, 0);
+fn select_auto(
+    index: usize,
+    precision: Precision,
+    refused: impl Fn(&Selected) -> Option<String>,
+) -> Result<Selected, BackendError> {
+    let (mut imitation, mut lacking, mut wrong, mut most) = (None, None, None, 0);
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_compiled()) {
         let selected = match select_one(backend, index) {
             Ok(selected) => selected,
@@ -276,6 +286,10 @@ fn select_auto(index: usize, precision: Precision) -> Result<Selected, BackendEr
         let (_, software) = identity(backend, &selected.device);
         if !supports(&selected.device, precision) {
             lacking.get_or_insert(selected.name);
+        } else if let Some(found) = refused(&selected) {
+            tracing::warn!("{} is passed over: its self-test found {found}", selected.name);
+            let device = selected.name;
+            wrong.get_or_insert(BackendError::Refused { device, precision, found });
         } else if software {
             // Slower than the CPU backends and no more exact: only if they cannot be had.
             imitation.get_or_insert(selected);
@@ -283,9 +297,10 @@ fn select_auto(index: usize, precision: Precision) -> Result<Selected, BackendEr
             return Ok(selected);
         }
     }
-    imitation.ok_or(match lacking {
-        Some(device) => BackendError::Precision { device, precision },
-        None => BackendError::NoDevice { backend: Backend::Auto, index, found: most },
+    imitation.ok_or(match (wrong, lacking) {
+        (Some(error), _) => error,
+        (None, Some(device)) => BackendError::Precision { device, precision },
+        (None, None) => BackendError::NoDevice { backend: Backend::Auto, index, found: most },
     })
 }
 
@@ -430,7 +445,10 @@ mod tests {
             match select(Backend::Auto, 0, precision) {
                 Ok(selected) => assert!(supports(&selected.device, precision)),
                 // Some device is there, and none of those there can.
-                Err(error) => assert!(matches!(error, BackendError::Precision { .. }), "{error}"),
+                Err(error) => assert!(
+                    matches!(error, BackendError::Precision { .. } | BackendError::Refused { .. }),
+                    "{error}"
+                ),
             }
         }
     }

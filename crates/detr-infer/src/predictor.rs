@@ -294,7 +294,8 @@ impl Predictor {
         if let Some(index) = output.first_non_finite() {
             return Err(PredictError::NonFinite { index: indices[index] });
         }
-        let answers = output.answers(&self.config, &sizes, self.options.max_detections);
+        let most = self.options.max_detections;
+        let answers = output.answers(&self.config, &sizes, most, |label| self.wants(label));
         let named = answers.iter().map(|answers| self.name(answers)).collect();
         times.postprocess += start.elapsed();
         Ok(named)
@@ -333,18 +334,21 @@ impl Predictor {
         self.device.sync().map_err(|error| format!("{error:?}"))
     }
 
+    /// Whether a label is among the classes that are asked for.
+    fn wants(&self, label: usize) -> bool {
+        let wanted = &self.options.classes;
+        let named = |name: &str| wanted.iter().any(|wanted| wanted == name);
+        wanted.is_empty() || self.classes.get(label).is_some_and(|category| named(&category.name))
+    }
+
     /// Thresholds, names and orders the answers for one image. Labels that are holes in the class
     /// table name nothing and are left out.
     fn name(&self, answers: &[Scored]) -> Vec<Detection> {
-        let wanted = |name: &str| {
-            self.options.classes.is_empty() || self.options.classes.iter().any(|c| c == name)
-        };
         let mut detections: Vec<Detection> = answers
             .iter()
-            .filter(|answer| answer.score >= self.options.threshold)
+            .filter(|answer| answer.score >= self.options.threshold && self.wants(answer.label))
             .filter_map(|answer| {
-                let category = self.classes.get(answer.label)?;
-                wanted(&category.name).then(|| Detection {
+                self.classes.get(answer.label).map(|category| Detection {
                     label: answer.label,
                     category_id: category.id,
                     name: category.name.clone(),

@@ -1,6 +1,6 @@
 //! What the self-test found, remembered per device and precision in the user's cache, so that a
-//! precision that failed is refused from then on. A verdict of another version of this program counts
-//! for nothing.
+//! precision that computed wrongly is refused from then on. A verdict of another version of this
+//! program counts for nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Precision, Selected};
 
-/// Name of the file inside the cache.
-const FILE: &str = "self-test.json";
+/// Folder inside the cache; a file for every device and precision.
+const FOLDER: &str = "self-test";
 /// More than this was not written by us.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 16;
 
 /// One verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +31,8 @@ struct Verdict {
 /// The verdicts of a cache folder.
 #[derive(Clone, Debug)]
 pub struct Verdicts {
-    /// The file; none where there is no folder for it.
-    path: Option<PathBuf>,
+    /// None where the user has no folder.
+    folder: Option<PathBuf>,
 }
 
 impl Verdicts {
@@ -40,24 +40,28 @@ impl Verdicts {
     #[must_use]
     pub fn of_user() -> Self {
         let given = std::env::var_os(env::DETR_CACHE).filter(|folder| !folder.is_empty());
-        let folder = match given {
+        let cache = match given {
             Some(folder) => Some(PathBuf::from(folder)),
             None => std::env::home_dir().map(|home| home.join(".cache").join("detr")),
         };
-        Self { path: folder.map(|folder| folder.join(FILE)) }
+        Self { folder: cache.map(|cache| cache.join(FOLDER)) }
     }
 
     /// Those of another cache folder.
     #[must_use]
-    pub fn in_folder(folder: &Path) -> Self {
-        Self { path: Some(folder.join(FILE)) }
+    pub fn in_folder(cache: &Path) -> Self {
+        Self { folder: Some(cache.join(FOLDER)) }
     }
 
     /// Why the self-test refused a precision of a device, if it did.
     #[must_use]
     pub fn refused(&self, selected: &Selected, precision: Precision) -> Option<String> {
         let wanted = Verdict::of(selected, precision, None);
-        self.read().into_iter().find(|verdict| verdict.is_about(&wanted))?.refused
+        let found = read(&self.path(&wanted)?)?;
+        let same = found.device == wanted.device
+            && found.precision == wanted.precision
+            && found.version == wanted.version;
+        found.refused.filter(|_| same)
     }
 
     /// Remembers a verdict: what was out of bounds, or none if all was well.
@@ -70,34 +74,29 @@ impl Verdicts {
         precision: Precision,
         refused: Option<String>,
     ) -> io::Result<()> {
-        let path = self.path.as_ref().ok_or_else(|| {
+        let verdict = Verdict::of(selected, precision, refused);
+        let path = self.path(&verdict).ok_or_else(|| {
             let message = format!("no home folder; set {}", env::DETR_CACHE);
             io::Error::new(io::ErrorKind::NotFound, message)
         })?;
-        let new = Verdict::of(selected, precision, refused);
-        let mut verdicts = self.read();
-        verdicts.retain(|old| old.version == new.version && !old.is_about(&new));
-        verdicts.push(new);
-        let json = serde_json::to_vec_pretty(&verdicts)?;
+        let json = serde_json::to_vec_pretty(&verdict)?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        atomic_write(path, |file| file.write_all(&json))
+        atomic_write(&path, |file| file.write_all(&json))
     }
 
-    /// All verdicts. A file that is missing or damaged holds none: the next self-test replaces it.
-    fn read(&self) -> Vec<Verdict> {
-        let Some(path) = &self.path else { return Vec::new() };
-        let usable =
-            |metadata: std::fs::Metadata| metadata.is_file() && metadata.len() <= MAX_BYTES;
-        if !path.metadata().is_ok_and(usable) {
-            return Vec::new();
-        }
-        let text = std::fs::read(path).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!("{}: {error}; no verdict of the self-test is known", path.display());
-            Vec::new()
-        })
+    /// The file of a verdict. Names that differ in punctuation only share it; the content tells them
+    /// apart, and the last one tested counts.
+    fn path(&self, verdict: &Verdict) -> Option<PathBuf> {
+        let device: String = verdict
+            .device
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .take(100)
+            .collect();
+        let name = format!("{device}-{}.json", verdict.precision);
+        self.folder.as_ref().map(|folder| folder.join(name))
     }
 }
 
@@ -110,10 +109,16 @@ impl Verdict {
             refused,
         }
     }
+}
 
-    fn is_about(&self, other: &Self) -> bool {
-        self.device == other.device
-            && self.precision == other.precision
-            && self.version == other.version
+/// A verdict; none where the file is missing or damaged: the next self-test replaces it.
+fn read(path: &Path) -> Option<Verdict> {
+    let metadata = path.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        return None;
     }
+    let text = std::fs::read(path).ok()?;
+    serde_json::from_slice(&text)
+        .inspect_err(|error| tracing::warn!("{}: {error}; left aside", path.display()))
+        .ok()
 }

@@ -203,6 +203,10 @@ const MAX_LOGITS: u64 = 64 << 20;
 /// Most parameters: 4 GiB in f32. The published models have 41 to 60 million.
 const MAX_PARAMETERS: u64 = 1 << 30;
 
+/// Most classes of a two-stage model: with the 18 thousand tokens of a usual image, as many logits as
+/// the decoder's heads may put out.
+const MAX_PROPOSAL_CLASSES: usize = 3600;
+
 /// The papers' value.
 const fn default_dropout() -> f64 {
     0.1
@@ -373,13 +377,43 @@ impl DeformableDetrConfig {
                 "two_stage needs with_box_refine = true: proposals are boxes to be refined".into(),
             ));
         }
+        if self.two_stage && self.num_classes > MAX_PROPOSAL_CLASSES {
+            return Err(ConfigError::Mismatch(format!(
+                "two_stage with num_classes {}, expected at most {MAX_PROPOSAL_CLASSES}: every token \
+                 of the encoder gets a logit per class",
+                self.num_classes
+            )));
+        }
         let decoder = self.dec_dim_feedforward.unwrap_or(self.dim_feedforward);
         check_parameters(
             self.hidden_dim,
             [(self.enc_layers, self.dim_feedforward), (self.dec_layers, decoder)],
         )?;
-        check_dropout(self.dropout)?;
-        self.backbone.validate()
+        self.backbone.validate()?;
+        self.check_rest()?;
+        check_dropout(self.dropout)
+    }
+
+    /// Bounds the parameters outside the usual layers: sampling, heads, and the projections of extra
+    /// levels. All numbers are in their ranges, so nothing overflows.
+    fn check_rest(&self) -> Result<(), ConfigError> {
+        let d = self.hidden_dim as u64;
+        let places = |points: usize| (self.nheads * self.num_feature_levels * points) as u64;
+        let sampling = 3
+            * d
+            * (self.enc_layers as u64 * places(self.enc_n_points)
+                + self.dec_layers as u64 * places(self.dec_n_points));
+        too_large(
+            "hidden_dim, nheads, num_feature_levels and n_points",
+            "parameters",
+            sampling,
+            MAX_PARAMETERS,
+        )?;
+        let heads = self.heads() as u64 * d * (self.num_classes as u64 + 2 * d + 4);
+        too_large("hidden_dim, num_classes and dec_layers", "parameters", heads, MAX_PARAMETERS)?;
+        let c5 = self.backbone.out_channels(3) as u64;
+        let extra = self.num_feature_levels.saturating_sub(3) as u64 * 9 * d * c5.max(d);
+        too_large("hidden_dim and num_feature_levels", "parameters", extra, MAX_PARAMETERS)
     }
 }
 
@@ -572,6 +606,39 @@ mod tests {
             let error = ModelConfig::from_toml(&changed).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn a_deformable_detr_beyond_any_memory_is_refused() {
+        let ModelConfig::DeformableDetr(base) =
+            ModelConfig::preset("deformable-detr-r50-refine").unwrap()
+        else {
+            panic!("a Deformable DETR")
+        };
+        let error =
+            |config| ModelConfig::DeformableDetr(config).validate().unwrap_err().to_string();
+        let sampling = DeformableDetrConfig {
+            nheads: 256,
+            num_feature_levels: 8,
+            enc_n_points: 64,
+            dec_n_points: 64,
+            ..base.clone()
+        };
+        assert!(error(sampling).starts_with("hidden_dim, nheads, num_feature_levels"));
+        let heads = DeformableDetrConfig {
+            num_queries: 1,
+            num_classes: 100_000,
+            dec_layers: 64,
+            ..base.clone()
+        };
+        assert!(error(heads).starts_with("hidden_dim, num_classes and dec_layers"));
+        let proposals = DeformableDetrConfig { two_stage: true, num_classes: 4000, ..base.clone() };
+        assert!(error(proposals).contains("expected at most 3600"));
+        let alone =
+            DeformableDetrConfig { two_stage: true, with_box_refine: false, ..base.clone() };
+        assert!(error(alone).contains("with_box_refine = true"));
+        let odd = DeformableDetrConfig { hidden_dim: 200, ..base };
+        assert!(error(odd).contains("multiple of 32"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::detr::to_tokens;
 use crate::ms_deform_attn::Tokens;
 use crate::nested::{NestedTensor, Padding, within};
 use crate::nn::{Mlp, group_norm, normalize};
-use crate::output::{DetrOutput, EncoderOutput};
+use crate::output::{ABSENT, DetrOutput, EncoderOutput};
 use crate::position::{PositionEmbedding, PositionEmbeddingSine};
 use crate::proposals::{Proposals, best_tokens, cell_centres, proposal_pos_embed, valid_cells};
 
@@ -83,6 +83,8 @@ struct Queries {
     position: Tensor<3>,
     /// `[B or 1, Q, 2 or 4]`, f32, in [0, 1].
     reference: Tensor<3>,
+    /// `[B, Q]`, true = stands for nothing.
+    absent: Option<Tensor<2, Bool>>,
     /// Of the first stage.
     proposals: Option<(EncoderOutput, Tensor<2, Int>)>,
 }
@@ -231,11 +233,11 @@ impl DeformableDetr {
         let reference_points =
             self.transformer.reference_points.as_ref().expect("one-stage models have it");
         let reference = reference_points.forward(position.clone()).cast(FloatDType::F32);
-        Queries { target, position, reference: sigmoid(reference), proposals: None }
+        Queries { target, position, reference: sigmoid(reference), absent: None, proposals: None }
     }
 
     /// Two-stage: the best proposals of the encoder, as constants. The reference lets padding propose
-    /// nothing, but takes it where better tokens run out; `exact` does not.
+    /// nothing, but takes it where better tokens run out; with `exact`, such queries are absent.
     fn proposed_queries(
         &self,
         memory: &Tokens,
@@ -261,11 +263,16 @@ impl DeformableDetr {
 
         // Ranked by the first class, which stands for "an object" here.
         let mut scores = pred_logits.clone().slice_dim(2, 0..1).squeeze_dim::<2>(2);
-        if let (true, Some(mask)) = (exact, &memory.mask) {
-            scores = scores.mask_fill(mask.clone(), f32::NEG_INFINITY);
+        let padding = memory.mask.clone().filter(|_| exact);
+        if let Some(padding) = &padding {
+            scores = scores.mask_fill(padding.clone(), ABSENT);
         }
         let q = self.num_queries.min(s);
         let chosen = best_tokens(scores, q);
+        // Padding that was taken because there was nothing else.
+        let absent = padding.map(|padding| {
+            padding.float().cast(FloatDType::F32).gather(1, chosen.clone()).greater_elem(0.5)
+        });
         let rows = chosen.clone().reshape([b, q, 1]).expand([b, q, 4]);
         let coordinates_of_best = coordinates.clone().detach().gather(1, rows);
         let embedding = proposal_pos_embed(coordinates_of_best.clone(), d / 2).cast(self.dtype());
@@ -275,17 +282,18 @@ impl DeformableDetr {
             position: queries.clone().slice_dim(2, 0..d),
             target: queries.slice_dim(2, d..2 * d),
             reference: sigmoid(coordinates_of_best),
+            absent,
             proposals: Some((output, chosen)),
         }
     }
 
     /// The decoder with its heads.
     fn decode(&self, queries: Queries, memory: &Tokens, ratios: &Tensor<3>) -> Decoded {
-        let Queries { mut target, position, mut reference, .. } = queries;
+        let Queries { mut target, position, mut reference, absent, .. } = queries;
         let mut decoded = Decoded::default();
         for (i, layer) in self.transformer.decoder.layers.iter().enumerate() {
             let places = on_levels(&reference, ratios);
-            target = layer.forward(target, &position, places, memory);
+            target = layer.forward(target, &position, absent.as_ref(), places, memory);
             let head = if self.with_box_refine { i } else { 0 };
             let delta = self.bbox_embed[head].forward(target.clone()).cast(FloatDType::F32);
             let boxes = sigmoid(delta + coordinate_logits(&reference));
@@ -293,13 +301,21 @@ impl DeformableDetr {
                 // The next layer takes the boxes as they are; no gradient goes through them.
                 reference = boxes.clone().detach();
             }
-            decoded.logits.push(self.class_embed[head].forward(target.clone()));
+            let logits = self.class_embed[head].forward(target.clone());
+            decoded.logits.push(without(logits, absent.as_ref()));
             decoded.boxes.push(boxes);
             decoded.references.push(reference.clone());
             decoded.hidden.push(target.clone());
         }
         decoded
     }
+}
+
+/// Class logits with those of absent queries at [`ABSENT`].
+fn without(logits: Tensor<3>, absent: Option<&Tensor<2, Bool>>) -> Tensor<3> {
+    let Some(absent) = absent else { return logits };
+    let shape = logits.dims();
+    logits.mask_fill(absent.clone().unsqueeze_dim::<3>(2).expand(shape), ABSENT)
 }
 
 /// Results of every layer of the decoder.

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, Linear};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 
 use crate::attention::MultiheadAttention;
 use crate::config::DeformableDetrConfig;
@@ -192,6 +192,7 @@ impl DeformableTransformerDecoderLayer {
 
     /// # Shapes
     /// - `x` `[B, Q, D]`, `query_pos` `[B or 1, Q, D]`
+    /// - `absent` `[B, Q]`, true = a query that no other looks at; not all of an image's
     /// - `reference_points` `[B or 1, Q, L, 2 or 4]`
     /// - output `[B, Q, D]`
     #[must_use]
@@ -199,11 +200,12 @@ impl DeformableTransformerDecoderLayer {
         &self,
         x: Tensor<3>,
         query_pos: &Tensor<3>,
+        absent: Option<&Tensor<2, Bool>>,
         reference_points: Tensor<4>,
         memory: &Tokens,
     ) -> Tensor<3> {
         let qk = x.clone() + query_pos.clone();
-        let y = self.self_attn.forward(qk.clone(), qk, x.clone(), None);
+        let y = self.self_attn.forward(qk.clone(), qk, x.clone(), absent);
         let x = normalize(&self.norm2, x + self.dropout.forward(y));
         let query = x.clone() + query_pos.clone();
         let y = self.cross_attn.forward(query, reference_points, memory);

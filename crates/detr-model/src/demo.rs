@@ -71,7 +71,7 @@ impl DetrDemoConfig {
 }
 
 impl DetrDemo {
-    /// The backbone.
+    /// The backbone. This model cannot tell padding, so images of a batch must be of one size.
     ///
     /// # Shapes
     /// - input `[B, 3, H, W]`, H and W at most 1600

@@ -71,10 +71,13 @@ impl Padding {
 impl Extent {
     fn new(sizes: Vec<[usize; 2]>, map: &Tensor<4>) -> Self {
         let [_, _, h, w] = map.dims();
-        let outside = sizes.iter().flat_map(|&[rows, columns]| {
-            (0..h * w).map(move |cell| cell / w >= rows || cell % w >= columns)
-        });
-        let data = TensorData::new(outside.collect::<Vec<bool>>(), [sizes.len(), 1, h, w]);
+        let mut outside = vec![true; sizes.len() * h * w];
+        for (map, &[rows, columns]) in outside.chunks_exact_mut(h * w).zip(&sizes) {
+            for row in map.chunks_exact_mut(w).take(rows) {
+                row[..columns].fill(false);
+            }
+        }
+        let data = TensorData::new(outside, [sizes.len(), 1, h, w]);
         Self { outside: Tensor::from_data(data, &map.device()), sizes }
     }
 

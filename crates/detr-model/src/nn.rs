@@ -61,9 +61,17 @@ pub(crate) fn normalize<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tenso
 /// Applies group normalisation, with its statistics in f32. Where an extent is given, they are those of
 /// the images alone.
 pub(crate) fn group_norm(norm: &GroupNorm, x: Tensor<4>, extent: Option<&Extent>) -> Tensor<4> {
-    let Some(extent) = extent else { return norm.forward(x) };
     let [b, c, h, w] = x.dims();
     let (dtype, groups) = (x.dtype(), norm.num_groups);
+    let Some(extent) = extent else {
+        if is_f32(&x) {
+            return norm.forward(x);
+        }
+        let mut wide = norm.clone();
+        wide.gamma = wide.gamma.map(|gamma| gamma.map(|t| t.cast(FloatDType::F32)));
+        wide.beta = wide.beta.map(|beta| beta.map(|t| t.cast(FloatDType::F32)));
+        return wide.forward(x.cast(FloatDType::F32)).cast(FloatDType::from(dtype));
+    };
     let grouped = |x: Tensor<4>| extent.zero_outside(x).reshape([b, groups, c / groups * h * w]);
     #[allow(clippy::cast_precision_loss)] // channels of a group
     let count = extent.cells() * (c / groups) as f64;

@@ -2,6 +2,10 @@
 
 use burn::tensor::Tensor;
 
+/// Class logit of a query that stands for nothing: where an image has fewer tokens than the model
+/// queries, and its batch mates have more ([`Padding::Sizes`](crate::nested::Padding::Sizes)).
+pub const ABSENT: f32 = -6e4;
+
 /// Predictions of all decoder layers, the last one being the model's answer.
 #[derive(Clone, Debug)]
 pub struct DetrOutput {

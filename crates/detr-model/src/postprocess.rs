@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor, Transaction};
 use detr_types::{Cxcywh, ImageSize, Xyxy};
 
 use crate::config::ModelConfig;
-use crate::output::DetrOutput;
+use crate::output::{ABSENT, DetrOutput};
 
 /// An answer before names and thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,18 +62,19 @@ impl HostOutput {
         logits.zip(boxes).position(|(logits, boxes)| bad(logits) || bad(boxes))
     }
 
-    /// What a model of this architecture has found: [`HostOutput::detr`] in the order of the queries,
-    /// or [`HostOutput::deformable`].
+    /// What a model of this architecture has found: [`HostOutput::detr`], or the `most` best of
+    /// [`HostOutput::deformable`] among the labels that are wanted.
     #[must_use]
     pub fn answers(
         &self,
         config: &ModelConfig,
         sizes: &[ImageSize],
         most: usize,
+        wanted: impl Fn(usize) -> bool,
     ) -> Vec<Vec<Scored>> {
         match config {
             ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => self.detr(sizes),
-            ModelConfig::DeformableDetr(_) => self.deformable(sizes, most),
+            ModelConfig::DeformableDetr(_) => self.deformable(sizes, most, wanted),
         }
     }
 
@@ -100,16 +101,22 @@ impl HostOutput {
     }
 
     /// The best pairs of query and class of every image by sigmoid, best first; a query can answer
-    /// with several classes. The published numbers take 100 pairs.
+    /// with several classes. The published numbers take 100 pairs, of all classes.
     ///
     /// # Shapes
     /// - `sizes`: one original size per image
     /// - output `[B][most]`, or fewer if there are no more pairs
     #[must_use]
-    pub fn deformable(&self, sizes: &[ImageSize], most: usize) -> Vec<Vec<Scored>> {
+    pub fn deformable(
+        &self,
+        sizes: &[ImageSize],
+        most: usize,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Vec<Vec<Scored>> {
+        let columns: Vec<bool> = (0..self.columns).map(wanted).collect();
         self.images(sizes)
             .map(|(size, logits, boxes)| {
-                best_pairs(logits, most)
+                best_pairs(logits, &columns, most)
                     .into_iter()
                     .map(|pair| Scored {
                         label: pair % self.columns,
@@ -132,11 +139,13 @@ impl HostOutput {
     }
 }
 
-/// Places of the largest logits, largest first; the first ones on a tie. Logits have the order of
-/// their sigmoids, and keep it where those round to 1.
-fn best_pairs(logits: &[f32], most: usize) -> Vec<usize> {
+/// Places of the largest logits in the columns that are wanted, largest first; the first ones on a
+/// tie. Logits have the order of their sigmoids, and keep it where those round to 1. Queries that
+/// stand for nothing are left out.
+fn best_pairs(logits: &[f32], wanted: &[bool], most: usize) -> Vec<usize> {
     let better = |&i: &usize, &j: &usize| logits[j].total_cmp(&logits[i]).then(i.cmp(&j));
-    let mut order: Vec<usize> = (0..logits.len()).collect();
+    let there = |&i: &usize| wanted[i % wanted.len()] && logits[i] > ABSENT;
+    let mut order: Vec<usize> = (0..logits.len()).filter(there).collect();
     if most < order.len() {
         order.select_nth_unstable_by(most, better);
         order.truncate(most);
@@ -160,4 +169,31 @@ fn best_class(logits: &[f32]) -> (usize, f32) {
 
 fn to_pixels([cx, cy, w, h]: [f32; 4], size: ImageSize) -> Xyxy {
     Cxcywh { cx, cy, w, h }.to_xyxy().scaled(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(logits: Vec<f32>) -> HostOutput {
+        HostOutput { queries: 3, columns: 2, logits, boxes: vec![0.5; 12] }
+    }
+
+    fn found(host: &HostOutput, most: usize, wanted: impl Fn(usize) -> bool) -> Vec<(usize, f32)> {
+        let answers = host.deformable(&[ImageSize::new(10, 10)], most, wanted);
+        answers[0].iter().map(|answer| (answer.label, answer.score)).collect()
+    }
+
+    #[test]
+    fn the_best_pairs_are_taken_among_the_labels_that_are_wanted() {
+        let host = host(vec![3.0, 1.0, 2.0, 5.0, ABSENT, ABSENT]);
+        let labels = |pairs: &[(usize, f32)]| pairs.iter().map(|pair| pair.0).collect::<Vec<_>>();
+        assert_eq!(labels(&found(&host, 2, |_| true)), [1, 0]);
+        assert_eq!(labels(&found(&host, 2, |label| label == 0)), [0, 0]);
+        // More than there are, and queries that stand for nothing.
+        let all = found(&host, 300, |_| true);
+        assert_eq!(labels(&all), [1, 0, 0, 1]);
+        assert!(all.is_sorted_by(|a, b| a.1 >= b.1));
+        assert!(found(&host, 0, |_| true).is_empty());
+    }
 }

@@ -5,7 +5,9 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use detr_model::ModelConfig;
 use detr_model::config::ResNetConfig;
 use detr_model::nested::{NestedTensor, Padding};
+use detr_model::postprocess::HostOutput;
 use detr_model::weights::{Checkpoint, recipe_image};
+use detr_types::ImageSize;
 
 /// Recipe images, each padded to the largest.
 fn batch(images: &[(u64, [usize; 2])], device: &Device) -> NestedTensor {
@@ -83,10 +85,37 @@ fn an_image_gets_the_same_answer_alone_and_padded_beside_a_larger_one() {
         // Sides that are no multiples of any stride.
         let image = (1, [83, 117]);
         let alone = first(&config, &[image]);
-        for mate in [(2, [161, 143]), (3, [90, 259])] {
+        // Larger in both axes, and larger in one but smaller in the other.
+        for mate in [(2, [161, 143]), (3, [90, 259]), (4, [150, 70])] {
             let difference = largest_difference(&alone, &first(&config, &[image, mate]));
             println!("{name}: {difference:.1e} beside {:?}", mate.1);
             assert!(difference < 1e-4, "{name}: {difference} beside {:?}", mate.1);
         }
+    }
+}
+
+#[test]
+fn queries_that_an_image_has_no_tokens_for_change_nothing_and_answer_nothing() {
+    let ModelConfig::DeformableDetr(mut config) = small("deformable-detr-r50-two-stage") else {
+        unreachable!()
+    };
+    // The image has 36 + 9 + 4 + 1 tokens.
+    config.num_queries = 60;
+    let config = ModelConfig::DeformableDetr(config);
+    let image = (1, [48, 48]);
+    let device = Device::flex();
+    let model = Checkpoint::recipe(&config, 3, &device).load(&device, FloatDType::F32).unwrap();
+    let answers = |images: &[(u64, [usize; 2])]| {
+        let output = model.forward(batch(images, &device));
+        let host = HostOutput::read(&output).unwrap();
+        let sizes = vec![ImageSize::new(48, 48); images.len()];
+        host.deformable(&sizes, 10_000, |_| true).swap_remove(0)
+    };
+    let alone = answers(&[image]);
+    assert_eq!(alone.len(), 50 * 91);
+    let beside = answers(&[image, (2, [97, 80])]);
+    assert_eq!(beside.len(), alone.len());
+    for (a, b) in alone.iter().zip(&beside) {
+        assert!((a.score - b.score).abs() < 1e-4, "{a:?} {b:?}");
     }
 }

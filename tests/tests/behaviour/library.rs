@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use detr_data::RgbImage;
-use detr_infer::backend::{Backend, Precision, select};
+use detr_infer::backend::{Backend, Precision, select_untested as select};
 use detr_infer::{PredictOptions, Predictor, PredictorError};
 use detr_model::ModelConfig;
 use detr_model::weights::{Checkpoint, StoredTensor, WeightsError};
@@ -95,6 +95,27 @@ fn deformable_detr_gives_one_answer_alone_and_in_company_on_every_backend() {
             }
         }
     }
+}
+
+#[test]
+fn the_classes_asked_for_are_ranked_among_themselves() {
+    let selected = select(Backend::Flex, 0, Precision::F32).unwrap();
+    let config = ModelConfig::preset("deformable-detr-tiny").unwrap();
+    let checkpoint = Checkpoint::recipe(&config, 5, &selected.device);
+    let with = |classes: &[&str], max_detections| {
+        let classes = classes.iter().map(|&name| name.to_owned()).collect();
+        let options = PredictOptions { threshold: 0.0, max_detections, classes };
+        let spec =
+            PreprocessSpec { shortest_edge: 96, longest_edge: 160, ..PreprocessSpec::default() };
+        Predictor::new(&checkpoint, &selected, Precision::F32)
+            .and_then(|predictor| predictor.with_preprocess(spec)?.with_options(options))
+            .unwrap()
+            .predict(&picture(1, 60, 80))
+            .unwrap()
+    };
+    let everything = with(&[], 10_000);
+    let person: Vec<_> = everything.into_iter().filter(|found| found.name == "person").collect();
+    assert_eq!(with(&["person"], 3), person[..3]);
 }
 
 #[test]

@@ -42,8 +42,8 @@ fn a_broken_kernel_is_found_and_its_precision_refused_until_it_passes() {
         detr_ops::msda(value, levels, locations, weights).roll_dim(1, 2)
     };
     let report = self_test_with(&broken, &cpu, Precision::F16, &cpu.device);
-    assert!(!report.passed() && report.refusal().unwrap().contains("msda output"), "{report}");
-    verdicts.record(&cpu, Precision::F16, report.refusal()).unwrap();
+    assert!(!report.passed() && report.wrong().unwrap().contains("msda output"), "{report}");
+    verdicts.record(&cpu, Precision::F16, report.wrong()).unwrap();
 
     let pictures = folder_with([("a.png", png(picture(1, 40, 30)))]);
     let cache = cache.path().to_str().unwrap();

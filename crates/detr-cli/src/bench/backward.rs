@@ -1,6 +1,6 @@
 //! `detr bench backward`: a forward and a backward pass of a model, without matching and losses: the
-//! gradient of the sum of all outputs. What it takes in memory bounds the pictures that can be trained
-//! on.
+//! gradient of the sum of all outputs. On a CPU, what it takes in memory bounds the pictures that can
+//! be trained on.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -79,12 +79,16 @@ pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<()
     drop(checkpoint);
 
     let (mut forward, mut backward) = (Vec::new(), Vec::new());
-    for run in 0..args.warmup + args.runs {
-        let times = catch_device(|| pass(&model, args, &device))?.map_err(CliError::Failed)?;
-        if run >= args.warmup {
-            forward.push(times[0]);
-            backward.push(times[1]);
-        }
+    let once = || -> Result<[f64; 2], CliError> {
+        catch_device(|| pass(&model, args, &device))?.map_err(CliError::Failed)
+    };
+    for _ in 0..args.warmup {
+        once()?;
+    }
+    for _ in 0..args.runs {
+        let times = once()?;
+        forward.push(times[0]);
+        backward.push(times[1]);
     }
     let Size(size) = args.size;
     let report = Report {
@@ -152,7 +156,7 @@ fn table(report: &Report<'_>) -> String {
         let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2}");
     }
     if let Some(peak) = report.peak_memory_mb {
-        let _ = writeln!(text, "\npeak memory {peak:.0} MB");
+        let _ = writeln!(text, "\npeak memory of the process {peak:.0} MB, without that of a GPU");
     }
     text
 }

@@ -132,7 +132,8 @@ impl ResNet {
     fn stem(&self, input: &NestedTensor) -> FeatureMap {
         let dtype = self.conv1.weight.val().dtype();
         let extent = input.padding.extent(&input.pixels);
-        let map = self.conv1.forward(input.pixels.clone().cast(dtype));
+        let pixels = within(input.pixels.clone().cast(dtype), extent.as_ref());
+        let map = self.conv1.forward(pixels);
         let map = relu(norm(self.bn1.as_ref(), map));
         let extent = extent.map(|extent| extent.halved(&map));
         // Nothing is below zero here, so zeros beside the image are what the pooling's own padding is.
