@@ -259,10 +259,11 @@ mod tests {
         let mut other = round(1.0, None)["cases"][0].clone();
         other["name"] = json!("b");
         theirs["cases"].as_array_mut().unwrap().insert(0, other.clone());
-        let results = combine(&[ours.clone()], &[theirs]).unwrap();
+        let results = combine(std::slice::from_ref(&ours), &[theirs]).unwrap();
         let forward = &results["detr"]["cases"][0]["forward"];
         assert_eq!(forward["times_faster_than_peer"], json!(10.0));
-        let stranger = combine(&[ours.clone()], &[json!({ "cases": [other] })]).unwrap();
+        let stranger =
+            combine(std::slice::from_ref(&ours), &[json!({ "cases": [other] })]).unwrap();
         let text = table(&stranger);
         assert!(text.contains("| a: forward | 4.00 | 8.0 | 2.00 | - | - | - | - |"), "{text}");
         // A round without one of the cases.
