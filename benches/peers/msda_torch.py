@@ -47,6 +47,8 @@ def parse_args():
     args = parser.parse_args()
     if args.threads < 1 or args.runs < 1:
         parser.error("--threads and --runs must be at least 1")
+    if not any(args.only in name for name, _, _ in CASES):
+        parser.error("--only is part of no case's name: " + "; ".join(name for name, _, _ in CASES))
     return args
 
 

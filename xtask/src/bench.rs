@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "f32")]
     dtype: String,
     /// Measured runs per round
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = at_least_one)]
     runs: usize,
     /// Runs before them that are not counted
     #[arg(long, default_value_t = 2)]
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long)]
     rounds: Option<usize>,
     /// Threads on the CPU [default: as many as the machine has]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     threads: Option<usize>,
     /// Measure PyTorch too (needs a Python with torch and transformers)
     #[arg(long)]
@@ -85,6 +85,14 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Infer(args) => infer(args),
         Command::Msda(args) => msda::run(args),
+    }
+}
+
+/// For counts of which none makes no measurement.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a number of at least 1".to_owned()),
     }
 }
 

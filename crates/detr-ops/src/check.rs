@@ -17,6 +17,9 @@ pub enum MsdaArgument {
     Weights,
 }
 
+/// What tensors may have, since kernels index them in 32 bits.
+const ELEMENTS: &str = "up to 2^32 - 1 numbers are supported";
+
 /// Arguments of [`try_msda`](crate::try_msda) that do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -26,7 +29,7 @@ pub enum MsdaError {
     Empty {
         /// Which argument.
         argument: MsdaArgument,
-        /// The axis, or the side of a level.
+        /// The axis, the side of a level, or L for a list without levels.
         what: &'static str,
         /// The shape, or the level (H, W).
         found: Vec<usize>,
@@ -54,12 +57,20 @@ pub enum MsdaError {
         s: usize,
     },
     /// More cells or numbers than the kernels can count.
-    #[error("msda: `{argument}` is too large: {found:?}")]
+    #[error("msda: `{argument}` is too large: {found:?}; {limit}")]
     TooLarge {
         /// Which argument.
         argument: MsdaArgument,
-        /// Its shape.
+        /// Its shape; a level (H, W).
         found: Vec<usize>,
+        /// What the kernels count to.
+        limit: &'static str,
+    },
+    /// More numbers in the output than the kernels can count.
+    #[error("msda: an output of shape {found:?} is too large; {ELEMENTS}")]
+    OutputTooLarge {
+        /// B, Q, M * D.
+        found: [usize; 3],
     },
     /// An element type that there is no kernel for.
     #[error("msda: `{argument}` is {found:?}; f32, f16 and bf16 are supported")]
@@ -129,7 +140,7 @@ fn shapes(
 ) -> Result<(), MsdaError> {
     not_empty(MsdaArgument::Value, &value, &["B", "S", "M", "D"])?;
     if levels.is_empty() {
-        let (argument, what) = (MsdaArgument::Levels, "a list");
+        let (argument, what) = (MsdaArgument::Levels, "L");
         return Err(MsdaError::Empty { argument, what, found: Vec::new() });
     }
     for level in levels {
@@ -149,11 +160,45 @@ fn shapes(
         "[B, Q, M, L, P, 2]",
     )?;
     same(MsdaArgument::Weights, &weights, &[b, q, m, levels.len(), p], "[B, Q, M, L, P]")?;
-    // Kernels count cells and sides in 32 bits; sides must be exact in f32.
-    let countable = i32::try_from(s).is_ok() && levels.iter().flatten().all(|&n| n < 1 << 24);
-    if !countable {
-        let (argument, found) = (MsdaArgument::Value, value.to_vec());
-        return Err(MsdaError::TooLarge { argument, found });
+    countable(value, levels, locations, weights)
+}
+
+/// Kernels count cells with a sign and numbers without, both in 32 bits, and sides in f32.
+fn countable(
+    value: [usize; 4],
+    levels: &[[usize; 2]],
+    locations: [usize; 6],
+    weights: [usize; 5],
+) -> Result<(), MsdaError> {
+    let too_large = |argument, found: &[usize], limit| {
+        Err(MsdaError::TooLarge { argument, found: found.to_vec(), limit })
+    };
+    if let Some(level) = levels.iter().find(|level| level.iter().any(|&side| side >= 1 << 24)) {
+        return too_large(MsdaArgument::Levels, level, "sides below 2^24 are supported");
+    }
+    // The cell after a point below the last row is counted before it is found to be outside.
+    let widest = levels.iter().map(|&[_, w]| w).max().unwrap_or(0);
+    let [b, s, m, d] = value;
+    if s.checked_add(widest + 1).is_none_or(|cells| i32::try_from(cells).is_err()) {
+        let limit = "S plus the largest width must stay below 2^31 - 1";
+        return too_large(MsdaArgument::Value, &value, limit);
+    }
+    let fits = |shape: &[usize]| {
+        let count = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side));
+        count.is_some_and(|count| u32::try_from(count).is_ok())
+    };
+    for (argument, shape) in [
+        (MsdaArgument::Value, &value[..]),
+        (MsdaArgument::Locations, &locations),
+        (MsdaArgument::Weights, &weights),
+    ] {
+        if !fits(shape) {
+            return too_large(argument, shape, ELEMENTS);
+        }
+    }
+    let q = locations[1];
+    if !fits(&[b, q, m, d]) {
+        return Err(MsdaError::OutputTooLarge { found: [b, q, m * d] });
     }
     Ok(())
 }
@@ -225,7 +270,40 @@ mod tests {
         let text = message(VALUE, &[[3, 7], [0, 4]], LOCATIONS, WEIGHTS);
         assert!(text.contains("`levels` has H of size zero"), "{text}");
         let text = message(VALUE, &[], LOCATIONS, WEIGHTS);
-        assert!(text.contains("`levels`"), "{text}");
+        assert!(text.contains("`levels` has L of size zero"), "{text}");
+    }
+
+    /// The message for one level, from value and level, Q and P.
+    fn of_level(value: [usize; 4], level: [usize; 2], q: usize, p: usize) -> String {
+        let [b, _, m, _] = value;
+        message(value, &[level], [b, q, m, 1, p, 2], [b, q, m, 1, p])
+    }
+
+    #[test]
+    fn what_kernels_cannot_count_is_refused_by_name() {
+        let side = 1 << 24;
+        let text = of_level([1, side, 1, 1], [1, side], 1, 1);
+        assert!(text.contains("`levels` is too large: [1, 16777216]"), "{text}");
+        assert!(text.contains("below 2^24"), "{text}");
+        let text = of_level([1, 65_536 * 32_767, 1, 1], [32_767, 65_536], 1, 1);
+        assert!(text.contains("`value` is too large") && text.contains("S plus"), "{text}");
+        let text = of_level([1 << 12, 1 << 12, 16, 16], [64, 64], 1, 1);
+        assert!(text.contains("`value` is too large") && text.contains("2^32 - 1"), "{text}");
+        let text = of_level([1, 4, 8, 1], [2, 2], 1 << 26, 4);
+        assert!(text.contains("`locations` is too large"), "{text}");
+        let text = of_level([1, 4, 8, 1 << 10], [2, 2], 1 << 20, 1);
+        assert!(text.contains("output of shape [1, 1048576, 8192] is too large"), "{text}");
+    }
+
+    #[test]
+    fn the_largest_that_kernels_can_count_is_accepted() {
+        // 2^31 - 2^16 - 2^15 cells, and rows of 2^15.
+        let (h, w) = ((1 << 16) - 3, 1 << 15);
+        let found = shapes([1, h * w, 1, 1], &[[h, w]], [1, 1, 1, 1, 1, 2], [1, 1, 1, 1, 1]);
+        assert_eq!(found, Ok(()));
+        let (q, p) = ((1 << 24) - 1, 128);
+        let found = shapes([1, 4, 1, 1], &[[2, 2]], [1, q, 1, 1, p, 2], [1, q, 1, 1, p]);
+        assert_eq!(found, Ok(()));
     }
 
     #[test]

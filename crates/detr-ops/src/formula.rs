@@ -89,7 +89,8 @@ impl HostCall {
         point / (l * p)
     }
 
-    /// The cells inside the level around a point.
+    /// The cells inside the level around a point; none if it is a whole cell outside or not finite.
+    /// At the centre of a cell, derivatives are those towards the next cell, as in the reference.
     #[allow(
         clippy::cast_possible_truncation, // checked to be inside the level
         clippy::cast_sign_loss,
@@ -104,8 +105,11 @@ impl HostCall {
         let x = self.locations[2 * point] * width - 0.5;
         let y = self.locations[2 * point + 1] * height - 0.5;
         let mut reads = Vec::new();
-        for row in [y.floor(), y.floor() + 1.0] {
-            for column in [x.floor(), x.floor() + 1.0] {
+        if !(x > -1.0 && y > -1.0 && x < width && y < height) {
+            return reads;
+        }
+        for (row, sign_y) in [(y.floor(), -1.0), (y.floor() + 1.0, 1.0)] {
+            for (column, sign_x) in [(x.floor(), -1.0), (x.floor() + 1.0, 1.0)] {
                 if !((0.0..height).contains(&row) && (0.0..width).contains(&column)) {
                     continue;
                 }
@@ -114,11 +118,54 @@ impl HostCall {
                 reads.push(Read {
                     row: (image * self.value_shape[1] + cell) * m + head,
                     factor: near_x * near_y,
-                    by_x: (column - x).signum() * near_y * width,
-                    by_y: (row - y).signum() * near_x * height,
+                    by_x: sign_x * near_y * width,
+                    by_y: sign_y * near_x * height,
                 });
             }
         }
         reads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HostCall;
+
+    /// One point on a row of four cells with the values 1, 3, 7, 12.
+    fn on_a_row(pixel: f64) -> HostCall {
+        HostCall {
+            levels: vec![[1, 4]],
+            value_shape: [1, 4, 1, 1],
+            locations_shape: [1, 1, 1, 1, 1, 2],
+            value: vec![1.0, 3.0, 7.0, 12.0],
+            locations: vec![(pixel + 0.5) / 4.0, 0.5],
+            weights: vec![1.0],
+            grad: vec![1.0],
+        }
+    }
+
+    #[test]
+    #[allow(clippy::float_cmp)] // these numbers are exact
+    fn at_the_centre_of_a_cell_the_slope_is_that_towards_the_next() {
+        for (pixel, output, slope) in
+            [(0.0, 1.0, 2.0), (1.0, 3.0, 4.0), (2.0, 7.0, 5.0), (3.0, 12.0, -12.0)]
+        {
+            let call = on_a_row(pixel);
+            assert_eq!(call.output(), [output], "{pixel}");
+            // By the relative location, of which a cell is a quarter.
+            assert_eq!(call.gradients().locations[0], 4.0 * slope, "{pixel}");
+        }
+    }
+
+    #[test]
+    #[allow(clippy::float_cmp)] // these numbers are exact
+    fn a_whole_cell_outside_or_not_finite_there_is_no_gradient() {
+        for pixel in [-1.0, 4.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let call = on_a_row(pixel);
+            assert_eq!(call.output(), [0.0], "{pixel}");
+            let gradients = call.gradients();
+            assert_eq!(gradients.locations, [0.0, 0.0], "{pixel}");
+            assert_eq!((gradients.weights[0], gradients.value), (0.0, vec![0.0; 4]), "{pixel}");
+        }
     }
 }

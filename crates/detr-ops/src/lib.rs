@@ -4,7 +4,8 @@
 //! [`msda`] computes, for every query and head, a weighted sum of values read at fractional places
 //! of several feature maps. Projections, softmax and reference points belong to the model.
 //!
-//! - `cpu`: flex and ndarray, deterministic; copies the cells of a head or level at a time, and no more
+//! - `cpu`: flex and ndarray, deterministic; copies the cells of a head or level at a time, and
+//!   inputs in half precision or with strides whole
 //! - `cube`: every CubeCL runtime (CUDA, Vulkan, Metal, WebGPU)
 //! - `autodiff`: the node that ties forward and backward together
 //! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on

@@ -23,6 +23,7 @@ pub fn msda_reference(
     let [b, s, m, d] = value.dims();
     let [_, q, _, _, p, _] = locations.dims();
     let dtype = value.dtype();
+    let (locations, weights) = (locations.cast(FloatDType::F32), weights.cast(FloatDType::F32));
     // One row per cell of an image and head; points in the order (b, m, q, p).
     let rows: Tensor<2> = value.cast(FloatDType::F32).permute([0, 2, 1, 3]).reshape([b * m * s, d]);
     let first_row = first_rows(b * m, s, &rows);
@@ -60,17 +61,23 @@ struct Corner {
     factor: Tensor<2>,
 }
 
-/// The cells before and after relative positions along an axis of `n` cells.
+/// The cells before and after relative positions along an axis of `n` cells. A position that is not
+/// finite, or a whole cell outside, is in no cell and has no gradient.
 #[allow(clippy::cast_precision_loss)] // sides are exact in f32
 fn corners(position: Tensor<2>, n: usize) -> [Corner; 2] {
     let last = (n - 1) as f64;
     let position = position.mul_scalar(n as f64).sub_scalar(0.5);
-    let before = position.clone().detach().floor();
+    let place = position.clone().detach();
+    let before = place.clone().floor();
+    let near = place.clone().greater_elem(-1.0).bool_and(place.lower_elem(n as f64));
     let part = position - before.clone();
     [(before.clone(), part.clone().neg().add_scalar(1.0)), (before.add_scalar(1.0), part)].map(
         |(cell, factor)| {
-            let outside = cell.clone().lower_elem(0.0).bool_or(cell.clone().greater_elem(last));
-            Corner { index: cell.clamp(0.0, last).int(), factor: factor.mask_fill(outside, 0.0) }
+            let inside =
+                cell.clone().greater_equal_elem(0.0).bool_and(cell.clone().lower_equal_elem(last));
+            let outside = inside.bool_and(near.clone()).bool_not();
+            let index = cell.mask_fill(outside.clone(), 0.0).int();
+            Corner { index, factor: factor.mask_fill(outside, 0.0) }
         },
     )
 }

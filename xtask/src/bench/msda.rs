@@ -9,7 +9,7 @@ use std::process::{self, ExitCode};
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::{build, cargo, commit, date, measure, save, threads, without_peer};
+use super::{at_least_one, build, cargo, commit, date, measure, save, threads, without_peer};
 use crate::shell;
 
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "f32")]
     dtype: String,
     /// Measured calls of every kind per round
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 9, value_parser = at_least_one)]
     runs: usize,
     /// Calls before them that are not counted
     #[arg(long, default_value_t = 2)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     rounds: Option<usize>,
     /// Threads on the CPU [default: as many as the machine has]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     threads: Option<usize>,
     /// Only the cases whose name contains this, such as encoder or near
     #[arg(long, default_value = "")]
@@ -114,13 +114,14 @@ fn combine(ours: &[Value], theirs: &[Value]) -> anyhow::Result<Value> {
     } else {
         merge(theirs).context("the measurement of PyTorch lacks numbers")?
     };
-    for (i, case) in detr["cases"].as_array_mut().into_iter().flatten().enumerate() {
+    for case in detr["cases"].as_array_mut().into_iter().flatten() {
+        let theirs = named(&peer, &case["name"]);
         for (pass, _) in PASSES {
             let case = &mut case[pass];
             let median = case["ms"]["median"].as_f64().context("a median")?;
             let bytes = case["bytes"].as_f64().context("bytes")?;
             case["gb_s"] = json!(bytes / median / 1e6);
-            if let Some(theirs) = peer["cases"][i][pass]["ms"]["median"].as_f64() {
+            if let Some(theirs) = theirs[pass]["ms"]["median"].as_f64() {
                 case["times_faster_than_peer"] = json!(theirs / median);
             }
             if let Some(theirs) = case["reference_ms"]["median"].as_f64() {
@@ -137,14 +138,21 @@ fn combine(ours: &[Value], theirs: &[Value]) -> anyhow::Result<Value> {
     }))
 }
 
+/// The case of that name among the results of a program.
+fn named(results: &Value, name: &Value) -> Value {
+    let mut cases = results["cases"].as_array().into_iter().flatten();
+    cases.find(|case| case["name"] == *name).cloned().unwrap_or_default()
+}
+
 /// Several rounds as one: the least minimum, the median of the medians, the greatest 95th
 /// percentile; the median of the copies. Everything else is taken from the first round.
 fn merge(rounds: &[Value]) -> Option<Value> {
     let mut merged = rounds.first()?.clone();
-    for (i, case) in merged["cases"].as_array_mut()?.iter_mut().enumerate() {
+    for case in merged["cases"].as_array_mut()? {
+        let cases: Vec<_> = rounds.iter().map(|round| named(round, &case["name"])).collect();
         for (pass, _) in PASSES {
             let numbers = |name: &str| -> Option<Vec<f64>> {
-                rounds.iter().map(|round| round["cases"][i][pass]["ms"][name].as_f64()).collect()
+                cases.iter().map(|case| case[pass]["ms"][name].as_f64()).collect()
             };
             let mut ms = Map::new();
             let least = numbers("min")?.into_iter().fold(f64::INFINITY, f64::min);
@@ -189,12 +197,19 @@ fn table(results: &Value) -> String {
     if !peer.is_null() {
         let (torch, threads) = (word(&peer["torch"]), &peer["threads"]);
         let _ = writeln!(out, "PyTorch {torch}, grid_sample, {threads} threads.");
+        let dtype = word(&detr["dtype"]);
+        if dtype != "f32" {
+            let _ = writeln!(
+                out,
+                "grid_sample takes locations in the type of the values: theirs are {dtype}, ours f32."
+            );
+        }
     }
     out += "\n| | ms | MB | GB/s | tensor operations ms | times faster | PyTorch ms | times faster |\n|---|---|---|---|---|---|---|---|\n";
-    for (i, case) in detr["cases"].as_array().into_iter().flatten().enumerate() {
+    for case in detr["cases"].as_array().into_iter().flatten() {
+        let peer = named(peer, &case["name"]);
         for (pass, name) in PASSES {
-            let ours = &case[pass];
-            let theirs = &peer["cases"][i][pass];
+            let (ours, theirs) = (&case[pass], &peer[pass]);
             // Writing to a string cannot fail.
             let _ = writeln!(
                 out,
@@ -235,6 +250,33 @@ mod tests {
         let text = table(&results);
         let row = "| a: forward | 4.00 | 8.0 | 2.00 | - | - | 40.0 | 10.0 |";
         assert!(text.lines().any(|line| line == row), "{text}");
+    }
+
+    #[test]
+    fn cases_are_matched_by_name() {
+        let ours = round(4.0, Some(8_000_000));
+        let mut theirs = round(40.0, None);
+        let mut other = round(1.0, None)["cases"][0].clone();
+        other["name"] = json!("b");
+        theirs["cases"].as_array_mut().unwrap().insert(0, other.clone());
+        let results = combine(&[ours.clone()], &[theirs]).unwrap();
+        let forward = &results["detr"]["cases"][0]["forward"];
+        assert_eq!(forward["times_faster_than_peer"], json!(10.0));
+        let stranger = combine(&[ours.clone()], &[json!({ "cases": [other] })]).unwrap();
+        let text = table(&stranger);
+        assert!(text.contains("| a: forward | 4.00 | 8.0 | 2.00 | - | - | - | - |"), "{text}");
+        // A round without one of the cases.
+        assert!(combine(&[ours, json!({ "cases": [] })], &[]).is_err());
+    }
+
+    #[test]
+    fn the_table_says_where_precisions_differ() {
+        let mut ours = round(4.0, Some(8_000_000));
+        for (dtype, said) in [("f32", false), ("f16", true)] {
+            ours["dtype"] = json!(dtype);
+            let text = table(&combine(&[ours.clone()], &[round(40.0, None)]).unwrap());
+            assert_eq!(text.contains("theirs are f16, ours f32"), said, "{text}");
+        }
     }
 
     #[test]

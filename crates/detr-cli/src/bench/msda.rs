@@ -91,12 +91,22 @@ type Operation = fn(Tensor<4>, &[[usize; 2]], Tensor<6>, Tensor<5>) -> Tensor<3>
 type Call = fn(&Inputs, Operation);
 
 pub(crate) fn msda_alone(args: &BenchMsdaArgs, console: &Console) -> Result<(), CliError> {
+    let wanted: Vec<_> =
+        Case::ALL.into_iter().filter(|case| case.name.contains(&args.only)).collect();
+    if wanted.is_empty() {
+        let names: Vec<_> = Case::ALL.iter().map(|case| case.name).collect();
+        return Err(CliError::Usage(format!(
+            "--only `{}` is part of no case's name\nhint: the cases are: {}",
+            args.only,
+            names.join("; ")
+        )));
+    }
     let selected = args.device.select()?;
     console.note(&format!("using {}", selected.name));
     let device = &selected.device;
     let copy_gb_s = copy_bandwidth(&selected, args)?;
     let mut cases = Vec::new();
-    for case in Case::ALL.into_iter().filter(|case| case.name.contains(&args.only)) {
+    for case in wanted {
         console.note(case.name);
         let inputs = catch_device(|| Inputs::new(&case, device, args.device.dtype.into()))?;
         let pass = |call: Call, bytes: usize| -> Result<Pass, CliError> {
@@ -152,6 +162,7 @@ fn forward_backward(inputs: &Inputs, operation: Operation) {
 /// Times of some calls, each until the device is done.
 fn times(device: &Device, warmup: u32, runs: u32, call: impl Fn()) -> Result<Spread, CliError> {
     let mut times = Vec::new();
+    let (warmup, runs) = (u64::from(warmup), u64::from(runs));
     for run in 0..warmup + runs {
         let start = Instant::now();
         catch_device(|| {

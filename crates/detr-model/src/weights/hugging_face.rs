@@ -72,12 +72,8 @@ pub(super) fn read(folder: &Path, state: &StateDict) -> Result<HuggingFace, Weig
     let path = folder.join("config.json");
     let config: Config = read_json(&path)?;
     check(&config, &path)?;
-    let state = official_names(state).map_err(|name| {
-        WeightsError::corrupt(
-            &folder.join(WEIGHTS_FILE),
-            format_args!("{name}: query, key and value projections are missing or differ in shape"),
-        )
-    })?;
+    let state = official_names(state)
+        .map_err(|reason| WeightsError::corrupt(&folder.join(WEIGHTS_FILE), reason))?;
     let args = TrainingArgs {
         nheads: Some(config.encoder_attention_heads.unwrap_or(DEFAULT_HEADS)),
         dilation: Some(is_dilated(&config, &path)?),

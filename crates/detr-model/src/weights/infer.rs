@@ -78,8 +78,11 @@ pub(super) fn deformable(
     state: &StateDict,
     args: TrainingArgs,
 ) -> Result<DeformableDetrConfig, String> {
-    let need = |name: &str, axis| {
-        side(state, name, axis).ok_or_else(|| format!("a Deformable DETR without {name}"))
+    let need = |name: &str, axis: usize| {
+        let shape = state.shape(name).ok_or_else(|| format!("a Deformable DETR without {name}"))?;
+        shape.get(axis).copied().ok_or_else(|| {
+            format!("{name} has shape {shape:?}, expected {} axes or more", axis + 1)
+        })
     };
     let nheads = args.nheads.unwrap_or(DEFAULT_HEADS);
     let levels = count(state, |i| format!("input_proj.{i}.0.weight"));
@@ -91,11 +94,12 @@ pub(super) fn deformable(
     }
     let points = |name: &str| {
         let rows = need(name, 0)?;
-        let places = nheads * levels;
-        if places > 0 && rows.is_multiple_of(places) {
-            return Ok(rows / places);
+        match nheads.checked_mul(levels) {
+            Some(places) if places > 0 && rows.is_multiple_of(places) => Ok(rows / places),
+            _ => Err(format!(
+                "{name} has {rows} rows, no multiple of {nheads} heads times {levels} levels"
+            )),
         }
-        Err(format!("{name} has {rows} rows, no multiple of {nheads} heads times {levels} levels"))
     };
     let (encoder, decoder) = ("transformer.encoder.layers", "transformer.decoder.layers");
     let dec_width = need(&format!("{decoder}.0.linear1.weight"), 0)?;

@@ -165,10 +165,12 @@ pub(super) fn check_sums(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> 
 /// only searched for "key, then small constant": nothing is unpickled.
 fn scan_args(bytes: &[u8]) -> TrainingArgs {
     let number = |key: &[u8]| match *value_after(bytes, key)? {
-        [b'K', n, ..] if n > 0 => Some(usize::from(n)),
+        [b'K', n, ..] => Some(usize::from(n)),
         [b'M', low, high, ..] => Some(usize::from(u16::from_le_bytes([low, high]))),
         _ => None,
     };
+    // No model has none of these; whatever the zero is, it is not the setting.
+    let number = |key: &[u8]| number(key).filter(|&n| n > 0);
     TrainingArgs {
         nheads: number(b"nheads"),
         num_queries: number(b"num_queries"),
@@ -207,5 +209,8 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(scan_args(b"X\x06\0\0\0nheadsq\x01N"), TrainingArgs::default());
         assert_eq!(scan_args(b"X\x0b\0\0\0num_queriesr"), TrainingArgs::default());
+        for zero in [&b"X\x06\0\0\0nheadsq\x01K\0u."[..], b"X\x06\0\0\0nheadsq\x01M\0\0u."] {
+            assert_eq!(scan_args(zero), TrainingArgs::default());
+        }
     }
 }

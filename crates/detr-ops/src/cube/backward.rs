@@ -164,7 +164,9 @@ pub(super) trait AtomicAdd: Send + Sync + 'static {
 /// The device's own instruction.
 pub(super) struct Native;
 
-/// Try again until no other unit came between; on devices that add integers only.
+/// Takes the number out, adds and puts the sum back; what others put there meanwhile is carried on.
+/// For devices that add integers only. Unlike a weak compare-and-swap, whose failure without cause is
+/// no different from success by its result, an exchange never fails.
 pub(super) struct CompareAndSwap;
 
 #[cube]
@@ -181,13 +183,11 @@ impl AtomicAdd for CompareAndSwap {
     type Cell = u32;
 
     fn add(cell: &mut Atomic<u32>, value: f32) {
-        let mut seen = cell.load();
-        let mut done = false;
-        while !done {
-            let expected = seen;
-            let sum = f32::from_bits(expected) + value;
-            seen = cell.compare_exchange_weak(expected, sum.to_bits());
-            done = seen == expected;
+        let mut carry = value.to_bits();
+        // Bits, so that a sum that is no number comes to an end too.
+        while carry != 0 {
+            let sum = f32::from_bits(cell.exchange(0)) + f32::from_bits(carry);
+            carry = cell.exchange(sum.to_bits());
         }
     }
 }

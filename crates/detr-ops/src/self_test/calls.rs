@@ -22,7 +22,23 @@ const SIZES: [Sizes; 5] = [
 
 /// All calls, with values and gradients that are exact in `dtype`.
 pub(super) fn calls(dtype: FloatDType) -> impl Iterator<Item = HostCall> {
-    SIZES.into_iter().zip(0..).map(move |((levels, sizes), seed)| call(levels, sizes, seed, dtype))
+    let calls = SIZES.into_iter().zip(0..);
+    let calls = calls.map(move |((levels, sizes), seed)| call(levels, sizes, seed, dtype));
+    calls.chain(std::iter::once_with(move || on_centres(dtype)))
+}
+
+/// A call whose points are all on centres of cells, from a whole cell before the first to one after
+/// the last: there the gradient jumps, and a kernel that takes the wrong side is wrong by all of it.
+fn on_centres(dtype: FloatDType) -> HostCall {
+    // Powers of two, so that the centres are exact in f32.
+    let levels = [[8, 16], [4, 2], [1, 1]];
+    let mut call = call(&levels, [1, 2, 8, 60, 4], 5, dtype);
+    let mut numbers = Numbers(6);
+    let [_, _, _, l, p, _] = call.locations_shape;
+    for (i, location) in call.locations.iter_mut().enumerate() {
+        *location = numbers.centre(levels[i / (2 * p) % l][1 - i % 2]);
+    }
+    call
 }
 
 fn call(
@@ -68,6 +84,14 @@ impl Numbers {
     fn rounded(&mut self, count: usize, dtype: DType) -> Vec<f64> {
         let numbers: Vec<f64> = (0..count).map(|_| self.next()).collect();
         TensorData::new(numbers, [count]).convert_dtype(dtype).iter::<f64>().collect()
+    }
+
+    /// The centre of a cell along an axis of `side` cells, or of the one before or after them.
+    #[allow(clippy::cast_precision_loss)] // small sizes
+    fn centre(&mut self, side: usize) -> f64 {
+        let cells = side as f64 + 2.0;
+        let pixel = (cells * (0.5 + 0.5 * self.next())).floor() - 1.0;
+        (pixel + 0.5) / side as f64
     }
 
     /// A location along an axis of `side` cells: inside, a little outside, or one in sixteen very far

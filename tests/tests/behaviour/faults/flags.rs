@@ -198,6 +198,7 @@ fn the_larger_program_refuses_too() {
         (&["models", "convert", &model, &model], 2),
         (&["models", "convert", &model, "out", "--class-names", "missing.txt"], 2),
         (&["models", "pull", "detr-r50"], 3),
+        (&["bench", "msda", "--backend", "flex", "--only", "nothing"], 2),
     ] {
         let outcome = detr(args).run();
         assert_eq!(outcome.code, code, "{args:?}: {}", outcome.stderr);

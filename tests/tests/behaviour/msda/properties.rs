@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use burn::tensor::{Device, Tensor};
 use detr_infer::backend::{Backend, Precision, select};
+use detr_ops::msda;
 use detr_ops::reference::msda_reference;
-use detr_ops::{msda, try_msda};
 use detr_types::env;
 
 use super::random::{Call, Stream};
@@ -114,26 +114,94 @@ fn more_points_than_are_placed_at_once_are_the_formula() {
 }
 
 #[test]
-fn on_flex_the_gradient_does_not_depend_on_threads_or_runs() {
-    let levels = vec![[16, 17], [8, 9]];
-    let call = Call::of(Stream::new(1), levels, [2, 344, 3, 33], 200, 3);
+fn heads_that_are_moved_a_few_at_a_time_are_the_formula() {
     let Some(device) = device(Backend::Flex) else { return };
-    let first = run(&call, msda, &device);
-    for _ in 0..5 {
-        assert!(run(&call, msda, &device) == first);
+    // There is room for two heads; the fifth is alone. Points outnumber cells, so that moving pays.
+    let call = Call::of(Stream::new(4), vec![[50, 50], [20, 25]], [2, 3000, 5, 32], 200, 8);
+    check(&call, &run(&call, msda, &device), "five heads");
+}
+
+#[test]
+fn points_on_centres_of_cells_are_the_formula() {
+    // The sides are powers of two, so that the centres are exact in f32.
+    let mut call = Call::of(Stream::new(5), vec![[4, 8], [2, 1]], [2, 34, 3, 5], 40, 3);
+    let mut stream = Stream::new(6);
+    let sides = [[8, 4], [1, 2]];
+    for (i, location) in call.locations.iter_mut().enumerate() {
+        let side: u8 = sides[i / 6 % 2][i % 2];
+        // From a whole cell before the first to one after the last.
+        *location = (stream.size(0, usize::from(side) + 1) as f32 - 0.5) / f32::from(side);
+    }
+    for backend in [Backend::Flex, Backend::Ndarray, Backend::Wgpu] {
+        let Some(device) = device(backend) else { continue };
+        for (name, operation) in [KERNEL, REFERENCE] {
+            check(&call, &run(&call, operation, &device), &format!("{backend}, {name}, centres"));
+        }
     }
 }
 
 #[test]
-fn strided_inputs_are_read_by_their_strides() {
+fn points_that_are_not_finite_add_nothing() {
+    let mut call = Call::of(Stream::new(7), vec![[3, 5], [2, 3]], [1, 21, 2, 5], 30, 2);
+    let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    for (i, location) in call.locations.iter_mut().step_by(5).enumerate() {
+        *location = bad[i % 3];
+    }
+    for backend in [Backend::Flex, Backend::Ndarray, Backend::Wgpu] {
+        let Some(device) = device(backend) else { continue };
+        for (name, operation) in [KERNEL, REFERENCE] {
+            check(
+                &call,
+                &run(&call, operation, &device),
+                &format!("{backend}, {name}, not finite"),
+            );
+        }
+    }
+}
+
+#[test]
+fn on_flex_results_do_not_depend_on_threads_or_runs() {
+    let levels = vec![[16, 17], [8, 9]];
+    let call = Call::of(Stream::new(1), levels, [2, 344, 3, 33], 200, 3);
     let Some(device) = device(Backend::Flex) else { return };
-    let call = Call::new(3);
-    let (value, locations, weights, _) = call.tensors(&device);
-    let expected = msda(value.clone(), &call.levels, locations.clone(), weights.clone());
-    // The same numbers, laid out with two axes exchanged.
-    let value = Tensor::from_data(value.swap_dims(1, 3).into_data(), &device).swap_dims(1, 3);
-    let locations =
-        Tensor::from_data(locations.swap_dims(2, 4).into_data(), &device).swap_dims(2, 4);
-    let found = try_msda(value, &call.levels, locations, weights).expect("inputs that fit");
-    assert_eq!(numbers(found), numbers(expected));
+    let on_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run(&call, msda, &device))
+    };
+    let first = on_threads(1);
+    for threads in [1, 2, 7, 7] {
+        assert!(on_threads(threads) == first, "{threads} threads");
+    }
+}
+
+#[test]
+fn strided_and_broadcast_inputs_and_gradients_are_read_by_their_strides() {
+    let mut call = Call::new(3);
+    let [b, q, m, l, p, _] = call.locations_shape;
+    // One set of weights for all queries of an image; the gradient of a sum is one number, repeated.
+    let row = m * l * p;
+    for image in call.weights.chunks_mut(q * row) {
+        let (first, others) = image.split_at_mut(row);
+        others.chunks_mut(row).for_each(|other| other.copy_from_slice(first));
+    }
+    call.grad.fill(1.0);
+    for backend in [Backend::Flex, Backend::Ndarray, Backend::Wgpu] {
+        let Some(device) = device(backend).map(Device::autodiff) else { continue };
+        let (value, locations, weights, _) = call.tensors(&device);
+        // The same numbers, laid out with two axes exchanged.
+        let value = Tensor::from_data(value.swap_dims(1, 3).into_data(), &device);
+        let value: Tensor<4> = value.swap_dims(1, 3).require_grad();
+        let locations = Tensor::from_data(locations.swap_dims(2, 4).into_data(), &device);
+        let locations: Tensor<6> = locations.swap_dims(2, 4).require_grad();
+        let weights = weights.narrow(1, 0, 1).expand([b, q, m, l, p]).require_grad();
+        let output = msda(value.clone(), &call.levels, locations.clone(), weights.clone());
+        let mut grads = output.clone().sum().backward();
+        let found = [
+            numbers(output),
+            numbers(value.grad_remove(&mut grads).expect("a gradient")),
+            numbers(locations.grad_remove(&mut grads).expect("a gradient")),
+            numbers(weights.grad_remove(&mut grads).expect("a gradient")),
+        ];
+        check(&call, &found, &format!("{backend}, strided"));
+    }
 }

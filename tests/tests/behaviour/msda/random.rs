@@ -112,18 +112,20 @@ impl Call {
     }
 }
 
-/// A location along an axis of `side` cells; not so near the centre of a cell, where the gradient
-/// jumps, that f32 and f64 could see different cells.
+/// A location along an axis of `side` cells, one in ten up to very far away; not so near the centre of
+/// a cell, where the gradient jumps, that f32 and f64 could see different cells.
 #[allow(clippy::cast_possible_truncation)] // rounded to f32 once
 fn location(stream: &mut Stream, side: usize) -> f32 {
-    if stream.number() > 0.8 {
-        let scale = [1.0, 1e3, 1e6, 1e9, 1e12, 1e20, 1e30][stream.size(0, 6)];
-        return (stream.number() * scale) as f32 + 1.5;
-    }
+    let reach = if stream.number() > 0.8 {
+        [1.0, 1e3, 1e6, 1e9, 1e12, 1e20, 1e30][stream.size(0, 6)]
+    } else {
+        0.8
+    };
     loop {
-        let relative = (0.5 + 0.8 * stream.number()) as f32;
+        let relative = (0.5 + reach * stream.number()) as f32;
         let pixel = f64::from(relative) * side as f64 - 0.5;
-        if (pixel - pixel.round()).abs() > 1e-3 {
+        let outside = pixel < -1.001 || pixel > side as f64 + 0.001;
+        if outside || (pixel - pixel.round()).abs() > 1e-3 {
             return relative;
         }
     }

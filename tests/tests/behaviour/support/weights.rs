@@ -58,6 +58,16 @@ impl Safetensors {
         self
     }
 
+    /// With a tensor under another name too.
+    pub(crate) fn with_copy(mut self, name: &str, copy: &str) -> Self {
+        let from = self.data.len();
+        self.data.extend_from_within(self.range(name));
+        let mut entry = self.header[name].clone();
+        entry["data_offsets"] = json!([from, self.data.len()]);
+        self.header.insert(copy.to_owned(), entry);
+        self
+    }
+
     /// With one field of a tensor's entry replaced.
     pub(crate) fn with(mut self, name: &str, field: &str, value: Value) -> Self {
         self.header[name][field] = value;

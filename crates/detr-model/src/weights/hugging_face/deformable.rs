@@ -119,9 +119,13 @@ fn contradiction(
 }
 
 /// With box refinement but a single stage, current versions of transformers give all layers one
-/// class head, and write it once.
+/// class head, and write it once. Where another layer has any part of one, none is made up.
 fn share_class_head(state: &mut StateDict, layers: usize) {
-    if state.get("class_embed.1.weight").is_some() {
+    let is_of_later_layer = |name: &str| {
+        let rest = name.strip_prefix("class_embed.").and_then(|rest| rest.split_once('.'));
+        rest.is_some_and(|(layer, _)| layer != "0")
+    };
+    if state.iter().any(|(name, _)| is_of_later_layer(name)) {
         return;
     }
     for field in ["weight", "bias"] {

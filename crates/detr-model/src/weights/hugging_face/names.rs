@@ -8,26 +8,47 @@ use super::super::{StateDict, StoredTensor};
 /// they are reported as the file has them.
 ///
 /// # Errors
-/// The name of the first fused projection of which a part is missing or of another shape.
+/// What is wrong, with the names: two names that stand for one tensor, or a fused projection of which
+/// a part is missing or of another shape.
 pub fn official_names(state: &StateDict) -> Result<StateDict, String> {
     let kind = match state.get("model.level_embed") {
         Some(_) => Kind::DeformableDetr,
         None => Kind::Detr,
     };
     let mut out = StateDict::default();
-    let mut projections: BTreeMap<String, [Option<StoredTensor>; 3]> = BTreeMap::new();
-    for (name, tensor) in state.iter() {
-        match official_name(name, kind) {
-            Some(Name::Whole(name)) => out.insert(name, tensor.clone()),
+    let mut sources: BTreeMap<String, &str> = BTreeMap::new();
+    let mut projections: BTreeMap<String, [Option<(&str, &StoredTensor)>; 3]> = BTreeMap::new();
+    let twice = |first: &str, second: &str, name: &str| {
+        Err(format!("{first} and {second} both stand for {name}"))
+    };
+    for (theirs, tensor) in state.iter() {
+        let name = match official_name(theirs, kind) {
             Some(Name::Projection { name, part }) => {
-                projections.entry(name).or_default()[part] = Some(tensor.clone());
+                let place = &mut projections.entry(name.clone()).or_default()[part];
+                if let Some((first, _)) = place.replace((theirs, tensor)) {
+                    return twice(first, theirs, &name);
+                }
+                continue;
             }
-            None => out.insert(name, tensor.clone()),
+            Some(Name::Whole(name)) => name,
+            None => theirs.to_owned(),
+        };
+        if let Some(first) = sources.insert(name.clone(), theirs) {
+            return twice(first, theirs, &name);
         }
+        out.insert(name, tensor.clone());
     }
     for (name, parts) in projections {
-        let joined = parts.into_iter().collect::<Option<Vec<_>>>().and_then(StoredTensor::join);
-        out.insert(name.clone(), joined.ok_or(name)?);
+        if let (Some(whole), Some((part, _))) = (sources.get(&name), parts.iter().flatten().next())
+        {
+            return twice(whole, part, &name);
+        }
+        let parts = parts.into_iter().map(|part| part.map(|(_, tensor)| tensor.clone()));
+        let joined = parts.collect::<Option<Vec<_>>>().and_then(StoredTensor::join);
+        let joined = joined.ok_or_else(|| {
+            format!("{name}: query, key and value projections are missing or differ in shape")
+        })?;
+        out.insert(name, joined);
     }
     Ok(out)
 }
@@ -181,6 +202,35 @@ mod tests {
             Some(Name::Whole(name)) => name,
             Some(Name::Projection { name, part }) => format!("{name}[{part}]"),
             None => "unknown".into(),
+        }
+    }
+
+    #[test]
+    fn two_names_of_one_tensor_are_an_error() {
+        for (names, expected) in [
+            (
+                ["model.encoder.layers.0.fc1.bias", "model.encoder.layers.0.mlp.fc1.bias"],
+                "both stand for transformer.encoder.layers.0.linear1.bias",
+            ),
+            (
+                ["bbox_embed.layers.0.bias", "bbox_predictor.layers.0.bias"],
+                "both stand for bbox_embed.layers.0.bias",
+            ),
+            (
+                [
+                    "model.encoder.layers.0.self_attn.q_proj.bias",
+                    "transformer.encoder.layers.0.self_attn.in_proj_bias",
+                ],
+                "both stand for transformer.encoder.layers.0.self_attn.in_proj_bias",
+            ),
+        ] {
+            let mut state = StateDict::default();
+            for name in names {
+                state.insert(name, StoredTensor::from_f32(&[1.0, 2.0], vec![2]));
+            }
+            let reason = official_names(&state).unwrap_err();
+            assert!(reason.contains(expected), "{reason}");
+            assert!(names.iter().all(|name| reason.contains(name)), "{reason}");
         }
     }
 

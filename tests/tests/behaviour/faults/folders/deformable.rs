@@ -86,6 +86,21 @@ fn one_stage() -> Vec<Case> {
     ]
 }
 
+/// The file has one class head for all layers.
+fn refined() -> Vec<Case> {
+    vec![(
+        "part of a second class head",
+        |f| {
+            weights(f, |bytes| {
+                Safetensors::parse(&bytes)
+                    .with_copy("class_embed.0.bias", "class_embed.1.bias")
+                    .bytes()
+            });
+        },
+        "1 missing:\n  class_embed.1.weight",
+    )]
+}
+
 fn two_stages() -> Vec<Case> {
     vec![
         ("one stage", |f| config(f, "two_stage", json!(false)), "two_stage is false, but"),
@@ -157,6 +172,7 @@ fn drop_tensors(folder: &std::path::Path, start: &str) {
 #[test]
 fn folders_whose_settings_contradict_the_weights_are_refused() {
     check(one_stage(), &golden("hf_deformable_detr_tiny"));
+    check(refined(), &golden("hf_deformable_detr_tiny_refine"));
     check(two_stages(), &golden("hf_deformable_detr_tiny_two_stage"));
 }
 
