@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Result<(), CliError>
     let card = catch_device(|| checkpoint.save(&args.output, &device))??;
     console.note(&format!(
         "wrote {} tensors, {} bytes, sha256 {} to {}",
-        checkpoint.state.len(),
+        checkpoint.listed().len(),
         card.weights.bytes,
         card.weights.sha256,
         args.output.display()

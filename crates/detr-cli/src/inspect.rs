@@ -38,6 +38,8 @@ struct Report<'a> {
     /// Numbers in all tensors, buffers of frozen norms included.
     parameters: usize,
     tensors: usize,
+    /// Names of an artifact, which repeats tensors that layers share as the reference does.
+    names: usize,
     /// Tensors by element type.
     dtypes: BTreeMap<&'static str, usize>,
     classes: Option<&'a ClassTable>,
@@ -100,6 +102,7 @@ fn report(checkpoint: &Checkpoint, with_tensors: bool) -> Report<'_> {
         architecture: &checkpoint.architecture,
         parameters: checkpoint.state.elements(),
         tensors: checkpoint.state.len(),
+        names: checkpoint.listed().len(),
         dtypes,
         classes: checkpoint.classes.as_ref(),
         preprocess: &checkpoint.preprocess,
@@ -127,7 +130,12 @@ fn text(report: &Report<'_>) -> Result<String, CliError> {
     row("sha256", report.sha256.as_deref().unwrap_or("none, made in memory"));
     let dtypes: Vec<String> =
         report.dtypes.iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
-    row("tensors", &format!("{} ({})", report.tensors, dtypes.join(", ")));
+    let shared = if report.names == report.tensors {
+        String::new()
+    } else {
+        format!(", under {} names in PyTorch", report.names)
+    };
+    row("tensors", &format!("{} ({}){shared}", report.tensors, dtypes.join(", ")));
     row("parameters", &format!("{} (with the buffers of frozen norms)", report.parameters));
     if let Some(classes) = report.classes {
         let names: Vec<&str> = classes.categories().map(|class| class.name.as_str()).collect();

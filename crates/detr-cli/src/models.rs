@@ -43,11 +43,16 @@ pub(crate) struct ListArgs {
 }
 
 /// Weights on the Hugging Face hub by those who published the architecture.
-const PUBLISHED: [(&str, &str); 4] = [
+const PUBLISHED: [(&str, &str); 9] = [
     ("detr-r50", "facebook/detr-resnet-50"),
     ("detr-r50-dc5", "facebook/detr-resnet-50-dc5"),
     ("detr-r101", "facebook/detr-resnet-101"),
     ("detr-r101-dc5", "facebook/detr-resnet-101-dc5"),
+    ("deformable-detr-r50", "SenseTime/deformable-detr"),
+    ("deformable-detr-r50-refine", "SenseTime/deformable-detr-with-box-refine"),
+    ("deformable-detr-r50-two-stage", "SenseTime/deformable-detr-with-box-refine-two-stage"),
+    ("deformable-detr-r50-single-scale", "SenseTime/deformable-detr-single-scale"),
+    ("deformable-detr-r50-single-scale-dc5", "SenseTime/deformable-detr-single-scale-dc5"),
 ];
 
 pub(crate) fn run(command: &ModelsCommand, console: &Console) -> Result<(), CliError> {
@@ -92,12 +97,15 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
     if args.json {
         return print(&json(&presets)?);
     }
-    let mut text = format!("{:<14} {:<21} {}\n", "preset", "untrained", "published weights");
+    let width = presets.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
+    let recipe_width = "recipe:".len() + width;
+    let mut text =
+        format!("{:<width$} {:<recipe_width$} {}\n", "preset", "untrained", "published weights");
     for preset in presets {
         let recipe = format!("recipe:{}", preset.name);
         let weights = preset.weights.unwrap_or("-");
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{:<14} {recipe:<21} {weights}", preset.name);
+        let _ = writeln!(text, "{:<width$} {recipe:<recipe_width$} {weights}", preset.name);
     }
     print(&text)
 }

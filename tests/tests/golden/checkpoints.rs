@@ -1,12 +1,14 @@
 //! Group 13: files as PyTorch, torchvision and transformers write them. Tensors bit for bit, then
 //! the outputs of the model that was loaded.
 
+mod hugging_face;
+
 use burn::tensor::{FloatDType, Tensor};
 use detr_model::weights::{
     Architecture, Checkpoint, ElementType, StateDict, StoredTensor, expected_tensors,
     read_state_dict,
 };
-use detr_model::{DetrOutput, Model, ModelConfig};
+use detr_model::{DeformableDetrConfig, DetrConfig, DetrOutput, ModelConfig};
 
 use crate::backends::Bench;
 use crate::case::{Case, Failures, batch};
@@ -17,12 +19,10 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
         stored_tensors(case, stem, &mut failures);
     } else if let Some(name) = case.name.strip_prefix("names.") {
         names(case, name, bench, &mut failures);
-    } else if case.name.contains("deformable") {
-        return Failures::unhandled();
     } else if case.name.starts_with("torchvision") {
         torchvision(case, bench, &mut failures);
     } else if case.name.starts_with("hf_") {
-        hugging_face(case, bench, &mut failures);
+        hugging_face::run(case, bench, &mut failures);
     } else if case.config("files").is_array() {
         official(case, bench, &mut failures);
     } else {
@@ -73,39 +73,58 @@ fn exact(tensor: &StoredTensor) -> Vec<f64> {
     }
 }
 
-/// A preset has exactly the tensors that the official (or Hugging Face's) model lists.
+/// Preset and listing of the official (or Hugging Face's) model.
+const LISTED: [(&str, &str); 10] = [
+    ("detr_r50", "detr-r50"),
+    ("detr_r50_dc5", "detr-r50-dc5"),
+    ("detr_r101", "detr-r101"),
+    ("deformable_single_scale", "deformable-detr-r50-single-scale"),
+    ("deformable_r50", "deformable-detr-r50"),
+    ("deformable_r50_refine", "deformable-detr-r50-refine"),
+    ("deformable_r50_two_stage", "deformable-detr-r50-two-stage"),
+    ("hf_detr_resnet50_timm", "detr-r50"),
+    ("hf_deformable_detr_resnet50_timm", "deformable-detr-r50"),
+    ("hf_deformable_detr_refine_two_stage_timm", "deformable-detr-r50-two-stage"),
+];
+
+/// What we write for a preset are exactly the tensors that are listed. Hugging Face lists what is
+/// shared once, so there it is what we load.
 fn names(case: &Case, name: &str, bench: &Bench, failures: &mut Failures) {
-    let preset = match name {
-        "hf_detr_resnet50_timm" => "detr-r50".to_owned(),
-        name => name.replace('_', "-").replace("detr-resnet", "detr-r"),
-    };
-    let Ok(config) = ModelConfig::preset(&preset) else {
+    let Some((_, preset)) = LISTED.iter().find(|(listed, _)| *listed == name) else {
         failures.unhandled = true;
         return;
     };
+    let config = ModelConfig::preset(preset).expect("a preset");
     let mut state = StateDict::default();
     for (name, shape) in case.json["tensors"].as_object().expect("tensors") {
         let shape: Vec<usize> = serde_json::from_value(shape.clone()).expect("a shape");
         let elements = shape.iter().product();
         state.insert(name.as_str(), StoredTensor::from_f32(&vec![0.0; elements], shape));
     }
-    if name.starts_with("hf_") {
+    let checkpoint = Checkpoint::recipe(&config, 0, &bench.device);
+    let written = if name.starts_with("hf_") {
         state = detr_model::weights::official_names(&state).expect("complete projections");
-    }
-    let mut listed: Vec<_> = state
-        .iter()
+        // The heads of the decoder are those of the model.
+        state = state.rename(|name| {
+            let head = name.strip_prefix("transformer.decoder.").filter(|n| n.contains("_embed."));
+            Some(head.unwrap_or(name).to_owned())
+        });
+        checkpoint.state
+    } else {
+        checkpoint.listed()
+    };
+    let listed: Vec<_> = shapes(&state)
+        .into_iter()
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
-        .map(|(name, tensor)| (name.to_owned(), tensor.shape.clone()))
         .collect();
-    let mut expected = expected_tensors(&config.init(&bench.device));
-    listed.sort();
-    expected.sort();
-    for pair in listed.iter().zip(&expected) {
+    let written = shapes(&written);
+    for pair in listed.iter().zip(&written) {
         failures.check(pair.0 == pair.1, || format!("{:?} against {:?}", pair.0, pair.1));
     }
-    failures.check(listed.len() == expected.len(), || {
-        format!("{} tensors listed, {} in the model", listed.len(), expected.len())
+    failures.check(listed.len() == written.len(), || {
+        format!("{} tensors listed, {} in our file", listed.len(), written.len())
     });
+    let expected = expected_tensors(&config.init(&bench.device));
     let params: usize = expected
         .iter()
         .filter(|(name, _)| !is_buffer(name))
@@ -113,6 +132,11 @@ fn names(case: &Case, name: &str, bench: &Bench, failures: &mut Failures) {
         .sum();
     let published = case.json["params"].as_u64().map(|n| usize::try_from(n).expect("small"));
     failures.check(published == Some(params), || format!("{params} parameters, not {published:?}"));
+}
+
+/// Names and shapes in the order of the names.
+fn shapes(state: &StateDict) -> Vec<(String, Vec<usize>)> {
+    state.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape.clone())).collect()
 }
 
 /// Frozen batch norms are buffers in the reference and count as no parameters.
@@ -139,22 +163,18 @@ fn torchvision(case: &Case, bench: &Bench, failures: &mut Failures) {
 }
 
 fn official(case: &Case, bench: &Bench, failures: &mut Failures) {
-    let nheads = case.number("nheads");
     for file in case.config("files").as_array().expect("files") {
         let file = file.as_str().expect("a name");
         let path = case.folder.join(file);
         let mut checkpoint = Checkpoint::open(&path, None).expect("a readable file");
-        let Ok(ModelConfig::Detr(mut config)) = checkpoint.config() else {
-            failures.fail(format!("{file}: not seen as DETR"));
-            return;
-        };
+        let inferred = checkpoint.config().expect("a detector");
+        let told = with_heads(inferred.clone(), case);
         if file.contains("hub") {
             // No argument list in the file, so the number of heads is the user's to say.
-            config.nheads = nheads;
-            let arch = ModelConfig::Detr(config);
-            checkpoint = Checkpoint::open(&path, Some(&arch)).expect("a readable file");
+            failures.check(!checkpoint.notes.is_empty(), || format!("{file}: heads not noted"));
+            checkpoint = Checkpoint::open(&path, Some(&told)).expect("a readable file");
         } else {
-            failures.check(config.nheads == nheads, || format!("{file}: {} heads", config.nheads));
+            failures.check(inferred == told, || format!("{file}: {inferred:?}"));
         }
         let model = checkpoint.load(&bench.device, FloatDType::F32).expect("weights fit");
         let output = model.forward(case.images(&bench.device));
@@ -162,20 +182,18 @@ fn official(case: &Case, bench: &Bench, failures: &mut Failures) {
     }
 }
 
-fn hugging_face(case: &Case, bench: &Bench, failures: &mut Failures) {
-    let folder = case.folder.join(case.name.trim_end_matches(".outputs"));
-    let checkpoint = Checkpoint::open(&folder, None).expect("a readable folder");
-    let model = checkpoint.load(&bench.device, FloatDType::F32).expect("weights fit");
-    let Model::Detr(detr) = &model else {
-        failures.fail("not seen as DETR".into());
-        return;
-    };
-    let trace = detr.transform(detr.extract(case.images(&bench.device)));
-    let layers = trace.hidden.dims()[0];
-    let last = trace.hidden.slice_dim(0, layers - 1..layers).squeeze_dim::<3>(0);
-    failures.tensor(case, bench.slack, "last_hidden_state", last);
-    failures.tensor(case, bench.slack, "encoder_last_hidden_state", trace.memory);
-    predictions(case, bench, failures, &trace.output, "logits", false);
+/// With the settings of a case that no tensor shows.
+fn with_heads(config: ModelConfig, case: &Case) -> ModelConfig {
+    let nheads = case.number("nheads");
+    match config {
+        ModelConfig::DeformableDetr(config) => {
+            let (enc_n_points, dec_n_points) = (case.number("n_points"), case.number("n_points"));
+            let config = DeformableDetrConfig { nheads, enc_n_points, dec_n_points, ..config };
+            ModelConfig::DeformableDetr(config)
+        }
+        ModelConfig::Detr(config) => ModelConfig::Detr(DetrConfig { nheads, ..config }),
+        demo @ ModelConfig::DetrDemo(_) => demo,
+    }
 }
 
 fn predictions(

@@ -66,13 +66,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Deformab
     }
     // What padded tokens hold is meaningless, and zero in the case.
     let padding = padded_tokens(&trace.levels);
-    let valid = |tokens: Tensor<3>| match &padding {
-        Some(mask) => {
-            let shape = tokens.dims();
-            tokens.mask_fill(mask.clone().unsqueeze_dim::<3>(2).expand(shape), 0.0)
-        }
-        None => tokens,
-    };
+    let valid = |tokens: Tensor<3>| without_padding(tokens, padding.as_ref());
     let last = trace.encoder_layers.len().saturating_sub(1);
     for (i, tokens) in trace.encoder_layers.iter().enumerate().take(last) {
         failures.tensor(case, slack, &format!("enc{i}"), valid(tokens.clone()));
@@ -140,8 +134,15 @@ fn chosen(case: &Case, failures: &mut Failures, trace: &DeformableDetrTrace) {
     }
 }
 
+/// Tokens `[B, S, D]` with zeros where a mask `[B, S]` is true.
+pub fn without_padding(tokens: Tensor<3>, mask: Option<&Tensor<2, Bool>>) -> Tensor<3> {
+    let Some(mask) = mask else { return tokens };
+    let shape = tokens.dims();
+    tokens.mask_fill(mask.clone().unsqueeze_dim::<3>(2).expand(shape), 0.0)
+}
+
 /// `[B, S]`, true = padding.
-fn padded_tokens(levels: &[LevelTrace]) -> Option<Tensor<2, Bool>> {
+pub fn padded_tokens(levels: &[LevelTrace]) -> Option<Tensor<2, Bool>> {
     let masks: Option<Vec<_>> =
         levels.iter().map(|level| level.mask.clone().map(|mask| mask.flatten::<2>(1, 2))).collect();
     masks.map(|masks| Tensor::cat(masks, 1))

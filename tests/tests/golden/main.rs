@@ -55,7 +55,7 @@ const GROUPS: [(&str, bool, Runner); 11] = [
 ];
 
 /// Small enough for a software GPU in every run of the tests.
-const QUICK: [&str; 15] = [
+const QUICK: [&str; 20] = [
     "borders",
     "outside",
     "three_level_d30",
@@ -71,6 +71,11 @@ const QUICK: [&str; 15] = [
     "hf_detr_tiny.outputs",
     "hf_detr_tiny_bottleneck.outputs",
     "torchvision_resnet18_narrow.outputs",
+    "deformable_tiny.outputs",
+    "deformable_tiny_refine.outputs",
+    "hf_deformable_detr_tiny.outputs",
+    "hf_deformable_detr_tiny_refine.outputs",
+    "hf_deformable_detr_tiny_two_stage.outputs",
 ];
 
 fn main() {

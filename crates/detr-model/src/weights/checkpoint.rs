@@ -1,5 +1,7 @@
 //! Any checkpoint, opened: what it is, its settings, and its tensors under official names.
 
+mod open;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,15 +10,13 @@ use burn::tensor::{Device, FloatDType};
 use detr_types::{ClassTable, PreprocessSpec};
 use memmap2::Mmap;
 
-use super::artifact::{self, Architecture, CARD_FILE, Draft, ModelCard, Provenance, WEIGHTS_FILE};
-use super::file::{map_file, read_tensors, without_classifier, without_counters};
-use super::infer::{self, Inferred};
+use super::artifact::{self, Architecture, CARD_FILE, Draft, ModelCard, Provenance};
 use super::{
-    StateDict, WeightsError, cast_to, expected_tensors, hugging_face, load_into, pth,
-    recipe_state_dict, safetensors,
+    Mismatch, StateDict, WeightsError, aliases, cast_to, expected_tensors, load_into, pth,
+    recipe_state_dict,
 };
 use crate::backbone::ResNet;
-use crate::config::{Block, ModelConfig};
+use crate::config::ModelConfig;
 use crate::model::Model;
 
 /// Where a checkpoint came from.
@@ -47,7 +47,7 @@ pub struct Checkpoint {
     pub preprocess: PreprocessSpec,
     /// What the labels mean; none for a backbone alone.
     pub classes: Option<ClassTable>,
-    /// Tensors under official names.
+    /// Tensors under official names, each once: see [`Checkpoint::listed`].
     pub state: StateDict,
     /// Assumptions a user should know of.
     pub notes: Vec<String>,
@@ -55,6 +55,10 @@ pub struct Checkpoint {
     pub card: Option<ModelCard>,
     /// The mapped weights file; none for a recipe.
     weights: Option<(PathBuf, Arc<Mmap>)>,
+    /// Names that the file lacks although it has other copies of the same tensor.
+    missing_copies: Vec<String>,
+    /// What the tensors look like, where the user said otherwise.
+    looks_like: Option<String>,
 }
 
 impl Format {
@@ -72,25 +76,6 @@ impl Format {
 }
 
 impl Checkpoint {
-    /// Opens a file or folder of any known layout. `arch` replaces the inferred architecture of
-    /// files that do not carry their own.
-    ///
-    /// # Errors
-    /// Anything in [`WeightsError`], before any tensor is read.
-    pub fn open(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
-        let metadata = std::fs::metadata(path).map_err(|error| WeightsError::io(path, error))?;
-        if metadata.is_dir() {
-            Self::open_folder(path, arch)
-        } else if metadata.is_file() {
-            Self::open_file(path, arch)
-        } else {
-            Err(WeightsError::NotAModel {
-                path: path.to_owned(),
-                reason: "not a regular file".into(),
-            })
-        }
-    }
-
     /// Recipe weights for an architecture: a full-size model without a file, which detects
     /// nothing. Labels are COCO's where the head has their number.
     #[must_use]
@@ -106,6 +91,18 @@ impl Checkpoint {
             notes: Vec::new(),
             card: None,
             weights: None,
+            missing_copies: Vec::new(),
+            looks_like: None,
+        }
+    }
+
+    /// The tensors as an artifact holds them. The reference's Deformable DETR lists heads that
+    /// several layers share once per layer, and its `load_state_dict` asks for all of them.
+    #[must_use]
+    pub fn listed(&self) -> StateDict {
+        match &self.architecture {
+            Architecture::DeformableDetr(config) => aliases::spread(&self.state, config),
+            _ => self.state.clone(),
         }
     }
 
@@ -163,7 +160,7 @@ impl Checkpoint {
         load_into(ResNet::new(config, device), &state, dtype, &self.path)
     }
 
-    /// Writes our artifact: tensors in their stored types, under official names.
+    /// Writes our artifact: the [listed](Checkpoint::listed) tensors in their stored types.
     ///
     /// # Errors
     /// Tensors that do not fit or are not finite, or a folder that cannot be written.
@@ -183,7 +180,7 @@ impl Checkpoint {
             classes: self.classes.clone(),
             provenance,
         };
-        artifact::write(folder, &self.state, draft, self.weights_file().unwrap_or(&self.path))
+        artifact::write(folder, &self.listed(), draft, self.weights_file().unwrap_or(&self.path))
     }
 
     /// The file that holds the tensors; none for a recipe.
@@ -231,28 +228,41 @@ impl Checkpoint {
         let (hash, model) =
             rayon::join(|| self.check_hash(), || load_into(model, &self.state, dtype, &self.path));
         hash?;
-        model.map_err(|error| self.explain(error))
+        match model {
+            Ok(model) if self.missing_copies.is_empty() => Ok(model),
+            Ok(_) => Err(self.explain(Mismatch::default())),
+            Err(WeightsError::Mismatch { mismatch, .. }) => Err(self.explain(mismatch)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Tensors that do not fit: those of another program, or what to try.
-    fn explain(&self, error: WeightsError) -> WeightsError {
-        let WeightsError::Mismatch { path, mismatch, .. } = error else { return error };
+    fn explain(&self, mut mismatch: Mismatch) -> WeightsError {
         if mismatch.shapes.is_empty() && mismatch.unexpected.len() == self.state.len() {
             return unknown(&self.path, &self.state);
         }
-        let hint = match self.format {
-            Format::Artifact => {
-                Some("model.json is not the card of these weights; convert the checkpoint again")
+        mismatch.missing.extend(self.missing_copies.iter().cloned());
+        WeightsError::Mismatch { path: self.path.clone(), mismatch, hint: self.hint() }
+    }
+
+    /// What to try when tensors and architecture disagree.
+    fn hint(&self) -> Option<Box<str>> {
+        let hint = match (self.format, &self.looks_like) {
+            (Format::Artifact, _) => {
+                "model.json is not the card of these weights; convert the checkpoint again"
             }
-            Format::HuggingFace => {
-                Some("config.json and model.safetensors disagree; fetch the folder again")
+            (Format::HuggingFace, _) => {
+                "config.json and model.safetensors disagree; fetch the folder again"
             }
-            Format::Pth | Format::Safetensors => {
-                Some("give the architecture with --arch if it is not the one that was inferred")
+            (Format::Pth | Format::Safetensors, Some(kind)) => {
+                return Some(format!("the tensors look like {kind}; leave out --arch").into());
             }
-            Format::Recipe => None,
+            (Format::Pth | Format::Safetensors, None) => {
+                "give the architecture with --arch if it is not the one that was inferred"
+            }
+            (Format::Recipe, _) => return None,
         };
-        WeightsError::Mismatch { path, mismatch, hint }
+        Some(hint.into())
     }
 
     /// What the file itself says about its content: the card's hash, or a zip's check sums.
@@ -271,136 +281,6 @@ impl Checkpoint {
             format_args!("its SHA-256 is {found}, but {CARD_FILE} says {}", card.weights.sha256),
         ))
     }
-
-    fn open_folder(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
-        let weights_path = path.join(WEIGHTS_FILE);
-        let is_artifact = path.join(CARD_FILE).is_file();
-        if !is_artifact && !path.join("config.json").is_file() {
-            return Err(WeightsError::NotAModel {
-                path: path.to_owned(),
-                reason: format!("a folder with neither {CARD_FILE} nor config.json"),
-            });
-        }
-        if arch.is_some() {
-            return Err(WeightsError::config(
-                path,
-                "the folder describes its own architecture\nhint: leave out --arch",
-            ));
-        }
-        if is_artifact {
-            return Self::open_artifact(path, &weights_path);
-        }
-        let map = map_file(&weights_path)?;
-        let theirs = safetensors::read(&weights_path, &map)?;
-        let found = hugging_face::read(path, &theirs)?;
-        let mut checkpoint = Self {
-            path: path.to_owned(),
-            format: Format::HuggingFace,
-            architecture: found.config.into(),
-            preprocess: found.preprocess,
-            classes: Some(found.classes),
-            state: without_counters(found.state),
-            notes: Vec::new(),
-            card: None,
-            weights: Some((weights_path, map)),
-        };
-        checkpoint.validate()?;
-        checkpoint.note_untold_backbone();
-        Ok(checkpoint)
-    }
-
-    fn open_artifact(path: &Path, weights_path: &Path) -> Result<Self, WeightsError> {
-        let card = artifact::read_card(path)?;
-        let map = map_file(weights_path)?;
-        if map.len() as u64 != card.weights.bytes {
-            return Err(WeightsError::corrupt(
-                weights_path,
-                format_args!("{} bytes, but {CARD_FILE} says {}", map.len(), card.weights.bytes),
-            ));
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            format: Format::Artifact,
-            architecture: card.architecture.clone(),
-            preprocess: card.preprocess,
-            classes: card.classes.clone(),
-            state: safetensors::read(weights_path, &map)?,
-            notes: Vec::new(),
-            card: Some(card),
-            weights: Some((weights_path.to_owned(), map)),
-        })
-    }
-
-    fn open_file(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
-        let map = map_file(path)?;
-        let mut notes = Vec::new();
-        let (format, state, args) = read_tensors(path, &map)?;
-        let state = without_counters(state);
-        let architecture = match (arch, infer::infer(&state, args)) {
-            // Whatever is in the file: what is missing is listed when the weights are loaded.
-            (Some(arch), Inferred::Model(_) | Inferred::Unknown) => arch.clone().into(),
-            (Some(_), Inferred::Backbone(_)) => {
-                return Err(WeightsError::config(
-                    path,
-                    "a ResNet backbone alone, which is none of the architectures that --arch \
-                     names\nhint: leave out --arch",
-                ));
-            }
-            (None, Inferred::Model(mut config)) => {
-                if args.nheads.is_none() {
-                    notes.push("8 attention heads assumed (no tensor shows their number)".into());
-                }
-                if args.dilation.is_none() && names_dc5(path) && dilate(&mut config) {
-                    let note = "dilated C5 assumed from the file's name (no tensor shows it)";
-                    notes.push(note.into());
-                }
-                config.into()
-            }
-            (None, Inferred::Backbone(config)) => Architecture::Resnet(config),
-            (None, Inferred::Unknown) => return Err(unknown(path, &state)),
-        };
-        let is_backbone = matches!(architecture, Architecture::Resnet(_));
-        let state = if is_backbone { without_classifier(state) } else { state };
-        let classes = architecture.model().map(|config| default_classes(config.num_classes()));
-        let checkpoint = Self {
-            path: path.to_owned(),
-            format,
-            architecture,
-            preprocess: PreprocessSpec::default(),
-            classes,
-            state,
-            notes,
-            card: None,
-            weights: Some((path.to_owned(), map)),
-        };
-        checkpoint.validate()?;
-        Ok(checkpoint)
-    }
-
-    fn validate(&self) -> Result<(), WeightsError> {
-        let hint = match (&self.architecture, self.format) {
-            (
-                Architecture::Detr(_) | Architecture::DetrDemo(_),
-                Format::Pth | Format::Safetensors,
-            ) => "\nhint: the file may be of another architecture; --arch names it",
-            _ => "",
-        };
-        self.architecture
-            .validate()
-            .map_err(|error| WeightsError::config(&self.path, format_args!("{error}{hint}")))
-    }
-
-    fn note_untold_backbone(&mut self) {
-        let stem = self.path.to_string_lossy().to_lowercase();
-        if let Architecture::Detr(config) = &self.architecture
-            && stem.contains("dc5")
-            && !config.backbone.dilation
-        {
-            self.notes.push(
-                "the folder's name says dc5, but its config.json does not ask for dilation".into(),
-            );
-        }
-    }
 }
 
 fn unknown(path: &Path, state: &StateDict) -> WeightsError {
@@ -412,22 +292,7 @@ fn unknown(path: &Path, state: &StateDict) -> WeightsError {
     }
 }
 
-/// Dilates the last stage of a model that can have it so.
-fn dilate(config: &mut ModelConfig) -> bool {
-    match config {
-        ModelConfig::Detr(detr) if detr.backbone.block == Block::Bottleneck => {
-            detr.backbone.dilation = true;
-            true
-        }
-        _ => false,
-    }
-}
-
 /// The class table of a head whose file has no names: 91 slots are COCO's.
 pub(super) fn default_classes(slots: usize) -> ClassTable {
     if slots == 91 { ClassTable::coco() } else { ClassTable::numbered(slots) }
-}
-
-fn names_dc5(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().to_lowercase().contains("dc5"))
 }

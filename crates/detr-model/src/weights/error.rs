@@ -43,14 +43,26 @@ pub enum WeightsError {
         reason: String,
     },
     /// The tensors are not those of the model.
-    #[error("{path}: the weights do not fit the model{mismatch}{hint}", path = .path.display(), hint = Hint(*.hint))]
+    #[error("{path}: the weights do not fit the model{mismatch}{hint}", path = .path.display(), hint = Hint(hint.as_deref()))]
     Mismatch {
         /// The file.
         path: PathBuf,
         /// Which tensors.
         mismatch: Mismatch,
         /// What to try, which depends on where the architecture comes from.
-        hint: Option<&'static str>,
+        hint: Option<Box<str>>,
+    },
+    /// Names that stand for one tensor, with different numbers under them.
+    #[error("{path}: {first} and {second} differ, but stand for one tensor of the model{hint}", path = .path.display(), hint = Hint(hint.as_deref()))]
+    UnequalCopies {
+        /// The file.
+        path: PathBuf,
+        /// One of the names.
+        first: String,
+        /// Another one.
+        second: String,
+        /// What to try.
+        hint: Option<Box<str>>,
     },
     /// NaN or infinite numbers.
     #[error("{path}: {count} tensors hold NaN or infinite numbers:{list}\nhint: the training run that wrote this file diverged; use an earlier checkpoint", path = .path.display(), count = .names.len(), list = Listed(names))]
@@ -148,9 +160,9 @@ impl fmt::Display for Mismatch {
 }
 
 /// The last line of a message, where there is something to try.
-struct Hint(Option<&'static str>);
+struct Hint<'a>(Option<&'a str>);
 
-impl fmt::Display for Hint {
+impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }

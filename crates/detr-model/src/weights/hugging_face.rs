@@ -1,6 +1,10 @@
-//! Folders of Hugging Face's `DetrForObjectDetection`: `config.json`, `model.safetensors` and
-//! perhaps `preprocessor_config.json`. Names become the official ones; query, key and value
+//! Folders of Hugging Face's `DetrForObjectDetection` and `DeformableDetrForObjectDetection`:
+//! `config.json`, `model.safetensors` and perhaps `preprocessor_config.json`. Names become the official ones; query, key and value
 //! projections are joined again. Both backbone schemes are known, timm's and transformers' own.
+
+mod deformable;
+mod names;
+mod preprocess;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,8 +17,14 @@ use serde::Deserialize;
 use super::artifact::WEIGHTS_FILE;
 use super::checkpoint::default_classes;
 use super::infer::DEFAULT_HEADS;
-use super::{StateDict, StoredTensor, WeightsError, infer};
-use crate::config::{DetrConfig, ModelConfig};
+use super::pth::TrainingArgs;
+use super::{StateDict, WeightsError, infer};
+use crate::config::ModelConfig;
+pub use names::official_names;
+use preprocess::preprocessing;
+
+/// Their `model_type` of Deformable DETR.
+const DEFORMABLE: &str = "deformable_detr";
 
 /// The part of `config.json` that shapes do not tell.
 #[derive(Deserialize)]
@@ -29,6 +39,8 @@ struct Config {
     decoder_attention_heads: Option<usize>,
     #[serde(default)]
     dilation: Option<bool>,
+    #[serde(default)]
+    use_timm_backbone: Option<bool>,
     #[serde(default)]
     backbone_config: Option<BackboneSettings>,
     #[serde(default)]
@@ -45,34 +57,6 @@ struct BackboneSettings {
     downsample_in_bottleneck: Option<bool>,
     #[serde(default)]
     downsample_in_first_stage: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Preprocessor {
-    #[serde(default)]
-    size: Option<SizeField>,
-    #[serde(default)]
-    max_size: Option<u32>,
-    #[serde(default)]
-    image_mean: Option<[f32; 3]>,
-    #[serde(default)]
-    image_std: Option<[f32; 3]>,
-    #[serde(default)]
-    do_resize: Option<bool>,
-    #[serde(default)]
-    do_rescale: Option<bool>,
-    #[serde(default)]
-    do_normalize: Option<bool>,
-    #[serde(default)]
-    rescale_factor: Option<f64>,
-}
-
-/// Old files give the short side alone.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SizeField {
-    Short(u32),
-    Edges { shortest_edge: u32, longest_edge: u32 },
 }
 
 /// What a folder holds.
@@ -94,25 +78,64 @@ pub(super) fn read(folder: &Path, state: &StateDict) -> Result<HuggingFace, Weig
             format_args!("{name}: query, key and value projections are missing or differ in shape"),
         )
     })?;
-    let nheads = config.encoder_attention_heads.unwrap_or(DEFAULT_HEADS);
-    let strides = [&config.backbone_config, &config.backbone_kwargs];
-    let dilation = config.dilation == Some(true)
-        || strides.iter().any(|c| c.as_ref().is_some_and(|c| c.output_stride == Some(16)));
-    let detr = infer::detr(&state, nheads, dilation).ok_or_else(|| WeightsError::NotAModel {
+    let args = TrainingArgs {
+        nheads: Some(config.encoder_attention_heads.unwrap_or(DEFAULT_HEADS)),
+        dilation: Some(is_dilated(&config, &path)?),
+        num_queries: None,
+    };
+    let (model, state) = match config.model_type.as_str() {
+        DEFORMABLE => {
+            let (model, state) = deformable::read(folder, state, args)?;
+            (ModelConfig::DeformableDetr(model), state)
+        }
+        _ => (detr(folder, &state, args)?, state),
+    };
+    let classes = class_table(&config, model.num_classes(), &path)?;
+    let preprocess = preprocessing(folder)?;
+    Ok(HuggingFace { config: model, classes, preprocess, state })
+}
+
+fn detr(folder: &Path, state: &StateDict, args: TrainingArgs) -> Result<ModelConfig, WeightsError> {
+    let nheads = args.nheads.unwrap_or(DEFAULT_HEADS);
+    let detr = infer::detr(state, nheads, args.dilation == Some(true));
+    detr.map(ModelConfig::Detr).ok_or_else(|| WeightsError::NotAModel {
         path: folder.to_owned(),
         reason: "the weights of DetrForObjectDetection were not found in model.safetensors".into(),
-    })?;
-    let classes = class_table(&config, &detr, &path)?;
-    let preprocess = preprocessing(folder)?;
-    Ok(HuggingFace { config: ModelConfig::Detr(detr), classes, preprocess, state })
+    })
+}
+
+/// Whether the last stage is dilated.
+fn is_dilated(config: &Config, path: &Path) -> Result<bool, WeightsError> {
+    let refused = |what: &dyn std::fmt::Display| Err(WeightsError::config(path, what));
+    if config.dilation == Some(true) && config.use_timm_backbone == Some(false) {
+        return refused(&"dilation is true, but only the backbones of timm can be dilated");
+    }
+    let settings = [
+        ("backbone_config", &config.backbone_config),
+        ("backbone_kwargs", &config.backbone_kwargs),
+    ];
+    let mut dilated = config.dilation == Some(true);
+    for (field, settings) in settings {
+        match settings.as_ref().and_then(|settings| settings.output_stride) {
+            None | Some(32) => {}
+            Some(16) => dilated = true,
+            Some(stride) => {
+                return refused(&format_args!(
+                    "{field}.output_stride is {stride}, expected 16 or 32"
+                ));
+            }
+        }
+    }
+    Ok(dilated)
 }
 
 fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
-    if config.model_type != "detr" {
+    if !["detr", DEFORMABLE].contains(&config.model_type.as_str()) {
         return Err(WeightsError::config(
             path,
             format_args!(
-                "model_type is `{}`, expected `detr`\nhint: this version reads DetrForObjectDetection",
+                "model_type is `{}`, expected `detr` or `{DEFORMABLE}`\nhint: folders of \
+                 DetrForObjectDetection and DeformableDetrForObjectDetection are read",
                 config.model_type
             ),
         ));
@@ -153,12 +176,7 @@ fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
 }
 
 /// Ids are both label and category id, as in the published checkpoints; `N/A` marks a hole.
-fn class_table(
-    config: &Config,
-    detr: &DetrConfig,
-    path: &Path,
-) -> Result<ClassTable, WeightsError> {
-    let slots = detr.num_classes;
+fn class_table(config: &Config, slots: usize, path: &Path) -> Result<ClassTable, WeightsError> {
     if config.id2label.is_empty() {
         return Ok(default_classes(slots));
     }
@@ -189,54 +207,6 @@ fn class_table(
     })
 }
 
-fn preprocessing(folder: &Path) -> Result<PreprocessSpec, WeightsError> {
-    let path = folder.join("preprocessor_config.json");
-    if !path.exists() {
-        return Ok(PreprocessSpec::default());
-    }
-    let file: Preprocessor = read_json(&path)?;
-    check_steps(&file, &path)?;
-    let mut spec = PreprocessSpec::default();
-    match file.size {
-        Some(SizeField::Short(short)) => spec.shortest_edge = short,
-        Some(SizeField::Edges { shortest_edge, longest_edge }) => {
-            (spec.shortest_edge, spec.longest_edge) = (shortest_edge, longest_edge);
-        }
-        None => {}
-    }
-    spec.longest_edge = file.max_size.unwrap_or(spec.longest_edge);
-    spec.mean = file.image_mean.unwrap_or(spec.mean);
-    spec.std = file.image_std.unwrap_or(spec.std);
-    spec.validate().map_err(|error| WeightsError::config(&path, error))?;
-    Ok(spec)
-}
-
-/// Refuses an image processor that leaves out one of the steps we always take, or takes another.
-fn check_steps(file: &Preprocessor, path: &Path) -> Result<(), WeightsError> {
-    /// Bytes to `[0, 1]`.
-    const FACTOR: f64 = 1.0 / 255.0;
-    for (field, value) in [
-        ("do_resize", file.do_resize),
-        ("do_rescale", file.do_rescale),
-        ("do_normalize", file.do_normalize),
-    ] {
-        if value == Some(false) {
-            return Err(WeightsError::config(
-                path,
-                format_args!("{field} is false, expected true"),
-            ));
-        }
-    }
-    match file.rescale_factor {
-        // NaN is no JSON.
-        Some(factor) if (factor - FACTOR).abs() > 1e-6 => Err(WeightsError::config(
-            path,
-            format_args!("rescale_factor is {factor}, expected 1/255 ({FACTOR:.7})"),
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Reads a JSON file of bounded size; errors name the key, line and column.
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, WeightsError> {
     let io = |error| WeightsError::io(path, error);
@@ -257,169 +227,4 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| WeightsError::config(path, error))
-}
-
-/// A state dict with Hugging Face's names under the official ones. Unknown names stay, so that
-/// they are reported as the file has them.
-///
-/// # Errors
-/// The name of the first fused projection of which a part is missing or of another shape.
-pub fn official_names(state: &StateDict) -> Result<StateDict, String> {
-    let mut out = StateDict::default();
-    let mut projections: BTreeMap<String, [Option<StoredTensor>; 3]> = BTreeMap::new();
-    for (name, tensor) in state.iter() {
-        match official_name(name) {
-            Some(Name::Whole(name)) => out.insert(name, tensor.clone()),
-            Some(Name::Projection { name, part }) => {
-                projections.entry(name).or_default()[part] = Some(tensor.clone());
-            }
-            None => out.insert(name, tensor.clone()),
-        }
-    }
-    for (name, parts) in projections {
-        let joined = parts.into_iter().collect::<Option<Vec<_>>>().and_then(StoredTensor::join);
-        out.insert(name.clone(), joined.ok_or(name)?);
-    }
-    Ok(out)
-}
-
-enum Name {
-    Whole(String),
-    /// Query (0), key (1) or value (2) third of a fused projection.
-    Projection {
-        name: String,
-        part: usize,
-    },
-}
-
-fn official_name(name: &str) -> Option<Name> {
-    if let Some(rest) = name.strip_prefix("class_labels_classifier.") {
-        return Some(Name::Whole(format!("class_embed.{rest}")));
-    }
-    if let Some(rest) = name.strip_prefix("bbox_predictor.") {
-        return Some(Name::Whole(format!("bbox_embed.{rest}")));
-    }
-    let name = name.strip_prefix("model.")?;
-    if name == "query_position_embeddings.weight" {
-        return Some(Name::Whole("query_embed.weight".into()));
-    }
-    if let Some(rest) = name.strip_prefix("input_projection.") {
-        return Some(Name::Whole(format!("input_proj.{rest}")));
-    }
-    if let Some(rest) = name.strip_prefix("backbone.conv_encoder.model.") {
-        return Some(Name::Whole(format!("backbone.0.body.{}", backbone_name(rest)?)));
-    }
-    for (theirs, ours) in [("row_embeddings", "row_embed"), ("column_embeddings", "col_embed")] {
-        if name.starts_with("backbone.") && name.ends_with(&format!("{theirs}.weight")) {
-            return Some(Name::Whole(format!("backbone.1.{ours}.weight")));
-        }
-    }
-    if let Some(rest) = name.strip_prefix("decoder.layernorm.") {
-        return Some(Name::Whole(format!("transformer.decoder.norm.{rest}")));
-    }
-    layer_name(name)
-}
-
-/// `encoder.layers.0.self_attn.q_proj.weight` and its kind.
-fn layer_name(name: &str) -> Option<Name> {
-    let mut parts = name.split('.');
-    let (stack, "layers", index, field) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?)
-    else {
-        return None;
-    };
-    let rest: Vec<&str> = parts.collect();
-    let field = match (stack, field) {
-        ("encoder" | "decoder", "self_attn") => "self_attn",
-        ("decoder", "encoder_attn") => "multihead_attn",
-        ("encoder" | "decoder", "fc1") => "linear1",
-        ("encoder" | "decoder", "fc2") => "linear2",
-        ("encoder" | "decoder", "self_attn_layer_norm") => "norm1",
-        ("decoder", "encoder_attn_layer_norm") | ("encoder", "final_layer_norm") => "norm2",
-        ("decoder", "final_layer_norm") => "norm3",
-        _ => return None,
-    };
-    let prefix = format!("transformer.{stack}.layers.{index}.{field}");
-    let part = match rest.first() {
-        Some(&"q_proj") => 0,
-        Some(&"k_proj") => 1,
-        Some(&"v_proj") => 2,
-        // transformers renamed the output projection for a while
-        Some(&"o_proj") => return Some(Name::Whole(format!("{prefix}.out_proj.{}", rest.get(1)?))),
-        _ => return Some(Name::Whole(format!("{prefix}.{}", rest.join(".")))),
-    };
-    Some(Name::Projection { name: format!("{prefix}.in_proj_{}", rest.get(1)?), part })
-}
-
-/// A name of timm's ResNet stays; one of transformers' ResNet is translated.
-fn backbone_name(name: &str) -> Option<String> {
-    if let Some(rest) = name.strip_prefix("embedder.embedder.") {
-        let (module, field) = rest.split_once('.')?;
-        return Some(format!("{}.{field}", if module == "convolution" { "conv1" } else { "bn1" }));
-    }
-    let Some(rest) = name.strip_prefix("encoder.stages.") else {
-        return Some(name.to_owned());
-    };
-    let parts: Vec<&str> = rest.split('.').collect();
-    let (stage, block, at) = match parts[..] {
-        [stage, "layers", block, ..] => (stage.parse::<usize>().ok()? + 1, block, 3),
-        _ => return None,
-    };
-    let module = |index: Option<usize>, module: &str| {
-        Some(match (index, module) {
-            (Some(index), "convolution") => format!("conv{}", index + 1),
-            (Some(index), "normalization") => format!("bn{}", index + 1),
-            (None, "convolution") => "downsample.0".to_owned(),
-            (None, "normalization") => "downsample.1".to_owned(),
-            _ => return None,
-        })
-    };
-    let (module, field) = match parts[at..] {
-        ["layer", index, name, field] => (module(Some(index.parse().ok()?), name)?, field),
-        ["shortcut", name, field] => (module(None, name)?, field),
-        _ => return None,
-    };
-    Some(format!("layer{stage}.{block}.{module}.{field}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn whole(name: &str) -> String {
-        match official_name(name) {
-            Some(Name::Whole(name)) => name,
-            Some(Name::Projection { name, part }) => format!("{name}[{part}]"),
-            None => "unknown".into(),
-        }
-    }
-
-    #[test]
-    fn both_backbone_schemes_and_the_projections_become_official_names() {
-        for (theirs, ours) in [
-            (
-                "model.backbone.conv_encoder.model.layer1.0.downsample.1.bias",
-                "backbone.0.body.layer1.0.downsample.1.bias",
-            ),
-            (
-                "model.backbone.conv_encoder.model.encoder.stages.1.layers.0.layer.2.normalization.bias",
-                "backbone.0.body.layer2.0.bn3.bias",
-            ),
-            (
-                "model.backbone.conv_encoder.model.encoder.stages.3.layers.2.shortcut.convolution.weight",
-                "backbone.0.body.layer4.2.downsample.0.weight",
-            ),
-            (
-                "model.decoder.layers.5.encoder_attn.k_proj.weight",
-                "transformer.decoder.layers.5.multihead_attn.in_proj_weight[1]",
-            ),
-            (
-                "model.encoder.layers.0.final_layer_norm.bias",
-                "transformer.encoder.layers.0.norm2.bias",
-            ),
-            ("model.something.else", "unknown"),
-        ] {
-            assert_eq!(whole(theirs), ours);
-        }
-    }
 }

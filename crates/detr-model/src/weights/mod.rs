@@ -2,6 +2,7 @@
 //! folders, and our own artifact. Everything becomes a [`StateDict`] with official names; nothing
 //! in a pickle is ever executed.
 
+mod aliases;
 mod artifact;
 mod checkpoint;
 mod error;

@@ -16,6 +16,8 @@ use super::{StateDict, StoredTensor, WeightsError};
 pub(super) struct TrainingArgs {
     pub(super) nheads: Option<usize>,
     pub(super) dilation: Option<bool>,
+    /// Queries; in a two-stage model no tensor has their number.
+    pub(super) num_queries: Option<usize>,
 }
 
 /// Reads the state dict, from under `model` or `state_dict` where there is one.
@@ -159,14 +161,17 @@ pub(super) fn check_sums(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> 
     Ok(())
 }
 
-/// Finds two settings of the pickled `args` namespace that no tensor's shape shows. The bytes are
+/// Finds the settings of the pickled `args` namespace that no tensor's shape shows. The bytes are
 /// only searched for "key, then small constant": nothing is unpickled.
 fn scan_args(bytes: &[u8]) -> TrainingArgs {
+    let number = |key: &[u8]| match *value_after(bytes, key)? {
+        [b'K', n, ..] if n > 0 => Some(usize::from(n)),
+        [b'M', low, high, ..] => Some(usize::from(u16::from_le_bytes([low, high]))),
+        _ => None,
+    };
     TrainingArgs {
-        nheads: value_after(bytes, b"nheads").and_then(|value| match *value {
-            [b'K', n, ..] if n > 0 => Some(usize::from(n)),
-            _ => None,
-        }),
+        nheads: number(b"nheads"),
+        num_queries: number(b"num_queries"),
         dilation: value_after(bytes, b"dilation").and_then(|value| match value.first() {
             Some(0x88) => Some(true),
             Some(0x89) => Some(false),

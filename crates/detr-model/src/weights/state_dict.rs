@@ -141,6 +141,17 @@ impl StoredTensor {
         }
     }
 
+    /// Whether another tensor has the same type, shape and bits.
+    pub(super) fn same_bits(&self, other: &Self) -> io::Result<bool> {
+        if self.dtype != other.dtype || self.shape != other.shape {
+            return Ok(false);
+        }
+        match (&self.source, &other.source) {
+            (Source::Mapped(a, x), Source::Mapped(b, y)) => Ok(a[x.clone()] == b[y.clone()]),
+            _ => Ok(self.bytes()? == other.bytes()?),
+        }
+    }
+
     /// The elements as f32, row-major; f64 is rounded, integers are converted.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Model folders: Hugging Face's and our own, with one thing wrong.
 
+mod deformable;
+
 use std::path::Path;
 use std::sync::OnceLock;
 

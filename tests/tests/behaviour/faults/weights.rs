@@ -1,5 +1,7 @@
 //! Weights files: damaged, hostile, or of another model.
 
+mod deformable;
+
 use serde_json::json;
 
 use crate::support::images::truncated;
@@ -16,7 +18,7 @@ fn read(file: &str) -> Vec<u8> {
 }
 
 pub(super) fn bad() -> Vec<Bad> {
-    [safetensors(), pickles(), others()].concat()
+    [safetensors(), pickles(), others(), deformable::bad()].concat()
 }
 
 fn safetensors() -> Vec<Bad> {
@@ -234,7 +236,7 @@ pub(super) fn good() -> Vec<(&'static str, Vec<u8>)> {
         "backbone.0.body.bn1.num_batches_tracked".to_owned(),
         json!({ "dtype": "I64", "shape": [], "data_offsets": [end, end + 8] }),
     );
-    vec![
+    let others = vec![
         ("plain.safetensors", tiny.bytes()),
         ("half.safetensors", tiny.converted("F16").bytes()),
         ("brain.safetensors", tiny.converted("BF16").bytes()),
@@ -245,7 +247,8 @@ pub(super) fn good() -> Vec<(&'static str, Vec<u8>)> {
         ("hub.pth", read("detr_tiny_hub_zip.pth")),
         ("legacy.pth", read("detr_tiny_legacy.pth")),
         ("hub-legacy.bin", read("detr_tiny_hub_legacy.pth")),
-    ]
+    ];
+    [others, deformable::good()].concat()
 }
 
 #[test]

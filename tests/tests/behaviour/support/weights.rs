@@ -22,7 +22,13 @@ impl Safetensors {
 
     /// The tiny DETR under official names.
     pub(crate) fn tiny() -> Self {
-        Self::parse(&std::fs::read(golden("detr_tiny.expected.safetensors")).unwrap())
+        Self::of("detr_tiny")
+    }
+
+    /// The tensors of a golden checkpoint.
+    pub(crate) fn of(checkpoint: &str) -> Self {
+        let file = golden(&format!("{checkpoint}.expected.safetensors"));
+        Self::parse(&std::fs::read(file).unwrap())
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -41,6 +47,15 @@ impl Safetensors {
         let offsets = &self.header[name]["data_offsets"];
         let end = |i: usize| usize::try_from(offsets[i].as_u64().unwrap()).unwrap();
         end(0)..end(1)
+    }
+
+    /// With one more number, f64 as profilers leave them behind.
+    pub(crate) fn with_counter(mut self, name: &str) -> Self {
+        let end = self.data.len();
+        self.data.extend(1e9_f64.to_le_bytes());
+        let entry = json!({ "dtype": "F64", "shape": [1], "data_offsets": [end, end + 8] });
+        self.header.insert(name.to_owned(), entry);
+        self
     }
 
     /// With one field of a tensor's entry replaced.
