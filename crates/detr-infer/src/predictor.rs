@@ -311,12 +311,11 @@ impl Predictor {
 
     fn upload(&self, batch: HostBatch) -> NestedTensor {
         let b = batch.len();
-        let padding = match batch.mask {
-            None => Padding::None,
-            Some(_) => {
-                let size = |size: &ImageSize| [size.height as usize, size.width as usize];
-                Padding::Sizes(batch.image_sizes.iter().map(size).collect())
-            }
+        let size = |size: &ImageSize| [size.height as usize, size.width as usize];
+        let padding = if batch.mask.is_some() {
+            Padding::Sizes(batch.image_sizes.iter().map(size).collect())
+        } else {
+            Padding::None
         };
         let (h, w) = (batch.size.height as usize, batch.size.width as usize);
         let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);

@@ -189,21 +189,17 @@ impl DeformableDetr {
         let stages = maps.len();
         let mut levels: Vec<LevelTrace> = Vec::with_capacity(self.input_proj.len());
         for (level, (conv, norm)) in self.input_proj.iter().enumerate() {
-            let projected = match level < stages {
-                true => {
-                    let FeatureMap { map, extent } = maps[level].clone();
-                    FeatureMap { map: conv.forward(map), extent }
-                }
+            let (projected, extent) = if level < stages {
+                let FeatureMap { map, extent } = maps[level].clone();
+                (conv.forward(map), extent)
+            } else {
                 // The first extra level starts from the backbone's map, not from its projection.
-                false => {
-                    let FeatureMap { map, extent } = maps.pop().expect("a level before this");
-                    let map = conv.forward(within(map, extent.as_ref()));
-                    let extent = extent.map(|extent| extent.halved(&map));
-                    FeatureMap { map, extent }
-                }
+                let FeatureMap { map, extent } = maps.pop().expect("a level before this");
+                let map = conv.forward(within(map, extent.as_ref()));
+                let extent = extent.map(|extent| extent.halved(&map));
+                (map, extent)
             };
-            let extent = projected.extent;
-            let projected = group_norm(norm, projected.map, extent.as_ref());
+            let projected = group_norm(norm, projected, extent.as_ref());
             if level >= stages {
                 maps.push(FeatureMap { map: projected.clone(), extent: extent.clone() });
             }

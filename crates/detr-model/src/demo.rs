@@ -77,6 +77,7 @@ impl DetrDemo {
     /// - input `[B, 3, H, W]`, H and W at most 1600
     /// - output: C5 alone
     #[must_use]
+    #[allow(clippy::needless_pass_by_value)] // as the other models have it
     pub fn extract(&self, input: NestedTensor) -> Features {
         let [.., c5] = self.backbone.forward(&input);
         Features { maps: vec![c5], padding: Padding::None }

@@ -13,6 +13,7 @@ pub struct NestedTensor {
 
 /// Which part of a batch is padding, and what it may change.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one per batch
 pub enum Padding {
     /// All images fill the batch.
     None,

@@ -93,19 +93,16 @@ impl PositionEmbeddingSine {
         device: &Device,
     ) -> Tensor<4> {
         let n = self.num_pos_feats;
-        let (y, x) = match mask {
-            Some(mask) => {
-                let valid = mask.clone().bool_not().float().cast(FloatDType::F32);
-                let y = self.encode(valid.clone().cumsum(1), 1, device);
-                (y, self.encode(valid.cumsum(2), 2, device))
-            }
+        let (y, x) = if let Some(mask) = mask {
+            let valid = mask.clone().bool_not().float().cast(FloatDType::F32);
+            let y = self.encode(valid.clone().cumsum(1), 1, device);
+            (y, self.encode(valid.cumsum(2), 2, device))
+        } else {
             // A row has one code for all its cells, and so has a column.
-            None => {
-                let ones = |shape: [usize; 3]| Tensor::<3>::ones(shape, (device, DType::F32));
-                let y = self.encode(ones([1, h, 1]).cumsum(1), 1, device);
-                let x = self.encode(ones([1, 1, w]).cumsum(2), 2, device);
-                (y.expand([1, h, w, n]), x.expand([1, h, w, n]))
-            }
+            let ones = |shape: [usize; 3]| Tensor::<3>::ones(shape, (device, DType::F32));
+            let y = self.encode(ones([1, h, 1]).cumsum(1), 1, device);
+            let x = self.encode(ones([1, 1, w]).cumsum(2), 2, device);
+            (y.expand([1, h, w, n]), x.expand([1, h, w, n]))
         };
         Tensor::cat(vec![y, x], 3).permute([0, 3, 1, 2])
     }

@@ -145,13 +145,12 @@ pub fn post_process(
         .map(f64::from)
         .collect();
     let name = format!("{prefix}.boxes");
-    match case.states_atol(&name) {
-        true => failures.values(case, slack, &name, &[b, q, 4], &boxes),
+    if case.states_atol(&name) {
+        failures.values(case, slack, &name, &[b, q, 4], &boxes);
+    } else {
         // A corner is half a side from the centre, in pixels.
-        false => {
-            let side = boxes.iter().fold(0f64, |side, &x| side.max(x.abs()));
-            let atol = 1.5 * side * case.atol("pred_boxes") * slack;
-            failures.values_within(case, atol, &name, &[b, q, 4], &boxes);
-        }
+        let side = boxes.iter().fold(0f64, |side, &x| side.max(x.abs()));
+        let atol = 1.5 * side * case.atol("pred_boxes") * slack;
+        failures.values_within(case, atol, &name, &[b, q, 4], &boxes);
     }
 }

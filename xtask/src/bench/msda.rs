@@ -13,6 +13,7 @@ use super::{build, cargo, commit, date, measure, save, threads, without_peer};
 use crate::shell;
 
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools)] // flags
 pub(crate) struct Args {
     /// Backend; its cargo feature is turned on
     #[arg(long, default_value = "flex")]

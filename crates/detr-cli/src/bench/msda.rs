@@ -101,10 +101,10 @@ pub(crate) fn msda_alone(args: &BenchMsdaArgs, console: &Console) -> Result<(), 
         let inputs = catch_device(|| Inputs::new(&case, device, args.device.dtype.into()))?;
         let pass = |call: Call, bytes: usize| -> Result<Pass, CliError> {
             let ms = times(device, args.warmup, args.runs, || call(&inputs, msda))?;
-            let reference_ms = match args.reference {
-                true => Some(times(device, 1, args.runs.min(3), || call(&inputs, msda_reference))?),
-                false => None,
-            };
+            let reference_ms = args
+                .reference
+                .then(|| times(device, 1, args.runs.min(3), || call(&inputs, msda_reference)))
+                .transpose()?;
             Ok(Pass { ms, bytes, gb_s: gb_s(bytes, ms.median), reference_ms })
         };
         cases.push(CaseReport {

@@ -8,8 +8,10 @@
 mod backward;
 mod forward;
 mod geometry;
+mod heads;
 mod prefetch;
 mod shared;
+mod taps;
 
 use std::borrow::Cow;
 

@@ -3,6 +3,8 @@
 
 use std::marker::PhantomData;
 
+use super::prefetch::prefetch_lines;
+
 /// A mutable slice of which tasks take parts that do not overlap, but that are not runs either, so
 /// that `chunks_mut` cannot hand them out.
 pub(super) struct Shared<'a> {
@@ -18,6 +20,12 @@ unsafe impl Sync for Shared<'_> {}
 impl<'a> Shared<'a> {
     pub(super) fn new(buffer: &'a mut [f32]) -> Self {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), borrowed: PhantomData }
+    }
+
+    /// Asks for the elements from `start` on.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, start: usize, len: usize) {
+        prefetch_lines(self.start.wrapping_add(start), len);
     }
 
     /// The elements from `start` on.

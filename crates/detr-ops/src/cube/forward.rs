@@ -3,7 +3,7 @@
 
 use cubecl::prelude::*;
 
-use super::geometry::{cell, factor, inside, locate};
+use super::geometry::{cell, factor, inside, locate, query_head};
 
 /// # Shapes
 /// - `value` `[B, S, M, D]`
@@ -32,13 +32,11 @@ pub(super) fn forward_kernel<F: Float, N: Size>(
     if unit >= value.shape(0) * q * row {
         terminate!();
     }
-    let query = unit / row;
-    let channel = unit % row;
-    let image = query / q;
-    let query_head = unit / d;
+    let channel = unit % d;
+    let pair = query_head(unit / d, q, m);
 
-    let mut first = image * s * row + channel;
-    let mut point = query_head * levels * points;
+    let mut first = pair.image * s * row + pair.head * d + channel;
+    let mut point = pair.query_head * levels * points;
     let mut sum = Vector::<f32, N>::zeroed();
     #[unroll]
     for level in 0..levels {
@@ -66,5 +64,5 @@ pub(super) fn forward_kernel<F: Float, N: Size>(
         }
         first += (height * width) as usize * row;
     }
-    output[unit] = Vector::cast_from(sum);
+    output[pair.query_head * d + channel] = Vector::cast_from(sum);
 }

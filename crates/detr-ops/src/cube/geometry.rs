@@ -45,3 +45,22 @@ pub(super) fn factor(part: f32, #[comptime] side: u32) -> f32 {
 pub(super) fn inside(column: i32, row: i32, height: i32, width: i32) -> bool {
     column >= 0 && row >= 0 && column < width && row < height
 }
+
+/// A query of an image, and one of its heads.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct QueryHead {
+    pub(super) image: usize,
+    pub(super) head: usize,
+    /// Its number in the order of tensors: images, queries, heads.
+    pub(super) query_head: usize,
+}
+
+/// The pair of this number in the order of units: images, heads, queries. Queries of one head that
+/// are neighbours read the same cells, so they should run on the same part of a GPU.
+#[cube]
+pub(super) fn query_head(pair: usize, q: usize, m: usize) -> QueryHead {
+    let query = pair % q;
+    let head = (pair / q) % m;
+    let image = pair / (q * m);
+    QueryHead { image, head, query_head: (image * q + query) * m + head }
+}

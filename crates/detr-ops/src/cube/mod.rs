@@ -31,9 +31,6 @@ use cubecl::{calculate_cube_count_elemwise, client::Client};
 use crate::extension::MsdaOps;
 use crate::problem::{Adding, Levels, Options, output_shape};
 
-/// Bytes of the widest load of a unit.
-const VECTOR_BYTES: usize = 16;
-
 impl MsdaOps for CubeBackend {
     fn msda_forward(
         value: FloatTensor<Self>,
@@ -44,7 +41,7 @@ impl MsdaOps for CubeBackend {
         let [value, locations, weights] = [value, locations, weights].map(into_contiguous);
         let (client, dtype) = (value.client.clone(), value.dtype);
         let shape = output_shape(&value.shape(), &locations.shape());
-        let vector = vector_size(value.shape()[3], dtype);
+        let vector = vector_size(&client, value.shape()[3], dtype);
         let points = locations.shape()[4];
         let output = uninitialised(&value, shape, dtype);
 
@@ -76,81 +73,62 @@ impl MsdaOps for CubeBackend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let [value, locations, weights, grad] =
             [value, locations, weights, grad].map(into_contiguous);
-        let (grad_locations, grad_weights) =
-            of_points(&value, &locations, &weights, &grad, &options.levels);
-        let grad_value = of_value(&value, locations, weights, grad, &options);
+        let (client, dtype) = (value.client.clone(), value.dtype);
+        let grad_locations = uninitialised(&value, locations.shape(), DType::F32);
+        let grad_weights = uninitialised(&value, weights.shape(), DType::F32);
+        // Collected in f32, whatever the value is.
+        let sum = zeros_client(client.clone(), value.device.clone(), value.shape(), DType::F32);
+
+        let [b, q, m, points] = [0, 1, 2, 4].map(|axis| locations.shape()[axis]);
+        let vector = vector_size(&client, value.shape()[3], dtype);
+        let lanes = (value.shape()[3] / vector).min(MAX_LANES);
+        let pairs = pairs_per_cube(&client, lanes, points);
+        let dim = CubeDim::new_2d(lanes as u32, pairs as u32);
+        let units = (b * q * m).div_ceil(pairs) * pairs * lanes;
+        let count = calculate_cube_count_elemwise(&client, units, dim);
+        let (heights, widths) = sides(&options.levels);
+        let launch = match options.adding {
+            Adding::Best if has_atomic_add(&client) => {
+                backward::backward_kernel::launch::<backward::Native>
+            }
+            _ => backward::backward_kernel::launch::<backward::CompareAndSwap>,
+        };
+        launch(
+            &client,
+            count,
+            dim,
+            vector,
+            value.into_tensor_arg(),
+            locations.into_tensor_arg(),
+            weights.into_tensor_arg(),
+            grad.into_tensor_arg(),
+            sum.clone().into_tensor_arg(),
+            grad_locations.clone().into_tensor_arg(),
+            grad_weights.clone().into_tensor_arg(),
+            heights,
+            widths,
+            points,
+            lanes,
+            pairs,
+            dtype_to_storage_type(dtype),
+        );
+        let grad_value = if dtype == DType::F32 { sum } else { cast(sum, dtype) };
         (grad_value, grad_locations, grad_weights)
     }
 }
 
-/// Gradients of locations and weights.
-fn of_points(
-    value: &CubeTensor,
-    locations: &CubeTensor,
-    weights: &CubeTensor,
-    grad: &CubeTensor,
-    levels: &Levels,
-) -> (CubeTensor, CubeTensor) {
-    let client = &value.client;
-    let grad_locations = uninitialised(value, locations.shape(), DType::F32);
-    let grad_weights = uninitialised(value, weights.shape(), DType::F32);
-    let (count, dim) = grid(client, weights.shape().num_elements());
-    let (heights, widths) = sides(levels);
-    backward::points_kernel::launch(
-        client,
-        count,
-        dim,
-        vector_size(value.shape()[3], value.dtype),
-        value.clone().into_tensor_arg(),
-        locations.clone().into_tensor_arg(),
-        weights.clone().into_tensor_arg(),
-        grad.clone().into_tensor_arg(),
-        grad_locations.clone().into_tensor_arg(),
-        grad_weights.clone().into_tensor_arg(),
-        heights,
-        widths,
-        locations.shape()[4],
-        dtype_to_storage_type(value.dtype),
-    );
-    (grad_locations, grad_weights)
-}
+/// Units that share the channels of a query and head, at most.
+const MAX_LANES: usize = 64;
 
-/// Gradient of the value: collected in f32, whatever the value is.
-fn of_value(
-    value: &CubeTensor,
-    locations: CubeTensor,
-    weights: CubeTensor,
-    grad: CubeTensor,
-    options: &Options,
-) -> CubeTensor {
-    let client = &value.client;
-    let (device, shape, dtype) = (value.device.clone(), value.shape(), value.dtype);
-    let vector = vector_size(shape[3], dtype);
-    let sum = zeros_client(client.clone(), device, shape, DType::F32);
-    let (count, dim) = grid(client, grad.shape().num_elements() / vector);
-    let (heights, widths) = sides(&options.levels);
-    let points = locations.shape()[4];
-    let launch = match options.adding {
-        Adding::Best if has_atomic_add(client) => {
-            backward::value_kernel::launch::<backward::Native>
-        }
-        _ => backward::value_kernel::launch::<backward::CompareAndSwap>,
-    };
-    launch(
-        client,
-        count,
-        dim,
-        vector,
-        locations.into_tensor_arg(),
-        weights.into_tensor_arg(),
-        grad.into_tensor_arg(),
-        sum.clone().into_tensor_arg(),
-        heights,
-        widths,
-        points,
-        dtype_to_storage_type(dtype),
-    );
-    if dtype == DType::F32 { sum } else { cast(sum, dtype) }
+/// Units of a cube, where the device allows.
+const CUBE_UNITS: usize = 256;
+
+/// Queries and heads that fit a cube: its units and its shared memory.
+fn pairs_per_cube(client: &Client, lanes: usize, points: usize) -> usize {
+    let hardware = &client.properties().hardware;
+    let units = CUBE_UNITS.min(hardware.max_units_per_cube as usize);
+    let shared = backward::shared_numbers(lanes, points) * size_of::<f32>();
+    (units / lanes).min(hardware.max_shared_memory_size / shared).max(1)
 }
 
 /// Whether the device adds f32 numbers in memory in one step.
@@ -165,10 +143,9 @@ fn uninitialised(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
 }
 
-/// Channels that a unit takes at once: a power of two that divides D.
-fn vector_size(d: usize, dtype: DType) -> usize {
-    let widest = (VECTOR_BYTES / dtype.size()).min(4);
-    [4, 2, 1].into_iter().find(|&n| n <= widest && d.is_multiple_of(n)).unwrap_or(1)
+/// Channels that a unit takes at once: the widest load of the device that divides D.
+fn vector_size(client: &Client, d: usize, dtype: DType) -> usize {
+    client.io_optimized_vector_sizes(dtype.size()).find(|&n| d.is_multiple_of(n)).unwrap_or(1)
 }
 
 /// Cubes, and units in each, for so many units.
