@@ -192,3 +192,20 @@ fn value_after<'a>(bytes: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
         _ => bytes.get(at..),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_arguments_are_found() {
+        let pickled = b"X\x06\0\0\0nheadsq\x01K\x04X\x0b\0\0\0num_queriesr\0\x01\0\0M\x2c\x01\
+                        X\x08\0\0\0dilation\x88u.";
+        let found = scan_args(pickled);
+        let expected =
+            TrainingArgs { nheads: Some(4), dilation: Some(true), num_queries: Some(300) };
+        assert_eq!(found, expected);
+        assert_eq!(scan_args(b"X\x06\0\0\0nheadsq\x01N"), TrainingArgs::default());
+        assert_eq!(scan_args(b"X\x0b\0\0\0num_queriesr"), TrainingArgs::default());
+    }
+}

@@ -4,7 +4,7 @@
 
 use cubecl::prelude::*;
 
-use super::geometry::{cell, factor, inside, locate, query_head};
+use super::geometry::{cell, factor, inside, locate, pair_at};
 
 /// Points whose dot products are in shared memory at the same time.
 const AT_ONCE: usize = 4;
@@ -60,7 +60,7 @@ pub(super) fn backward_kernel<F: Float, N: Size, A: AtomicAdd>(
     let first_pair = CUBE_POS * pairs;
     // The last cube may have units without a pair; they take part in the barriers only.
     let busy = first_pair + own < all;
-    let pair = query_head(first_pair + own, q, m);
+    let pair = pair_at(first_pair + own, q, m);
     let from = pair.query_head * d;
 
     let mut start = pair.image * s * row + pair.head * d;
@@ -127,7 +127,7 @@ pub(super) fn backward_kernel<F: Float, N: Size, A: AtomicAdd>(
                     for lane in 0..lanes {
                         sum += shared[(of * lanes + lane) * of_pair + i];
                     }
-                    let pair = query_head(first_pair + of, q, m);
+                    let pair = pair_at(first_pair + of, q, m);
                     let point = (pair.query_head * levels + level) * points + of_level;
                     if i % NUMBERS == 0 {
                         grad_weights[point] = sum;

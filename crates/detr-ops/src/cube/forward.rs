@@ -3,7 +3,7 @@
 
 use cubecl::prelude::*;
 
-use super::geometry::{cell, factor, inside, locate, query_head};
+use super::geometry::{cell, factor, inside, locate, pair_at};
 
 /// # Shapes
 /// - `value` `[B, S, M, D]`
@@ -33,7 +33,7 @@ pub(super) fn forward_kernel<F: Float, N: Size>(
         terminate!();
     }
     let channel = unit % d;
-    let pair = query_head(unit / d, q, m);
+    let pair = pair_at(unit / d, q, m);
 
     let mut first = pair.image * s * row + pair.head * d + channel;
     let mut point = pair.query_head * levels * points;

@@ -48,7 +48,7 @@ pub(super) fn inside(column: i32, row: i32, height: i32, width: i32) -> bool {
 
 /// A query of an image, and one of its heads.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct QueryHead {
+pub(super) struct Pair {
     pub(super) image: usize,
     pub(super) head: usize,
     /// Its number in the order of tensors: images, queries, heads.
@@ -58,9 +58,9 @@ pub(super) struct QueryHead {
 /// The pair of this number in the order of units: images, heads, queries. Queries of one head that
 /// are neighbours read the same cells, so they should run on the same part of a GPU.
 #[cube]
-pub(super) fn query_head(pair: usize, q: usize, m: usize) -> QueryHead {
+pub(super) fn pair_at(pair: usize, q: usize, m: usize) -> Pair {
     let query = pair % q;
     let head = (pair / q) % m;
     let image = pair / (q * m);
-    QueryHead { image, head, query_head: (image * q + query) * m + head }
+    Pair { image, head, query_head: (image * q + query) * m + head }
 }

@@ -16,8 +16,8 @@ const SIZES: [Sizes; 5] = [
     (&[[1, 1]], [1, 1, 1, 1, 1]),
     // Vectors of two, a number of points that is no power of two.
     (&[[5, 9], [4, 4], [1, 3]], [2, 2, 6, 13, 5]),
-    // More channels than a group of units, many queries on few cells.
-    (&[[4, 3]], [1, 2, 132, 70, 8]),
+    // More channels than units share, one by one; many queries on few cells.
+    (&[[4, 3]], [1, 2, 67, 70, 8]),
 ];
 
 /// All calls, with values and gradients that are exact in `dtype`.

@@ -4,11 +4,10 @@
 
 #![allow(
     clippy::cast_precision_loss, // numbers of the cases are small
-    clippy::print_stdout, // errors in half precision
+    clippy::print_stdout, // errors, and what is skipped
 )]
 
 mod formula;
-mod precision;
 mod properties;
 mod random;
 mod refusals;

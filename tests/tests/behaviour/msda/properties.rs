@@ -20,6 +20,7 @@ pub(crate) fn device(backend: Backend) -> Option<Device> {
         Err(error) => {
             let required = backend == Backend::Wgpu && env::is_on(env::DETR_REQUIRE_WGPU);
             assert!(!(required && backend.is_compiled()), "{error}");
+            println!("skipped: {error}");
             None
         }
     }

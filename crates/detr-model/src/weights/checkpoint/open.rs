@@ -15,10 +15,11 @@ use crate::config::{Block, ModelConfig};
 
 impl Checkpoint {
     /// Opens a file or folder of any known layout. `arch` replaces the inferred architecture of
-    /// files that do not carry their own.
+    /// files that do not carry their own. Of the tensors, only heads that are listed several times
+    /// are read.
     ///
     /// # Errors
-    /// Anything in [`WeightsError`], before any tensor is read.
+    /// Anything in [`WeightsError`].
     pub fn open(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
         let metadata = std::fs::metadata(path).map_err(|error| WeightsError::io(path, error))?;
         if metadata.is_dir() {

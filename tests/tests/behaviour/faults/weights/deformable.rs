@@ -159,17 +159,25 @@ fn an_architecture_of_other_stages_says_what_the_file_looks_like() {
 #[test]
 fn what_no_tensor_shows_is_noted() {
     let folder = folder();
+    let convert = |from: &str, to: &str| {
+        let run = detr(["models", "convert"]).arg(golden(from)).arg("converted");
+        run.arg("--force").inside(folder.path()).run().expect(0);
+        std::fs::copy(folder.path().join("converted/model.safetensors"), folder.path().join(to))
+            .unwrap();
+    };
+    convert("hf_deformable_detr_tiny", "r50_dc5.safetensors");
+    convert("hf_deformable_detr_tiny_two_stage", "dc5_two_stage.safetensors");
     let refined = read("deformable_tiny_refine_hub_zip.pth");
-    std::fs::write(folder.path().join("dc5.pth"), refined).unwrap();
-    let convert = detr(["models", "convert"]).arg(golden("hf_deformable_detr_tiny_two_stage"));
-    convert.arg("converted").inside(folder.path()).run().expect(0);
-    for (file, message) in [
-        ("dc5.pth", "8 attention heads assumed, and so 1 (encoder) and 1 (decoder) sampling"),
-        ("converted/model.safetensors", "300 queries assumed"),
+    std::fs::write(folder.path().join("refined.pth"), refined).unwrap();
+    for (file, note, dilated) in [
+        ("refined.pth", "8 attention heads assumed, and so 1 (encoder) and 1 (decoder)", false),
+        // Basic blocks cannot be dilated, whatever the name says.
+        ("dc5_two_stage.safetensors", "300 queries assumed", false),
+        ("r50_dc5.safetensors", "dilated C5 assumed from the file's name", true),
     ] {
         let outcome = detr(["models", "inspect", file]).inside(folder.path()).run().expect(0);
-        assert!(outcome.stdout.contains(message), "{}", outcome.stdout);
-        // Basic blocks cannot be dilated, whatever the name says.
-        assert!(!outcome.stdout.contains("dilated C5"), "{}", outcome.stdout);
+        assert!(outcome.stdout.contains(note), "{}", outcome.stdout);
+        let line = format!("dilation = {dilated}");
+        assert!(outcome.stdout.lines().any(|found| found == line), "{}", outcome.stdout);
     }
 }
