@@ -1,0 +1,122 @@
+//! A picture of the curves, as SVG: small enough for a writer of our own, sharp at any size.
+
+use std::fmt::Write;
+
+use crate::curves::CurveSet;
+
+/// Size of the picture and of the field in it, in its own units.
+const WIDTH: f64 = 880.0;
+const HEIGHT: f64 = 560.0;
+const LEFT: f64 = 64.0;
+const TOP: f64 = 48.0;
+const FIELD: [f64; 2] = [560.0, 448.0];
+
+/// Classes that get a line in the legend, best first; more would not fit.
+const LEGEND: usize = 20;
+/// Colours that differ for most eyes (Okabe and Ito 2008), used in turn.
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800"];
+
+/// Precision over recall: the mean in black, every class in a thin line, the best and the mean by
+/// name and average precision.
+#[must_use]
+pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
+    );
+    let iou = curves.iou.map_or("0.50:0.95".to_owned(), |iou| format!("{iou:.2}"));
+    text(&mut svg, [LEFT, 28.0], "font-size=\"16\"", &format!("{title} (IoU {iou})"));
+    grid(&mut svg);
+    let mut order: Vec<_> = curves.classes.iter().enumerate().collect();
+    order.sort_by(|(_, a), (_, b)| b.ap.total_cmp(&a.ap));
+    // The best on top of the others.
+    for (rank, (index, class)) in order.iter().enumerate().rev() {
+        let opacity = if rank < LEGEND { 0.9 } else { 0.3 };
+        let style = format!(
+            "stroke=\"{}\" stroke-width=\"1.2\" opacity=\"{opacity}\"",
+            COLOURS[index % COLOURS.len()]
+        );
+        line(&mut svg, &curves.recall, &class.precision, &style);
+    }
+    line(&mut svg, &curves.recall, &curves.mean, "stroke=\"black\" stroke-width=\"3\"");
+
+    let column = LEFT + FIELD[0] + 16.0;
+    let mean = crate::mean::mean_of_existing(curves.classes.iter().map(|class| class.ap));
+    legend(&mut svg, column, 0, "black", "mean", mean);
+    for (row, (index, class)) in order.iter().take(LEGEND).enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        legend(&mut svg, column, row + 1, colour, &class.name, class.ap);
+    }
+    if order.len() > LEGEND {
+        let more = format!("and {} more", order.len() - LEGEND);
+        text(&mut svg, [column, row_y(LEGEND + 1)], "fill=\"#555\"", &more);
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// Where a point of the field is in the picture.
+fn place(recall: f64, precision: f64) -> [f64; 2] {
+    [LEFT + recall * FIELD[0], TOP + (1.0 - precision) * FIELD[1]]
+}
+
+fn grid(svg: &mut String) {
+    for tenth in 0..=10 {
+        let value = f64::from(tenth) / 10.0;
+        let ([x, bottom], [right, y]) = (place(value, 0.0), place(1.0, value));
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{x:.1} {TOP}V{bottom:.1}M{LEFT} {y:.1}H{right:.1}\" stroke=\"#ddd\"/>"
+        );
+        let label = format!("{value:.1}");
+        text(svg, [x, bottom + 18.0], "text-anchor=\"middle\" fill=\"#555\"", &label);
+        text(svg, [LEFT - 8.0, y + 4.0], "text-anchor=\"end\" fill=\"#555\"", &label);
+    }
+    let [middle, bottom] = place(0.5, 0.0);
+    text(svg, [middle, bottom + 40.0], "text-anchor=\"middle\"", "recall");
+    let [_, y] = place(0.0, 0.5);
+    let turned = format!("text-anchor=\"middle\" transform=\"rotate(-90 20 {y:.1})\"");
+    text(svg, [20.0, y], &turned, "precision");
+}
+
+fn line(svg: &mut String, recall: &[f64], precision: &[f64], style: &str) {
+    let mut points = String::new();
+    for (&recall, &precision) in recall.iter().zip(precision) {
+        if precision >= 0.0 {
+            let [x, y] = place(recall, precision);
+            let _ = write!(points, "{x:.1},{y:.1} ");
+        }
+    }
+    let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" {style}/>", points.trim_end());
+}
+
+#[allow(clippy::cast_precision_loss)] // a handful of rows
+fn row_y(row: usize) -> f64 {
+    TOP + 12.0 + 21.0 * row as f64
+}
+
+fn legend(svg: &mut String, x: f64, row: usize, colour: &str, name: &str, ap: f64) {
+    let y = row_y(row);
+    let (tick, end) = (y - 4.0, x + 20.0);
+    let _ = writeln!(svg, "<path d=\"M{x} {tick}H{end}\" stroke=\"{colour}\" stroke-width=\"3\"/>");
+    let ap = if ap < 0.0 { "-".to_owned() } else { format!("{ap:.3}") };
+    let short: String = name.chars().take(24).collect();
+    text(svg, [x + 28.0, y], "", &format!("{ap}  {short}"));
+}
+
+fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
+    let mut safe = String::with_capacity(words.len());
+    for letter in words.chars() {
+        match letter {
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            // XML has no form for most of them.
+            letter if letter.is_control() => safe.push(' '),
+            letter => safe.push(letter),
+        }
+    }
+    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{safe}</text>");
+}
