@@ -2,10 +2,12 @@
 
     python benches/peers/coco_eval_pycocotools.py numbers tests/golden/12_coco/random.safetensors
     python benches/peers/coco_eval_pycocotools.py time [IMAGES] [DETECTIONS]
+    python benches/peers/coco_eval_pycocotools.py compare GROUND_TRUTH RESULTS [bbox|segm]
 
 `numbers` writes the twelve numbers of 1,000 small sets for boxes and for masks, which the tests of
 detr-eval expect bit for bit. `time` scores one large set, to be held against
-`cargo run --release -p detr-eval --example bench_eval`. The sets are those of
+`cargo run --release -p detr-eval --example bench_eval`. `compare` scores a results file with both
+and stops if a single bit differs. The sets are those of
 `crates/detr-eval/tests/generated/mod.rs`: what is changed here is changed there.
 Needs numpy and pycocotools.
 """
@@ -13,6 +15,7 @@ Needs numpy and pycocotools.
 import contextlib
 import io
 import json
+import subprocess
 import sys
 import time
 
@@ -193,14 +196,29 @@ def numbers(path, sets=1000):
 
 def timed(images=5000, detections=100):
     truth, results = large_set(images, detections)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     stats = evaluate(truth, results, "bbox")
     seconds = time.perf_counter() - start
-    print(f"pycocotools: {images} images, {len(truth['annotations'])} objects, {len(results)} detections: {seconds:.2f} s")
+    used = time.process_time() - used
+    print(f"pycocotools: {images} images, {len(truth['annotations'])} objects, {len(results)} detections: {seconds:.2f} s, {used:.2f} s of one core")
     print("AP", stats[0], "AR", stats[8])
+
+
+def compare(truth, results, iou="bbox"):
+    with open(truth) as truth_file, open(results) as results_file:
+        theirs = evaluate(json.load(truth_file), json.load(results_file), iou).tolist()
+    command = ["cargo", "run", "--release", "--quiet", "-p", "detr-eval", "--example", "score", "--"]
+    output = subprocess.run(command + [truth, results, iou], check=True, capture_output=True, text=True).stdout
+    ours = json.loads(output.splitlines()[-1])
+    print(*output.splitlines()[:12], sep="\n")
+    if ours != theirs:
+        sys.exit(f"different: ours {ours}, pycocotools {theirs}")
+    print("equal to the last bit")
 
 
 if sys.argv[1] == "numbers":
     numbers(sys.argv[2])
+elif sys.argv[1] == "compare":
+    compare(*sys.argv[2:])
 else:
     timed(*map(int, sys.argv[2:]))

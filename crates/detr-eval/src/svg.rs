@@ -120,3 +120,33 @@ fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
     }
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{safe}</text>");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::curves::ClassCurve;
+
+    #[test]
+    fn the_picture_has_every_curve_and_only_harmless_text() {
+        let class = |index: u8| ClassCurve {
+            category_id: index.into(),
+            name: format!("<b>&{index}\u{7}"),
+            ap: f64::from(index) / 100.0,
+            precision: vec![1.0, 0.5, 0.0],
+        };
+        let mut curves = CurveSet {
+            iou: Some(0.5),
+            recall: vec![0.0, 0.5, 1.0],
+            mean: vec![1.0, 0.5, 0.0],
+            classes: (0..30).map(class).collect(),
+        };
+        let svg = curves_svg(&curves, "one & two");
+        assert_eq!(svg.matches("<polyline").count(), 31);
+        assert!(svg.contains("and 10 more") && svg.contains("one &amp; two (IoU 0.50)"));
+        assert!(svg.contains("&lt;b&gt;&amp;29 ") && !svg.contains("<b>"));
+        assert!(svg.contains("points=\"64.0,48.0 344.0,272.0 624.0,496.0\""));
+        curves.classes.clear();
+        curves.mean = vec![-1.0; 3];
+        assert!(!curves_svg(&curves, "").contains("NaN"));
+    }
+}

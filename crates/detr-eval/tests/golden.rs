@@ -1,5 +1,7 @@
 //! Golden group 12: bit-equal to pycocotools, number by number.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 #[path = "generated/mod.rs"]
 mod generated;
 

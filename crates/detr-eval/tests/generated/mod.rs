@@ -5,8 +5,10 @@
 #![allow(
     dead_code, // each user has its own half
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
-    clippy::cast_sign_loss // small numbers
+    clippy::cast_sign_loss, // small numbers
+    clippy::unwrap_used // the sets are consistent
 )]
 
 use detr_eval::{Category, Detected, GroundTruth, ImageTruth, IouKind, Mask, Results, TruthObject};
@@ -189,10 +191,8 @@ fn draw(stream: &mut Stream, plan: &Plan) -> Set {
             let iscrowd = stream.below(8) == 0;
             let [_, _, w, h] = place.pixels();
             let area = w * h * (4 + stream.below(5)) as f64 / 8.0;
-            let mask = (plan.iou == IouKind::Segm).then(|| match iscrowd {
-                true => place.runs(stream, size),
-                false => place.polygons(stream),
-            });
+            let mask = (plan.iou == IouKind::Segm)
+                .then(|| if iscrowd { place.runs(stream, size) } else { place.polygons(stream) });
             annotation += 1;
             objects.push(TruthObject {
                 id: annotation,
