@@ -5,10 +5,10 @@
     python benches/peers/coco_eval_pycocotools.py compare GROUND_TRUTH RESULTS [bbox|segm]
 
 `numbers` writes the twelve numbers of 1,000 small sets for boxes and for masks, which the tests of
-detr-eval expect bit for bit. `time` scores one large set, to be held against
-`cargo run --release -p detr-eval --example bench_eval`. `compare` scores a results file with both
-and stops if a single bit differs. The sets are those of
-`crates/detr-eval/tests/generated/mod.rs`: what is changed here is changed there.
+detr-eval expect bit for bit. `time` scores one large set, as
+`cargo run --release -p detr-eval --example bench_eval` does; `cargo xtask bench eval --peer` runs
+both. `compare` scores a results file with detr-eval too and stops if a single bit differs. The sets
+are those of `crates/detr-eval/tests/generated/mod.rs`: what is changed here is changed there.
 Needs numpy and pycocotools.
 """
 
@@ -196,12 +196,11 @@ def numbers(path, sets=1000):
 
 def timed(images=5000, detections=100):
     truth, results = large_set(images, detections)
-    start, used = time.perf_counter(), time.process_time()
+    counts = {"images": images, "objects": len(truth["annotations"]), "detections": len(results)}
+    start = time.perf_counter()
     stats = evaluate(truth, results, "bbox")
     seconds = time.perf_counter() - start
-    used = time.process_time() - used
-    print(f"pycocotools: {images} images, {len(truth['annotations'])} objects, {len(results)} detections: {seconds:.2f} s, {used:.2f} s of one core")
-    print("AP", stats[0], "AR", stats[8])
+    print(json.dumps(counts | {"seconds": [seconds], "stats": stats.tolist()}))
 
 
 def compare(truth, results, iou="bbox"):

@@ -11,6 +11,8 @@ const LEFT: f64 = 64.0;
 const TOP: f64 = 48.0;
 const FIELD: [f64; 2] = [560.0, 448.0];
 
+/// The line of the mean.
+const MEAN: &str = "stroke=\"black\" stroke-width=\"3\"";
 /// Classes that get a line in the legend, best first; more would not fit.
 const LEGEND: usize = 20;
 /// Colours that differ for most eyes (Okabe and Ito 2008), used in turn.
@@ -29,25 +31,21 @@ pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
     let iou = curves.iou.map_or("0.50:0.95".to_owned(), |iou| format!("{iou:.2}"));
     text(&mut svg, [LEFT, 28.0], "font-size=\"16\"", &format!("{title} (IoU {iou})"));
     grid(&mut svg);
-    let mut order: Vec<_> = curves.classes.iter().enumerate().collect();
-    order.sort_by(|(_, a), (_, b)| b.ap.total_cmp(&a.ap));
+    let mut order: Vec<_> = curves.classes.iter().collect();
+    order.sort_by(|a, b| b.ap.total_cmp(&a.ap));
     // The best on top of the others.
-    for (rank, (index, class)) in order.iter().enumerate().rev() {
-        let opacity = if rank < LEGEND { 0.9 } else { 0.3 };
-        let style = format!(
-            "stroke=\"{}\" stroke-width=\"1.2\" opacity=\"{opacity}\"",
-            COLOURS[index % COLOURS.len()]
-        );
-        line(&mut svg, &curves.recall, &class.precision, &style);
+    for (rank, class) in order.iter().enumerate().rev() {
+        line(&mut svg, &curves.recall, &class.precision, &style(rank));
     }
-    line(&mut svg, &curves.recall, &curves.mean, "stroke=\"black\" stroke-width=\"3\"");
+    line(&mut svg, &curves.recall, &curves.mean, MEAN);
 
     let column = LEFT + FIELD[0] + 16.0;
     let mean = crate::mean::mean_of_existing(curves.classes.iter().map(|class| class.ap));
-    legend(&mut svg, column, 0, "black", "mean", mean);
-    for (row, (index, class)) in order.iter().take(LEGEND).enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        legend(&mut svg, column, row + 1, colour, &class.name, class.ap);
+    legend(&mut svg, column, 0, MEAN, &format!("{}  mean", number(mean)));
+    for (rank, class) in order.iter().take(LEGEND).enumerate() {
+        let name: String = class.name.chars().take(24).collect();
+        let words = format!("{}  {name}", number(class.ap));
+        legend(&mut svg, column, rank + 1, &style(rank), &words);
     }
     if order.len() > LEGEND {
         let more = format!("and {} more", order.len() - LEGEND);
@@ -55,6 +53,20 @@ pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// The line of a class by its rank: colour and dash of its own, grey for those without a name.
+fn style(rank: usize) -> String {
+    if rank >= LEGEND {
+        return "stroke=\"#ccc\"".to_owned();
+    }
+    let colour = COLOURS[rank % COLOURS.len()];
+    let dash = ["none", "7 3", "2 2"][rank / COLOURS.len()];
+    format!("stroke=\"{colour}\" stroke-width=\"1.5\" stroke-dasharray=\"{dash}\"")
+}
+
+fn number(ap: f64) -> String {
+    if ap < 0.0 { "-".to_owned() } else { format!("{ap:.3}") }
 }
 
 /// Where a point of the field is in the picture.
@@ -97,13 +109,11 @@ fn row_y(row: usize) -> f64 {
     TOP + 12.0 + 21.0 * row as f64
 }
 
-fn legend(svg: &mut String, x: f64, row: usize, colour: &str, name: &str, ap: f64) {
+fn legend(svg: &mut String, x: f64, row: usize, style: &str, words: &str) {
     let y = row_y(row);
-    let (tick, end) = (y - 4.0, x + 20.0);
-    let _ = writeln!(svg, "<path d=\"M{x} {tick}H{end}\" stroke=\"{colour}\" stroke-width=\"3\"/>");
-    let ap = if ap < 0.0 { "-".to_owned() } else { format!("{ap:.3}") };
-    let short: String = name.chars().take(24).collect();
-    text(svg, [x + 28.0, y], "", &format!("{ap}  {short}"));
+    let (tick, end) = (y - 4.0, x + 22.0);
+    let _ = writeln!(svg, "<path d=\"M{x} {tick}H{end}\" {style}/>");
+    text(svg, [x + 28.0, y], "", words);
 }
 
 fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
