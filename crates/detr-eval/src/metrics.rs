@@ -113,8 +113,8 @@ pub struct BestF1 {
     pub recall: f64,
 }
 
-/// Which class was taken for which. Crowds are no objects here, so that a detection in one counts
-/// as spurious.
+/// Which class was taken for which. Crowds are no objects here; a detection in a crowd of its class
+/// that means no single object is left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Confusion {
     /// Detections below this score are left out.

@@ -8,8 +8,8 @@ mod generated;
 use std::sync::Arc;
 
 use detr_eval::{
-    ConfusionOptions, Detected, EvalError, EvalOptions, Evaluator, GroundTruth, IouKind, Metrics,
-    Results,
+    Category, ConfusionOptions, Detected, EvalError, EvalOptions, Evaluator, GroundTruth,
+    ImageTruth, IouKind, Metrics, Results, TruthObject,
 };
 
 fn options(iou: IouKind) -> EvalOptions {
@@ -101,6 +101,21 @@ fn parts_of_other_evaluations_are_refused() {
 }
 
 #[test]
+fn damaged_parts_never_panic() {
+    let (truth, results) = set(IouKind::Bbox);
+    let mut evaluator = Evaluator::new(truth.clone(), options(IouKind::Bbox)).unwrap();
+    evaluator.add_results(results).unwrap();
+    let bytes = evaluator.to_bytes().unwrap();
+    for at in (0..bytes.len()).step_by(11) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        if let Ok(part) = Evaluator::from_bytes(truth.clone(), &damaged) {
+            part.finish().unwrap();
+        }
+    }
+}
+
+#[test]
 fn images_that_never_came_count_as_missed() {
     let (truth, mut results) = set(IouKind::Bbox);
     let options = options(IouKind::Bbox);
@@ -153,7 +168,8 @@ fn a_choice_of_classes_is_the_mean_of_those_classes() {
     }
 }
 
-/// Every object that is no crowd has a row, every detection from the score on a column.
+/// Every object that is no crowd has a row; every detection from the score on has a column, unless
+/// it is in a crowd.
 #[test]
 fn confusion_counts_every_object_and_every_detection_once() {
     for iou in [IouKind::Bbox, IouKind::Segm] {
@@ -165,8 +181,63 @@ fn confusion_counts_every_object_and_every_detection_once() {
             assert_eq!(row.iter().sum::<u64>(), class.objects as u64);
         }
         let found: u64 = confusion.counts.iter().flat_map(|row| &row[..nothing]).sum();
-        let expected = results.images.values().flatten().filter(|one| one.score >= 0.3).count();
-        assert_eq!(found, expected as u64);
+        let high = |found: &&Detected| found.score >= 0.3;
+        let all = results.images.values().flatten().filter(high).count() as u64;
+        let crowded = truth.images().iter().filter(|one| one.objects.iter().any(|o| o.iscrowd));
+        let maybe: usize = crowded
+            .filter_map(|image| results.images.get(&image.id))
+            .map(|found| found.iter().filter(high).count())
+            .sum();
+        assert!((all - maybe as u64..=all).contains(&found), "{found} of {all}");
         assert_eq!(confusion.counts[nothing][nothing], 0);
     }
+}
+
+/// Two classes, an object of each and a crowd of the first, beside each other.
+#[test]
+fn confusion_knows_right_wrong_missed_spurious_and_crowd() {
+    let object = |category_id, x, iscrowd| TruthObject {
+        id: 0,
+        category_id,
+        bbox: [x, 0.0, 10.0, 10.0],
+        area: None,
+        iscrowd,
+        mask: None,
+    };
+    let objects = vec![
+        object(1, 0.0, false),
+        object(1, 20.0, false),
+        object(2, 40.0, false),
+        object(1, 60.0, true),
+    ];
+    let images = vec![ImageTruth { id: 1, size: None, objects }];
+    let category = |id: i64| Category { id, name: id.to_string() };
+    let truth = Arc::new(GroundTruth::new(images, vec![category(2), category(1)]).unwrap());
+    let found = |category_id, x, score| Detected {
+        category_id,
+        score,
+        bbox: Some([x, 0.0, 10.0, 9.0]),
+        mask: None,
+    };
+    let detections = vec![
+        found(1, 0.0, 0.9),   // right
+        found(1, 40.0, 0.8),  // the other class
+        found(2, 80.0, 0.7),  // nothing there
+        found(1, 62.0, 0.6),  // in the crowd
+        found(2, 62.0, 0.6),  // of another class than the crowd
+        found(1, 20.0, 0.29), // below the score
+    ];
+    let mut evaluator = Evaluator::new(truth, options(IouKind::Bbox)).unwrap();
+    evaluator.add(1, detections).unwrap();
+    let confusion = evaluator.finish().unwrap().confusion.unwrap();
+    assert_eq!(confusion.classes, ["1", "2"]);
+    assert_eq!(confusion.counts, [[1, 0, 1], [1, 0, 0], [0, 2, 0]]);
+}
+
+#[test]
+fn metrics_survive_json() {
+    let (truth, results) = set(IouKind::Segm);
+    let metrics = whole(&truth, &results, &options(IouKind::Segm));
+    let text = serde_json::to_string(&metrics).unwrap();
+    assert_eq!(serde_json::from_str::<Metrics>(&text).unwrap(), metrics);
 }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use hotcoco::{COCO, COCOeval, Dataset};
+use hotcoco::primitives::sim::{bbox_iou_pair, mask_iou_flat};
+use hotcoco::{Annotation, COCO, COCOeval, Dataset};
 
 use super::{Pair, convert, internal, iou_type};
 use crate::EvalError;
-use crate::options::{ConfusionOptions, EvalOptions};
+use crate::options::{ConfusionOptions, EvalOptions, IouKind};
 use crate::truth::GroundTruth;
 
 /// Index of the true class and of the found one; none stands for nothing there. Every object that
-/// is no crowd and every detection from the score on occurs once.
+/// is no crowd and every detection from the score on occurs once, but for detections in a crowd.
 pub(crate) type Confused = (Option<u32>, Option<u32>);
 
 /// Matches one image across classes, best scores first: an object is taken by the detection that
@@ -43,7 +44,8 @@ pub(crate) fn confused_pairs(
         annotations: objects,
         ..Dataset::default()
     });
-    let found = objects.load_res_anns(found).map_err(internal)?;
+    let mut found = objects.load_res_anns(found).map_err(internal)?;
+    drop_those_in_crowds(&objects, &mut found, options.iou, at);
     let mut eval = COCOeval::new(objects, found, iou_type(options.iou));
     eval.params.cat_ids = present.into_iter().collect();
     let [.., limit] = options.max_detections;
@@ -59,4 +61,34 @@ pub(crate) fn confused_pairs(
         }
     }
     Ok(pairs)
+}
+
+/// Takes out the detections that lie in a crowd of their class and mean no single object: they are
+/// neither right nor wrong, as in the averages.
+fn drop_those_in_crowds(objects: &COCO, found: &mut COCO, iou: IouKind, at: ConfusionOptions) {
+    if !objects.dataset.annotations.iter().any(|object| object.iscrowd) {
+        return;
+    }
+    let overlaps = |detection: &Annotation, object: &Annotation| {
+        let overlap = match iou {
+            IouKind::Bbox => {
+                detection.bbox.zip(object.bbox).map(|(a, b)| bbox_iou_pair(a, b, object.iscrowd))
+            }
+            IouKind::Segm => objects
+                .ann_to_rle(detection)
+                .zip(objects.ann_to_rle(object))
+                .and_then(|(a, b)| mask_iou_flat(&[a], &[b], &[object.iscrowd]).first().copied()),
+        };
+        overlap.is_some_and(|overlap| overlap >= at.iou)
+    };
+    let objects = &objects.dataset.annotations;
+    let in_crowd = |detection: &Annotation| {
+        let of_class =
+            |object: &&Annotation| object.iscrowd && object.category_id == detection.category_id;
+        objects.iter().filter(of_class).any(|crowd| overlaps(detection, crowd))
+            && !objects.iter().any(|object| !object.iscrowd && overlaps(detection, object))
+    };
+    let low = |detection: &Annotation| detection.score.is_none_or(|score| score < at.score);
+    found.dataset.annotations.retain(|detection| low(detection) || !in_crowd(detection));
+    found.create_index();
 }
