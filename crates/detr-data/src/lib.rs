@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod dataset;
 pub mod decode;
+pub mod formats;
 pub mod resize;
 pub mod segmentation;
 

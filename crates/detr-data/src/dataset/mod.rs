@@ -5,6 +5,7 @@
 //! need the original numbers. What training leaves out (crowds, boxes without area) is decided
 //! where targets are made.
 
+mod build;
 mod report;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use detr_types::ImageSize;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use build::Builder;
 pub use report::{Occurrences, Problem, ReadReport, Severity};
 
 use crate::segmentation::Segmentation;
