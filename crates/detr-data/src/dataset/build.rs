@@ -61,6 +61,11 @@ impl Builder {
         if !self.object_ids.insert(object.id) {
             self.report.add(Problem::DuplicateObjectId, object.id);
         }
+        self.segment(image_id, object);
+    }
+
+    /// The same for a segment, whose id is its own only on its image.
+    pub(crate) fn segment(&mut self, image_id: i64, object: ObjectRecord) {
         if !object.bbox.iter().all(|value| value.is_finite()) {
             return self.report.add(Problem::NonFiniteBox, object.id);
         }

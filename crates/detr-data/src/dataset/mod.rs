@@ -6,7 +6,9 @@
 //! where targets are made.
 
 mod build;
+mod classes;
 mod report;
+mod source;
 
 use std::path::PathBuf;
 
@@ -14,7 +16,9 @@ use detr_types::ImageSize;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use build::Builder;
+pub use classes::{ClassMap, Labels};
 pub use report::{Occurrences, Problem, ReadReport, Severity};
+pub use source::{DatasetSpec, SourceSpec, concatenate};
 
 use crate::segmentation::Segmentation;
 

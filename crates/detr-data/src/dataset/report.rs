@@ -203,6 +203,9 @@ problems! {
     /// A label file without an image.
     OrphanLabels, Warning, "label file without an image",
         "nothing is read from it; copy the image or remove the file";
+    /// A region without class that its format tells to ignore.
+    IgnoredRegion, Info, "region to be ignored, without a class",
+        "KITTI's DontCare; it is left out";
     /// No image at all.
     NoImages, Fatal, "no images",
         "is this the right folder, split or filter?";

@@ -5,7 +5,7 @@
 //! file. Python writes `NaN` and `Infinity`, which are not JSON; they are taken as numbers that
 //! are not finite.
 
-mod lenient;
+pub(super) mod lenient;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,9 @@ pub(super) struct RawCategory<'a> {
 pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
     let mut text = text::read(path, options.limits.annotation_bytes)?;
     lenient::quote_non_finite(&mut text);
+    if super::panoptic::is_panoptic(&text) {
+        return super::panoptic::read_text(path, &text, None, options).map(|found| found.dataset);
+    }
     let file: File<'_> = parse(path, &text)?;
     let mut builder = Builder::new(format!("{} {}", Format::Coco, path.display()));
     let place = Place { path, text: &text };

@@ -2,10 +2,19 @@
 //! [`Dataset`] and written from it. Which one a path holds is found by looking, unless it is said.
 
 mod coco;
+mod detect;
 mod error;
+mod files;
 mod header;
+mod kitti;
+mod named;
+mod panoptic;
 mod paths;
+mod shard;
 mod text;
+mod voc;
+mod write;
+mod yolo;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,9 +23,13 @@ use std::str::FromStr;
 use detr_types::Limits;
 use serde::{Deserialize, Serialize};
 
+pub use detect::{Detected, detect};
 pub use error::DatasetError;
 pub use header::image_size;
+pub use panoptic::{Panoptic, read_panoptic};
 pub use paths::{UnsafeName, safe_join};
+pub use shard::{ShardOptions, ShardReport, shard};
+pub use write::{ImageMode, Loss, LossReport, WriteOptions, write};
 
 use crate::dataset::{Dataset, Severity};
 
@@ -122,7 +135,13 @@ impl Default for ReadOptions {
 /// A path that holds no known format, a file that is not what it should be, and problems beyond
 /// [`ReadOptions::accept`].
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
-    let dataset = coco::read(path, options)?;
+    let Detected { format, path } = detect(path, options)?;
+    let dataset = match format {
+        Format::Coco | Format::CocoPanoptic => coco::read(&path, options)?,
+        Format::Kitti => kitti::read(&path, options)?,
+        Format::Yolo => yolo::read(&path, options)?,
+        Format::Voc => voc::read(&path, options)?,
+    };
     let least = match options.accept {
         Accept::Everything => return Ok(dataset),
         Accept::Errors => Severity::Fatal,
