@@ -9,9 +9,11 @@
 pub mod batch;
 pub mod dataset;
 pub mod decode;
+pub mod doctor;
 pub mod formats;
 pub mod resize;
 pub mod segmentation;
+pub mod synth;
 
 pub use batch::{HostBatch, Prepared, normalize, prepare, resize_to_spec};
 pub use dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};

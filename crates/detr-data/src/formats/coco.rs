@@ -256,7 +256,12 @@ pub(super) fn image_folder<'a>(path: &Path, names: impl Iterator<Item = &'a str>
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let split = stem.rsplit('_').next().unwrap_or_default();
     let mut folders = Vec::new();
-    for base in [here.to_owned(), here.join("..")] {
+    // `annotations/x.json` is beside the images' folders.
+    let above = match here.file_name() {
+        Some(_) => here.parent().unwrap_or(here).to_owned(),
+        None => here.join(".."),
+    };
+    for base in [here.to_owned(), above] {
         for sub in [split, stem.as_ref(), "images", "", "data"] {
             folders.push(base.join(sub));
         }

@@ -31,7 +31,7 @@ pub use paths::{UnsafeName, safe_join};
 pub use shard::{ShardOptions, ShardReport, shard};
 pub use write::{ImageMode, Loss, LossReport, WriteOptions, write};
 
-use crate::dataset::{Dataset, Severity};
+use crate::dataset::{Category, Dataset, ImageRecord, Severity};
 
 /// A format of annotations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,4 +151,16 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError>
         return Err(DatasetError::Refused { report: Box::new(dataset.report), least });
     }
     Ok(dataset)
+}
+
+/// Writes COCO annotations of images that are where they should be.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_coco_json(
+    path: &Path,
+    images: &[ImageRecord],
+    categories: &[Category],
+) -> Result<(), DatasetError> {
+    write::write_json(path, images.iter(), categories)
 }
