@@ -79,8 +79,9 @@ impl Builder {
     }
 
     fn check_id(&mut self, id: i64, what: &str) {
-        if id == 0 {
-            self.report.add(Problem::ZeroId, what);
+        // That of an image does no harm.
+        if id == 0 && what == "annotation" {
+            self.report.add(Problem::ZeroId, format!("{what} {id}"));
         } else if id < 0 {
             self.report.add(Problem::NegativeId, format!("{what} {id}"));
         }

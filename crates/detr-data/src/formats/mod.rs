@@ -164,3 +164,6 @@ pub fn write_coco_json(
 ) -> Result<(), DatasetError> {
     write::write_json(path, images.iter(), categories)
 }
+
+#[cfg(test)]
+mod tests;

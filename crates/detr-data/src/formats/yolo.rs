@@ -115,13 +115,12 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         images.extend(list_images(&place, &base, &mut builder, options)?);
     }
     images.sort();
-    images.dedup();
+    images.dedup_by(|a, b| a.0 == b.0);
     let root = Root::new(&base, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(&base))?;
     let mut records = Vec::with_capacity(images.len());
-    for image in images {
-        let name = files::relative(&image, &base);
-        match root.locate(&name) {
+    for (image, name) in images {
+        match root.locate(&files::relative(&image, &base)) {
             Ok(located) if located.exists => {
                 records.extend(read_image(located.path, name, &names, &mut builder, options)?);
             }
@@ -195,22 +194,24 @@ fn resolve(
     }
 }
 
-/// Images of a folder, or those that a text file lists.
+/// Images of a folder, or those that a text file lists; with their names in the folder, so that a
+/// data set that was converted has its old names.
 fn list_images(
     place: &Path,
     base: &Path,
     builder: &mut Builder,
     options: &ReadOptions,
-) -> Result<Vec<PathBuf>, DatasetError> {
+) -> Result<Vec<(PathBuf, String)>, DatasetError> {
     if place.is_dir() {
-        return files::below(place, files::IMAGES);
+        let found = files::below(place, files::IMAGES)?.into_iter();
+        return Ok(found.map(|path| (path.clone(), files::relative(&path, place))).collect());
     }
     let text = text::read(place, options.limits.annotation_bytes)?;
     let mut images = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match paths::clean(line) {
-            Ok(name) => images.push(base.join(name)),
-            Err(_) if options.allow_outside => images.push(PathBuf::from(line)),
+            Ok(name) => images.push((base.join(&name), name)),
+            Err(_) if options.allow_outside => images.push((line.into(), line.to_owned())),
             Err(reason) => builder.report.add(Problem::UnsafeFileName, format!("{line}: {reason}")),
         }
     }
