@@ -98,13 +98,10 @@ impl DatasetError {
 
 /// The problems that matter, one per line.
 fn refusal(report: &ReadReport, least: Severity) -> String {
-    let mut text = format!("{}: refused", report.sources.join(", "));
-    let mut hint = "";
-    for (problem, found) in &report.problems {
-        if problem.severity() >= least {
-            text += &format!("\n  {}: {} ({})", found.count, problem, found.first.join(", "));
-            hint = if hint.is_empty() { problem.hint() } else { hint };
-        }
-    }
-    format!("{text}\nhint: {hint}")
+    let matters = report.problems.iter().filter(|(problem, _)| problem.severity() >= least);
+    let lines = matters.clone().map(|(problem, found)| {
+        format!("  {}: {problem} ({})\n", found.count, found.first.join(", "))
+    });
+    let hint = matters.clone().next().map_or("", |(problem, _)| problem.hint());
+    format!("{}: refused\n{}hint: {hint}", report.sources.join(", "), lines.collect::<String>())
 }

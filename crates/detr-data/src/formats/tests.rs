@@ -258,10 +258,12 @@ fn what_cannot_be_recognised_says_what_was_looked_for() {
 
 #[test]
 fn yaml_and_xml_are_bounded_and_errors_have_places() {
-    let bomb = format!("a: &a [x, x]\n{}names: *z\n", (b'b'..=b'z').map(|c| {
-        let (this, last) = (c as char, (c - 1) as char);
-        format!("{this}: &{this} [*{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}]\n")
-    }).collect::<String>());
+    let mut bomb = "a: &a [x, x]\n".to_owned();
+    for (last, this) in ('a'..='y').zip('b'..='z') {
+        let line = format!("{this}: &{this} [*{last}, *{last}, *{last}, *{last}, *{last}]\n");
+        bomb.push_str(&line);
+    }
+    bomb.push_str("names: *z\n");
     for (yaml, message) in [
         ("names: [cat", "data.yaml:"),
         ("train: images\n", "names"),

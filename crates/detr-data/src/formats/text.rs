@@ -55,5 +55,5 @@ pub(super) fn syntax(
 pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    (1 + before.iter().filter(|&&byte| byte == b'\n').count(), 1 + before.len() - start)
+    (before.split(|&byte| byte == b'\n').count(), 1 + before.len() - start)
 }

@@ -40,12 +40,11 @@ pub(super) fn write(
             report.lose(Loss::CrowdClasses, usize::from(object.iscrowd));
             report.objects += 1;
             // Writing to a string cannot fail.
-            let _ = match object.iscrowd {
-                true => writeln!(
-                    text,
-                    "DontCare -1 -1 -10 {x1} {y1} {x2} {y2} -1 -1 -1 -1000 -1000 -1000 -10"
-                ),
-                false => writeln!(text, "{class} 0 0 0 {x1} {y1} {x2} {y2} 0 0 0 0 0 0 0"),
+            let _ = if object.iscrowd {
+                let unknown = "-1 -1 -1 -1000 -1000 -1000 -10";
+                writeln!(text, "DontCare -1 -1 -10 {x1} {y1} {x2} {y2} {unknown}")
+            } else {
+                writeln!(text, "{class} 0 0 0 {x1} {y1} {x2} {y2} 0 0 0 0 0 0 0")
             };
         }
         write_text(&base.join("label_2").join(names::with_extension(name, "txt")), &text)?;

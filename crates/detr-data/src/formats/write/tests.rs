@@ -52,6 +52,12 @@ fn content(dataset: &Dataset) -> Vec<Vec<(String, [f64; 4], bool)>> {
     images.into_iter().map(|(_, objects)| objects).collect()
 }
 
+fn without_crowds(images: &mut [Vec<(String, [f64; 4], bool)>]) {
+    for objects in images {
+        objects.retain(|object| !object.2);
+    }
+}
+
 fn assert_close(
     found: &[Vec<(String, [f64; 4], bool)>],
     expected: &[Vec<(String, [f64; 4], bool)>],
@@ -93,7 +99,7 @@ fn every_format_comes_back_without_what_it_cannot_hold() {
             Format::Kitti => {
                 assert_eq!((lost(Loss::CrowdClasses), lost(Loss::ClassNames)), (1, 1));
                 assert_eq!(found.report.count(Problem::IgnoredRegion), 1);
-                expected.iter_mut().for_each(|objects| objects.retain(|object| !object.2));
+                without_crowds(&mut expected);
                 for object in expected.iter_mut().flatten() {
                     object.0 = object.0.replace(' ', "_");
                 }
@@ -101,7 +107,7 @@ fn every_format_comes_back_without_what_it_cannot_hold() {
             Format::Yolo => {
                 assert_eq!(lost(Loss::Crowds), 1);
                 assert_eq!(found.categories.len(), dataset.categories.len());
-                expected.iter_mut().for_each(|objects| objects.retain(|object| !object.2));
+                without_crowds(&mut expected);
             }
             _ => assert_eq!((lost(Loss::FileNames), lost(Loss::UnusedCategories)), (1, 1)),
         }

@@ -82,14 +82,14 @@ fn data_yaml(dataset: &Dataset, folder: &Path, split: &str) -> String {
     let mut text = String::from("path: .\n");
     for known in ["train", "val", "test"] {
         if split == known || folder.join("labels").join(known).is_dir() {
-            text += &format!("{known}: images/{known}\n");
+            let _ = writeln!(text, "{known}: images/{known}");
         }
     }
     text += "names:\n";
     for (number, category) in dataset.categories.iter().enumerate() {
         // A JSON string is a YAML string.
         let name = serde_json::Value::from(category.name.as_str());
-        text += &format!("  {number}: {name}\n");
+        let _ = writeln!(text, "  {number}: {name}");
     }
     text
 }
