@@ -8,7 +8,7 @@ use super::DatasetError;
 
 /// Extensions of images, in lower case.
 pub(super) const IMAGES: &[&str] =
-    &["jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "pnm", "tif", "tiff", "gif"];
+    &["jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "pbm", "pnm", "tif", "tiff", "gif"];
 
 /// Folders in folders that are looked at.
 const MAX_DEPTH: usize = 16;

@@ -27,7 +27,9 @@ pub(super) fn folders(root: &Path, options: &ReadOptions) -> Option<(PathBuf, Pa
     for base in bases {
         for (images, labels) in FOLDERS {
             let labels = base.join(labels);
-            let found = files::below(&labels, &["txt"]).unwrap_or_default();
+            // Without folders of their own, labels are in this one, not somewhere below.
+            let list = if images.is_empty() { files::here } else { files::below };
+            let found = list(&labels, &["txt"]).unwrap_or_default();
             let is_kitti =
                 |path: &PathBuf| text::read(path, 1 << 20).is_ok_and(|text| looks_right(&text));
             // Label files of images without objects are empty.
@@ -68,6 +70,9 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
                 continue;
             }
         };
+        if !located.exists {
+            builder.report.add(Problem::MissingFile, &name);
+        }
         let label = label_folder.join(&name).with_extension("txt");
         let mut objects = Vec::new();
         if labels.remove(&label) {
