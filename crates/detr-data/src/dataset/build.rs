@@ -16,6 +16,7 @@ pub(crate) struct Builder {
     images: Vec<ImageRecord>,
     by_id: HashMap<i64, usize>,
     categories: BTreeMap<i64, Category>,
+    category_names: HashSet<String>,
     object_ids: HashSet<i64>,
     /// Counts so far; readers add their own.
     pub(crate) report: ReadReport,
@@ -30,7 +31,7 @@ impl Builder {
 
     /// Adds a category unless its id is taken.
     pub(crate) fn category(&mut self, category: Category) {
-        if self.categories.values().any(|other| other.name == category.name) {
+        if !self.category_names.insert(category.name.clone()) {
             self.report.add(Problem::DuplicateCategoryName, &category.name);
         }
         if self.categories.contains_key(&category.id) {
