@@ -1,5 +1,7 @@
 //! Bad input of every kind: each is refused or counted with its place, none ends the program.
 
+mod layouts;
+
 use std::fs;
 
 use super::*;
