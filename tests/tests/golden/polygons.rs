@@ -68,8 +68,9 @@ fn drawn(polygon: &Value, name: &str, size: ImageSize, failures: &mut Failures) 
     let code = Segmentation::Polygons(parts).to_rle(size).expect("polygons");
     let merged = &polygon["rle_merged"];
     failures.check(code.to_compressed() == text(merged), || format!("{name}: merged {merged}"));
-    failures
-        .check(Some(code.area()) == polygon["area"].as_u64(), || format!("{name}: {}", code.area()));
+    failures.check(Some(code.area()) == polygon["area"].as_u64(), || {
+        format!("{name}: {}", code.area())
+    });
     let bbox: Vec<f64> = serde_json::from_value(polygon["bbox"].clone()).expect("bbox");
     failures.check(code.bbox().to_vec() == bbox, || format!("{name}: {:?}", code.bbox()));
     code
