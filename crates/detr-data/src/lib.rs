@@ -7,10 +7,17 @@
 //! with their shapes; the crates above turn them into tensors.
 
 pub mod batch;
+pub mod dataset;
 pub mod decode;
+pub mod doctor;
+pub mod formats;
 pub mod resize;
+pub mod segmentation;
+pub mod synth;
 
 pub use batch::{HostBatch, Prepared, normalize, prepare, resize_to_spec};
+pub use dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
 pub use decode::{DecodeOptions, ImageError, decode_image, read_image};
 pub use image::RgbImage;
 pub use resize::resize_bilinear;
+pub use segmentation::{Mask, Rle, Segmentation};

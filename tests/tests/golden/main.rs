@@ -23,6 +23,7 @@ mod deformable;
 mod detr;
 mod losses;
 mod msda;
+mod polygons;
 mod position;
 mod postprocess;
 mod recipe;
