@@ -259,10 +259,11 @@ mod tests {
         let mut other = round(1.0, None)["cases"][0].clone();
         other["name"] = json!("b");
         theirs["cases"].as_array_mut().unwrap().insert(0, other.clone());
-        let results = combine(&[ours.clone()], &[theirs]).unwrap();
+        let results = combine(std::slice::from_ref(&ours), &[theirs]).unwrap();
         let forward = &results["detr"]["cases"][0]["forward"];
         assert_eq!(forward["times_faster_than_peer"], json!(10.0));
-        let stranger = combine(&[ours.clone()], &[json!({ "cases": [other] })]).unwrap();
+        let stranger =
+            combine(std::slice::from_ref(&ours), &[json!({ "cases": [other] })]).unwrap();
         let text = table(&stranger);
         assert!(text.contains("| a: forward | 4.00 | 8.0 | 2.00 | - | - | - | - |"), "{text}");
         // A round without one of the cases.
@@ -274,7 +275,7 @@ mod tests {
         let mut ours = round(4.0, Some(8_000_000));
         for (dtype, said) in [("f32", false), ("f16", true)] {
             ours["dtype"] = json!(dtype);
-            let text = table(&combine(&[ours.clone()], &[round(40.0, None)]).unwrap());
+            let text = table(&combine(std::slice::from_ref(&ours), &[round(40.0, None)]).unwrap());
             assert_eq!(text.contains("theirs are f16, ours f32"), said, "{text}");
         }
     }
