@@ -11,10 +11,14 @@ pub mod dataset;
 pub mod decode;
 pub mod resize;
 pub mod segmentation;
+pub mod target;
+pub mod transforms;
 
 pub use batch::{HostBatch, Prepared, normalize, prepare, resize_to_spec};
 pub use dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
 pub use decode::{DecodeOptions, ImageError, decode_image, read_image};
 pub use image::RgbImage;
-pub use resize::resize_bilinear;
+pub use resize::{Region, resize_bilinear, resize_bilinear_region};
 pub use segmentation::{Mask, Rle, Segmentation};
+pub use target::{Target, TargetCounts, TargetRules};
+pub use transforms::{Augmentation, Dice, Purpose, Sample, Transform};
