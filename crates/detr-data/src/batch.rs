@@ -81,7 +81,8 @@ pub fn normalize(image: &RgbImage, spec: &PreprocessSpec) -> Vec<f32> {
     pixels
 }
 
-fn tables(spec: &PreprocessSpec) -> [[f32; 256]; 3] {
+/// The normalised values of every level, by channel.
+pub(crate) fn tables(spec: &PreprocessSpec) -> [[f32; 256]; 3] {
     let mut tables = [[0.0; 256]; 3];
     for (table, (mean, std)) in tables.iter_mut().zip(spec.mean.into_iter().zip(spec.std)) {
         for (entry, value) in table.iter_mut().zip(0..=u8::MAX) {
