@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(grid.dimensions(), (3 * 44 + 4, 2 * 44 + 4));
         // Below and above the first image, and its corner.
         assert_eq!((*grid.get_pixel(20, 10), *grid.get_pixel(20, 38)), (BACKGROUND, BACKGROUND));
-        assert_eq!(grid.get_pixel(4, 14).0, class_color(0));
+        assert_eq!(grid.get_pixel(43, 14).0, class_color(0));
         assert_eq!(preview(&[], 3, 40).dimensions(), (0, 0));
     }
 

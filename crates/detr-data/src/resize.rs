@@ -6,6 +6,8 @@
 //! resizing crates use 16-bit weights and their own order of passes, which is off by one or two
 //! levels here and there.
 
+#![allow(clippy::inline_always)] // what runs inside `pulp`'s dispatch has to be
+
 use std::borrow::Cow;
 
 use detr_types::ImageSize;
@@ -165,7 +167,7 @@ impl Sum {
     /// Half a level, so that the final shift rounds.
     const START: Self = Self { high: 0, low: 1 << (FRACTION - 1) };
 
-    #[inline]
+    #[inline(always)]
     fn plus(self, value: u8, weight: Weight) -> Self {
         let value = i32::from(value);
         Self {
@@ -174,7 +176,7 @@ impl Sum {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
     fn byte(self) -> u8 {
         (((self.high << SPLIT) + self.low) >> FRACTION).clamp(0, 255) as u8
@@ -234,8 +236,14 @@ impl Filter {
         source
     }
 
-    /// Applies the filter to rows of `length` bytes.
+    /// Applies the filter to rows of `length` bytes, with the widest vectors that the processor has.
+    /// Whole numbers are added, so the result is the same on all.
     fn convolve(&self, source: &[u8], target: &mut [u8], length: usize) {
+        pulp::Arch::new().dispatch(|| self.convolve_here(source, target, length));
+    }
+
+    #[inline(always)] // compiled once per kind of vectors
+    fn convolve_here(&self, source: &[u8], target: &mut [u8], length: usize) {
         // Two lists, not one of `Sum`, because that is what the compiler vectorises.
         let (mut highs, mut lows) = (vec![0; length], vec![0; length]);
         let mut begin = 0;
@@ -265,6 +273,7 @@ impl Filter {
 }
 
 /// The common case of two source pixels, where the sums need not go through memory.
+#[inline(always)] // as `convolve_here`
 fn blend(target: &mut [u8], (a, &a_weight): (&[u8], &Weight), (b, &b_weight): (&[u8], &Weight)) {
     for ((byte, &a), &b) in target.iter_mut().zip(a).zip(b) {
         *byte = Sum::START.plus(a, a_weight).plus(b, b_weight).byte();
