@@ -1,6 +1,7 @@
 //! Times the training augmentation on one core: `cargo run --release -p detr-data --example
 //! bench_data -- [--seconds N] IMAGE...` decodes, augments and normalises the images again and again
-//! and prints images per second as JSON, with the share of each step. The peer is
+//! and prints images per second as JSON, with the share of each step. Seconds are those of the
+//! processor where the system tells them (Linux), so that other programs disturb less. The peer is
 //! `benches/peers/data_torchvision.py`.
 
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut spent = [Duration::ZERO; 3];
     let mut images: u64 = 0;
     let mut pixels = 0;
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_seconds());
     while start.elapsed().as_secs_f64() < seconds {
         let at = usize::try_from(images)? % files.len();
         let epoch = images / files.len() as u64;
@@ -58,7 +59,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     #[allow(clippy::cast_precision_loss)] // counts
     let count = images as f64;
-    let per_image = spent.map(|time| time.as_secs_f64() * 1e3 / count);
+    let wall: f64 = spent.iter().map(Duration::as_secs_f64).sum();
+    let busy = cpu_seconds().zip(cpu).map_or(wall, |(end, start)| end - start);
+    let per_image = spent.map(|time| time.as_secs_f64() / wall * busy * 1e3 / count);
     let total: f64 = per_image.iter().sum();
     #[allow(clippy::cast_precision_loss)] // counts
     let megapixels = pixels as f64 / count / 1e6;
@@ -75,6 +78,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     Ok(())
+}
+
+/// Seconds that this thread was running, as Linux counts them.
+fn cpu_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
 }
 
 /// Eight objects, as an image of COCO has on average.

@@ -224,22 +224,22 @@ impl Filter {
 
     /// Counts source pixels from the first that has a weight; all that have one are returned.
     fn rebase(&mut self) -> std::ops::Range<usize> {
-        let (mut source, mut begin) = (usize::MAX..0, 0);
+        let (mut first, mut last, mut begin) = (usize::MAX, 0, 0);
         for &(start, end) in &self.spans {
-            source.start = source.start.min(start);
-            source.end = source.end.max(start + end - begin);
+            first = first.min(start);
+            last = last.max(start + end - begin);
             begin = end;
         }
         for (start, _) in &mut self.spans {
-            *start -= source.start;
+            *start -= first;
         }
-        source
+        first..last
     }
 
     /// Applies the filter to rows of `length` bytes, with the widest vectors that the processor has.
     /// Whole numbers are added, so the result is the same on all.
     fn convolve(&self, source: &[u8], target: &mut [u8], length: usize) {
-        pulp::Arch::new().dispatch(|| self.convolve_here(source, target, length));
+        pulp::Arch::new().dispatch(Convolution { filter: self, source, target, length });
     }
 
     #[inline(always)] // compiled once per kind of vectors
@@ -269,6 +269,24 @@ impl Filter {
                 *byte = Sum { high, low }.byte();
             }
         }
+    }
+}
+
+/// [`Filter::convolve`] as work for `pulp`: a closure would not be inlined, and so would be compiled
+/// for the oldest processors only.
+struct Convolution<'a> {
+    filter: &'a Filter,
+    source: &'a [u8],
+    target: &'a mut [u8],
+    length: usize,
+}
+
+impl pulp::WithSimd for Convolution<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.filter.convolve_here(self.source, self.target, self.length);
     }
 }
 

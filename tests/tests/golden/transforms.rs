@@ -1,12 +1,14 @@
 //! Group 11: decoding, resizing, sizes and normalisation; targets from annotations, and the moves
 //! of augmentation with boxes, areas and masks.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cases' numbers are small
+
 use std::path::Path;
 
 use detr_data::transforms::{CenterCrop, Object};
 use detr_data::{
-    DecodeOptions, Dice, ImageRecord, Mask, ObjectRecord, Purpose, Region, RgbImage, Sample, Target,
-    TargetRules, Transform, normalize, prepare, read_image, resize_bilinear,
+    DecodeOptions, Dice, ImageRecord, Mask, ObjectRecord, Purpose, Region, RgbImage, Sample,
+    Target, TargetRules, Transform, normalize, prepare, read_image, resize_bilinear,
 };
 use detr_types::classes::{Category, ClassTable};
 use detr_types::{ImageSize, PreprocessSpec, Xyxy};
@@ -206,7 +208,11 @@ fn geometry(case: &Case, failures: &mut Failures) {
     for (number, sizes) in lists("resize_args").iter().enumerate() {
         let spec = PreprocessSpec {
             shortest_edge: side(&sizes[0]).expect("small"),
-            longest_edge: if sizes[1].is_null() { u32::MAX } else { side(&sizes[1]).expect("small") },
+            longest_edge: if sizes[1].is_null() {
+                u32::MAX
+            } else {
+                side(&sizes[1]).expect("small")
+            },
             ..PreprocessSpec::default()
         };
         let mut sample = input.clone();
@@ -240,16 +246,17 @@ fn geometry_input(case: &Case) -> Sample {
     let size = ImageSize::new(size[0] as u32, size[1] as u32);
     let pixels = values("in.image").iter().map(byte).collect();
     let masks = values("in.masks").chunks_exact(size.pixels() as usize);
-    let objects = values("in.boxes").chunks_exact(4).zip(masks).enumerate().map(|(at, (b, mask))| {
-        let [x1, y1, x2, y2] = [b[0], b[1], b[2], b[3]].map(|v| v as f32);
-        Object {
-            bbox: Xyxy { x1, y1, x2, y2 },
-            label: index(values("in.labels")[at]),
-            area: values("in.area")[at] as f32,
-            iscrowd: values("in.iscrowd")[at] != 0.0,
-            mask: Some(Mask { size, bits: mask.iter().map(byte).collect() }),
-        }
-    });
+    let objects =
+        values("in.boxes").chunks_exact(4).zip(masks).enumerate().map(|(at, (b, mask))| {
+            let [x1, y1, x2, y2] = [b[0], b[1], b[2], b[3]].map(|v| v as f32);
+            Object {
+                bbox: Xyxy { x1, y1, x2, y2 },
+                label: index(values("in.labels")[at]),
+                area: values("in.area")[at] as f32,
+                iscrowd: values("in.iscrowd")[at] != 0.0,
+                mask: Some(Mask { size, bits: mask.iter().map(byte).collect() }),
+            }
+        });
     Sample {
         image_id: 0,
         original_size: size,

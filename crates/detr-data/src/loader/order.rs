@@ -64,6 +64,6 @@ pub(super) fn batches(config: &LoaderConfig, samples: usize) -> usize {
 fn bucket_of(size: Option<ImageSize>, buckets: usize) -> usize {
     let size = size.filter(|size| size.pixels() > 0).unwrap_or(ImageSize::new(1, 1));
     let aspect = (f64::from(size.width) / f64::from(size.height)).log2().clamp(-1.0, 1.0);
-    let at = (aspect + 1.0) / 2.0 * buckets as f64;
+    let at = aspect.midpoint(1.0) * buckets as f64;
     (at as usize).min(buckets.saturating_sub(1))
 }

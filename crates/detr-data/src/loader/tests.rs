@@ -43,7 +43,7 @@ impl SampleSource for Synthetic {
     }
 
     fn stated_size(&self, index: usize) -> Option<ImageSize> {
-        let wide = u32::from(index % 3 == 0);
+        let wide = u32::from(index.is_multiple_of(3));
         Some(ImageSize::new(10 + 20 * wide, 30 - 20 * wide))
     }
 
@@ -202,7 +202,7 @@ fn every_sample_is_used_once_and_ranks_share_the_work() {
     let loader = loader(Synthetic::new(64, 1), config);
     let mut plan = loader.plan(0);
     plan.truncate(11);
-    assert!(plan.iter().all(|batch| batch.iter().all(|i| (i % 3 == 0) == (batch[0] % 3 == 0))));
+    assert!(plan.iter().all(|batch| batch.iter().all(|i| i.is_multiple_of(3) == batch[0].is_multiple_of(3))));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Random numbers that are a pure function of (seed, epoch, what they are for): no state is shared
 //! between samples, so results depend neither on the number of workers nor on their order.
 //!
-//! The draws are our own few lines on ChaCha8, because general crates change how a whole number is
+//! The draws are our own few lines on `ChaCha8`, because general crates change how a whole number is
 //! drawn from version to version, and a run shall stay reproducible.
 
 use rand_chacha::ChaCha8Rng;

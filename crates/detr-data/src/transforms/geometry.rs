@@ -118,7 +118,7 @@ impl Sample {
         copy_rows(&self.image, 3 * from.width, &mut padded, 3 * to.width);
         self.image = padded;
         for mask in self.masks() {
-            let mut padded = Mask { size: to, bits: vec![0; to.pixels() as usize] };
+            let mut padded = Mask { size: to, bits: vec![0; area(to)] };
             copy_rows(&mask.bits, from.width, &mut padded.bits, to.width);
             *mask = padded;
         }
@@ -140,9 +140,14 @@ fn copy_rows(source: &[u8], from: u32, target: &mut [u8], to: u32) {
     }
 }
 
+/// Pixels of an image that is in memory.
+fn area(size: ImageSize) -> usize {
+    size.height as usize * size.width as usize
+}
+
 fn crop_mask(mask: &Mask, region: Region) -> Mask {
     let (stride, length) = (mask.size.width as usize, region.size.width as usize);
-    let mut bits = Vec::with_capacity(region.size.pixels() as usize);
+    let mut bits = Vec::with_capacity(area(region.size));
     let rows = mask.bits.chunks_exact(stride.max(1));
     for row in rows.skip(region.top as usize).take(region.size.height as usize) {
         bits.extend_from_slice(&row[region.left as usize..][..length]);
@@ -161,7 +166,7 @@ fn resize_mask(mask: &Mask, to: ImageSize, region: Region) -> Mask {
     };
     let ImageSize { height, width } = region.size;
     let columns: Vec<usize> = source(mask.size.width, to.width, region.left, width).collect();
-    let mut bits = Vec::with_capacity(region.size.pixels() as usize);
+    let mut bits = Vec::with_capacity(area(region.size));
     for y in source(mask.size.height, to.height, region.top, height) {
         let row = &mask.bits[y * mask.size.width as usize..][..mask.size.width as usize];
         bits.extend(columns.iter().map(|&x| row[x]));

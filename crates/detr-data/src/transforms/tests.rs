@@ -1,5 +1,7 @@
 //! Transforms as a whole: what stays true for every draw, and how draws are distributed.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)] // small
+
 use proptest::prelude::*;
 
 use super::*;
@@ -9,10 +11,9 @@ use crate::resize::Region;
 fn sample(width: u32, height: u32, boxes: &[(f32, f32, f32, f32)]) -> Sample {
     let size = ImageSize::new(height, width);
     let image = RgbImage::from_fn(width, height, |x, y| {
-        #[allow(clippy::cast_possible_truncation)] // wraps on purpose
         image::Rgb([(x * 7 + y * 3) as u8, (x * y) as u8, (x + y) as u8])
     });
-    let (w, h) = (f64::from(width) as f32, f64::from(height) as f32);
+    let (w, h) = (width as f32, height as f32);
     let objects = boxes.iter().enumerate().map(|(label, &(x, y, bw, bh))| {
         let bbox = Xyxy { x1: x * w, y1: y * h, x2: (x + bw * (1.0 - x)) * w, y2: 0.0 };
         let bbox = Xyxy { y2: (y + bh * (1.0 - y)) * h, ..bbox };
