@@ -9,10 +9,13 @@
 pub mod batch;
 pub mod dataset;
 pub mod decode;
+pub mod doctor;
+pub mod formats;
 pub mod loader;
 pub mod preview;
 pub mod resize;
 pub mod segmentation;
+pub mod synth;
 pub mod target;
 pub mod transforms;
 

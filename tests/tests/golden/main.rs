@@ -22,6 +22,7 @@ mod checkpoints;
 mod deformable;
 mod detr;
 mod msda;
+mod polygons;
 mod position;
 mod postprocess;
 mod recipe;

@@ -28,6 +28,7 @@ pub fn run(case: &Case, _bench: &Bench) -> Failures {
         "pil_resize" => pil_resize(case, &mut failures),
         "resize_sizes" => resize_sizes(case, &mut failures),
         "val_pipeline" => val_pipeline(case, &mut failures),
+        "polygons" => crate::polygons::run(case, &mut failures),
         _ => return Failures::unhandled(),
     }
     failures

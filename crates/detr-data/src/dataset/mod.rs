@@ -5,14 +5,20 @@
 //! need the original numbers. What training leaves out (crowds, boxes without area) is decided
 //! where targets are made.
 
+mod build;
+mod classes;
 mod report;
+mod source;
 
 use std::path::PathBuf;
 
 use detr_types::ImageSize;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use build::Builder;
+pub use classes::{ClassMap, Labels};
 pub use report::{Occurrences, Problem, ReadReport, Severity};
+pub use source::{DatasetSpec, SourceSpec, concatenate};
 
 use crate::segmentation::Segmentation;
 

@@ -143,8 +143,8 @@ problems! {
     /// Two annotations with one id.
     DuplicateObjectId, Warning, "annotation id used more than once",
         "evaluation tools match objects by id; give every annotation one of its own";
-    /// An id of 0.
-    ZeroId, Warning, "id 0",
+    /// An annotation id of 0.
+    ZeroId, Warning, "annotation id 0",
         "pycocotools takes annotation id 0 for `no match`; count from 1";
     /// An id below 0.
     NegativeId, Warning, "negative id",
@@ -203,6 +203,9 @@ problems! {
     /// A label file without an image.
     OrphanLabels, Warning, "label file without an image",
         "nothing is read from it; copy the image or remove the file";
+    /// A region without class that its format tells to ignore.
+    IgnoredRegion, Info, "region to be ignored, without a class",
+        "KITTI's DontCare; it is left out";
     /// No image at all.
     NoImages, Fatal, "no images",
         "is this the right folder, split or filter?";

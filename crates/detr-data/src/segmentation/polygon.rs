@@ -25,13 +25,13 @@ pub fn rasterize(points: &[f64], size: ImageSize) -> Result<Rle, SegmentationErr
 /// Refuses what has no inside.
 pub(super) fn check(part: usize, points: &[f64]) -> Result<(), SegmentationError> {
     let length = points.len();
-    if length % 2 != 0 {
+    if !length.is_multiple_of(2) {
         return Err(SegmentationError::Odd { part, length });
     }
     if length < 6 {
         return Err(SegmentationError::TooShort { part, length });
     }
-    match points.iter().position(|value| !(value.abs() <= MAX_COORDINATE)) {
+    match points.iter().position(|value| value.is_nan() || value.abs() > MAX_COORDINATE) {
         Some(index) => Err(SegmentationError::Coordinate { part, index, value: points[index] }),
         None => Ok(()),
     }
