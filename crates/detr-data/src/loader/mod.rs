@@ -25,6 +25,7 @@ mod stack;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use detr_types::ImageSize;
@@ -170,6 +171,8 @@ pub struct Loader {
     source: Arc<dyn SampleSource>,
     config: LoaderConfig,
     bad: Arc<Mutex<BTreeMap<i64, String>>>,
+    /// What a sample needed at most, for the epochs to come.
+    per_sample: Arc<AtomicU64>,
 }
 
 impl Loader {
@@ -185,7 +188,7 @@ impl Loader {
             let least = if config.drop_last { group } else { 1 };
             return Err(LoaderError::TooFew { samples, least });
         }
-        Ok(Self { source, config, bad: Arc::default() })
+        Ok(Self { source, config, bad: Arc::default(), per_sample: Arc::default() })
     }
 
     /// Number of batches in every epoch.
@@ -225,6 +228,7 @@ impl Loader {
             config: self.config.clone(),
             epoch,
             plan,
+            per_sample: self.per_sample.clone(),
         };
         Batches::start(job, from, self.bad.clone())
     }

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub(super) struct Job {
     pub(super) epoch: u64,
     /// Samples of each batch.
     pub(super) plan: Vec<Vec<usize>>,
+    /// The most bytes that a batch needed so far, per sample; 0 before the first batch.
+    pub(super) per_sample: Arc<AtomicU64>,
 }
 
 /// What the threads of an epoch share.
@@ -51,8 +54,6 @@ struct State {
     held: BTreeMap<usize, u64>,
     in_use: u64,
     high_water: u64,
-    /// The most that a batch needed, per sample; nothing before the first batch.
-    per_sample: Option<u64>,
     waiting: bool,
     stop: bool,
     /// Worker that panicked, and the image it worked on.
@@ -160,7 +161,8 @@ impl Queue {
             return next && state.waiting;
         }
         let fits = |bytes: u64| state.in_use.saturating_add(bytes) <= self.job.config.budget_bytes;
-        next || state.per_sample.is_some_and(|each| fits(each * samples.len() as u64))
+        let each = self.job.per_sample.load(Ordering::Relaxed);
+        next || each > 0 && fits(each * samples.len() as u64)
     }
 
     fn admit(&self, state: &mut State) {
@@ -176,7 +178,7 @@ impl Queue {
             replaced: Vec::new(),
         };
         state.building.insert(batch, building);
-        let reserved = state.per_sample.unwrap_or(0) * samples.len() as u64;
+        let reserved = self.job.per_sample.load(Ordering::Relaxed) * samples.len() as u64;
         state.hold(batch, reserved);
         // One thread was woken for the batch; the others can take its further samples.
         self.work.notify_all();
@@ -275,7 +277,7 @@ impl Queue {
             let mut state = self.lock();
             let reserved = state.held.get(&index).copied().unwrap_or(0);
             state.hold(index, reserved.max(peak));
-            state.per_sample = state.per_sample.max(Some(peak.div_ceil(count.max(1))));
+            self.job.per_sample.fetch_max(peak.div_ceil(count.max(1)), Ordering::Relaxed);
         }
         let originals = targets.iter().map(|target| target.original_size).collect();
         let images = stack(images, originals, &self.job.spec, pad_to);

@@ -23,13 +23,15 @@ struct Synthetic {
     panics_on: Option<usize>,
     /// Fails on these, for good.
     broken: HashSet<usize>,
+    /// The file system fails on every sample so many times.
+    stalls: usize,
     loads: AtomicUsize,
 }
 
 impl Synthetic {
     fn new(samples: usize, seed: u64) -> Self {
         let broken = HashSet::new();
-        Self { samples, seed, panics_on: None, broken, loads: AtomicUsize::new(0) }
+        Self { samples, seed, panics_on: None, broken, stalls: 0, loads: AtomicUsize::new(0) }
     }
 }
 
@@ -52,11 +54,15 @@ impl SampleSource for Synthetic {
     }
 
     fn load(&self, index: usize, epoch: u64) -> Result<Loaded, SampleError> {
-        self.loads.fetch_add(1, Ordering::Relaxed);
+        let loads = self.loads.fetch_add(1, Ordering::Relaxed);
         assert!(self.panics_on != Some(index), "sample {index} is not liked");
         let image_id = self.image_id(index);
         if self.broken.contains(&index) {
             return Err(SampleError { image_id, error: ImageError::Empty });
+        }
+        if loads % (self.stalls + 1) != self.stalls {
+            let error = ImageError::Io { error: std::io::Error::other("stale handle") };
+            return Err(SampleError { image_id, error });
         }
         let mut dice = Dice::new(self.seed, epoch, Purpose::Sample(image_id));
         let size = ImageSize::new(dice.between(4, 24), dice.between(4, 24));
@@ -202,7 +208,10 @@ fn every_sample_is_used_once_and_ranks_share_the_work() {
     let loader = loader(Synthetic::new(64, 1), config);
     let mut plan = loader.plan(0);
     plan.truncate(11);
-    assert!(plan.iter().all(|batch| batch.iter().all(|i| i.is_multiple_of(3) == batch[0].is_multiple_of(3))));
+    assert!(
+        plan.iter()
+            .all(|batch| batch.iter().all(|i| i.is_multiple_of(3) == batch[0].is_multiple_of(3)))
+    );
 }
 
 #[test]
@@ -250,6 +259,21 @@ fn bad_images_are_replaced_and_reported_up_to_the_limit() {
     let broken = (0..5).collect();
     let all = loader(Synthetic { broken, ..Synthetic::new(5, 1) }, LoaderConfig::default());
     assert!(all.epoch(0, 0).unwrap().next().unwrap().is_err());
+}
+
+#[test]
+fn failing_reads_are_tried_again_and_waiting_for_it_can_be_stopped() {
+    let config = LoaderConfig { workers: 1, retry_delay_ms: 1, ..Default::default() };
+    let stalls = |stalls| Synthetic { stalls, ..Synthetic::new(20, 1) };
+    let patient = loader(stalls(3), config.clone());
+    assert_eq!(ids(patient.epoch(0, 0).unwrap()).len(), 20);
+    assert!(patient.bad_images().is_empty());
+    let mut batches = loader(stalls(4), config.clone()).epoch(0, 0).unwrap();
+    let replaced = batches.next().unwrap().unwrap().replaced;
+    assert!(replaced[0].reason.contains("stale handle"), "{replaced:?}");
+    // An hour before the first retry: only a stop ends this.
+    let config = LoaderConfig { workers: 3, retry_delay_ms: 3_600_000, ..config };
+    drop(loader(stalls(1), config).epoch(0, 0).unwrap());
 }
 
 fn ids_of(batch: &Batch) -> Vec<i64> {
