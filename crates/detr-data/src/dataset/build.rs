@@ -16,6 +16,7 @@ pub(crate) struct Builder {
     images: Vec<ImageRecord>,
     by_id: HashMap<i64, usize>,
     categories: BTreeMap<i64, Category>,
+    category_names: HashSet<String>,
     object_ids: HashSet<i64>,
     /// Counts so far; readers add their own.
     pub(crate) report: ReadReport,
@@ -30,7 +31,7 @@ impl Builder {
 
     /// Adds a category unless its id is taken.
     pub(crate) fn category(&mut self, category: Category) {
-        if self.categories.values().any(|other| other.name == category.name) {
+        if !self.category_names.insert(category.name.clone()) {
             self.report.add(Problem::DuplicateCategoryName, &category.name);
         }
         if self.categories.contains_key(&category.id) {
@@ -65,7 +66,9 @@ impl Builder {
     }
 
     /// The same for a segment, whose id is its own only on its image.
-    pub(crate) fn segment(&mut self, image_id: i64, object: ObjectRecord) {
+    pub(crate) fn segment(&mut self, image_id: i64, mut object: ObjectRecord) {
+        // The product of two huge sides.
+        object.area = if object.area.is_finite() { object.area } else { f64::MAX };
         if !object.bbox.iter().all(|value| value.is_finite()) {
             return self.report.add(Problem::NonFiniteBox, object.id);
         }
@@ -95,44 +98,50 @@ impl Builder {
             let source = report.sources.join(", ");
             report.add(Problem::NoImages, source);
         }
-        check_boxes(&self.images, report);
+        check_shapes(&self.images, report);
+        check_places(self.images.iter().map(|image| (image, image.size)), report);
         let categories = self.categories.into_values().collect();
         Dataset { images: self.images, categories, report: self.report }
     }
 }
 
+fn is_box(object: &ObjectRecord) -> bool {
+    object.bbox[2] > 0.0 && object.bbox[3] > 0.0
+}
+
+/// Counts boxes that have no inside.
+fn check_shapes(images: &[ImageRecord], report: &mut ReadReport) {
+    for object in images.iter().flat_map(|image| &image.objects).filter(|object| !is_box(object)) {
+        let negative = object.bbox[2] < 0.0 || object.bbox[3] < 0.0;
+        let kind = if negative { Problem::NegativeSizeBox } else { Problem::ZeroSizeBox };
+        report.add(kind, object.id);
+    }
+}
+
+/// Counts boxes that are not on their image, of those images whose size is known.
 #[allow(clippy::cast_precision_loss)] // a share
-fn check_boxes(images: &[ImageRecord], report: &mut ReadReport) {
+pub(crate) fn check_places<'a>(
+    images: impl Iterator<Item = (&'a ImageRecord, Option<ImageSize>)>,
+    report: &mut ReadReport,
+) {
     let (mut boxes, mut corners, mut example) = (0_usize, 0_usize, None);
-    for (image, object) in
-        images.iter().flat_map(|image| image.objects.iter().map(move |o| (image, o)))
-    {
-        let [x, y, w, h] = object.bbox;
-        boxes += 1;
-        if w < 0.0 || h < 0.0 {
-            report.add(Problem::NegativeSizeBox, object.id);
-            continue;
-        }
-        if w == 0.0 || h == 0.0 {
-            report.add(Problem::ZeroSizeBox, object.id);
-            continue;
-        }
-        let Some(size) = image.size else { continue };
+    for (image, size) in images {
+        let Some(size) = size else { continue };
         let (width, height) = (f64::from(size.width), f64::from(size.height));
-        if x >= width || y >= height || x + w <= 0.0 || y + h <= 0.0 {
-            report.add(Problem::BoxOutsideImage, object.id);
-        } else if x < -1.0 || y < -1.0 || x + w > width + 1.0 || y + h > height + 1.0 {
-            report.add(Problem::BoxBeyondImage, object.id);
-        }
-        // As corners it would be inside; as left, top, width, height it is not.
-        if (x + w > width + 1.0 || y + h > height + 1.0)
-            && w > x
-            && h > y
-            && w <= width
-            && h <= height
-        {
-            corners += 1;
-            example = example.or(Some(object.id));
+        for object in image.objects.iter().filter(|object| is_box(object)) {
+            let ([x, y, w, h], [_, _, x2, y2]) = (object.bbox, object.corners());
+            boxes += 1;
+            let over = x2 > width + 1.0 || y2 > height + 1.0;
+            if x >= width || y >= height || x2 <= 0.0 || y2 <= 0.0 {
+                report.add(Problem::BoxOutsideImage, object.id);
+            } else if over || x < -1.0 || y < -1.0 {
+                report.add(Problem::BoxBeyondImage, object.id);
+            }
+            // As corners it would be inside; as left, top, width, height it is not.
+            if over && w > x && h > y && w <= width && h <= height {
+                corners += 1;
+                example = example.or(Some(object.id));
+            }
         }
     }
     if corners as f64 > SUSPICIOUS * boxes as f64

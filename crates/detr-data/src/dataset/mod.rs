@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use detr_types::ImageSize;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use build::Builder;
+pub(crate) use build::{Builder, check_places};
 pub use classes::{ClassMap, Labels};
 pub use report::{Occurrences, Problem, ReadReport, Severity};
 pub use source::{DatasetSpec, SourceSpec, concatenate};

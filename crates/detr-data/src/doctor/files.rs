@@ -95,38 +95,70 @@ fn compare(image: &ImageRecord, found: ImageSize, report: &mut ReadReport) {
     report.add(problem, format!("{} is {found}, stated {stated}", image.file_name));
 }
 
-/// Files of equal content. Reading is left to those of equal length.
+/// Files of equal content under several names.
 fn copies(dataset: &Dataset, report: &mut ReadReport) {
-    let mut lengths: HashMap<u64, Vec<&ImageRecord>> = HashMap::new();
-    for image in &dataset.images {
-        if let Ok(metadata) = fs::metadata(&image.path)
-            && metadata.is_file()
-        {
-            lengths.entry(metadata.len()).or_default().push(image);
-        }
-    }
-    let alike: Vec<&ImageRecord> =
-        lengths.into_values().filter(|same| same.len() > 1).flatten().collect();
-    let hashed = alike.into_par_iter().filter_map(|image| Some((digest(&image.path)?, image)));
-    let mut by_digest: HashMap<[u8; 32], Vec<&ImageRecord>> = HashMap::new();
-    for (digest, image) in hashed.collect::<Vec<_>>() {
-        by_digest.entry(digest).or_default().push(image);
-    }
-    let mut groups: Vec<Vec<&ImageRecord>> = by_digest.into_values().collect();
-    for group in &mut groups {
-        group.sort_by_key(|image| image.id);
-        // One file under two entries is a problem of another kind.
-        group.dedup_by(|a, b| a.path == b.path);
-    }
-    groups.sort_by_key(|group| group.first().map(|image| image.id));
-    for group in groups {
-        for copy in group.iter().skip(1) {
+    for group in alike(dataset.images.iter().collect()) {
+        for copy in &group[1..] {
             report.add(
                 Problem::DuplicateContent,
                 format!("{} = {}", group[0].file_name, copy.file_name),
             );
         }
     }
+}
+
+/// File names of images that two data sets share by content, such as training images among those
+/// for validation.
+#[must_use]
+pub fn common_images(first: &Dataset, second: &Dataset) -> Vec<(String, String)> {
+    let both: Vec<&ImageRecord> = first.images.iter().chain(&second.images).collect();
+    let mut common = Vec::new();
+    for group in alike_files(both) {
+        let find = |set: &Dataset| {
+            let of =
+                |image: &&&ImageRecord| set.images.iter().any(|other| std::ptr::eq(other, **image));
+            group.iter().find(of).map(|image| image.file_name.clone())
+        };
+        common.extend(find(first).zip(find(second)));
+    }
+    common
+}
+
+/// Groups of images of equal content in files of their own, sorted by id.
+fn alike(images: Vec<&ImageRecord>) -> Vec<Vec<&ImageRecord>> {
+    let mut groups = alike_files(images);
+    for group in &mut groups {
+        // One file under two entries is a problem of another kind.
+        group.dedup_by(|a, b| a.path == b.path);
+    }
+    groups.retain(|group| group.len() > 1);
+    groups
+}
+
+/// Groups of images of equal content, sorted by id. Reading is left to those of equal length.
+fn alike_files(images: Vec<&ImageRecord>) -> Vec<Vec<&ImageRecord>> {
+    let mut lengths: HashMap<u64, Vec<&ImageRecord>> = HashMap::new();
+    for image in images {
+        if let Ok(metadata) = fs::metadata(&image.path)
+            && metadata.is_file()
+        {
+            lengths.entry(metadata.len()).or_default().push(image);
+        }
+    }
+    let same: Vec<&ImageRecord> =
+        lengths.into_values().filter(|same| same.len() > 1).flatten().collect();
+    let hashed = same.into_par_iter().filter_map(|image| Some((digest(&image.path)?, image)));
+    let mut by_digest: HashMap<[u8; 32], Vec<&ImageRecord>> = HashMap::new();
+    for (digest, image) in hashed.collect::<Vec<_>>() {
+        by_digest.entry(digest).or_default().push(image);
+    }
+    let mut groups: Vec<Vec<&ImageRecord>> =
+        by_digest.into_values().filter(|group| group.len() > 1).collect();
+    for group in &mut groups {
+        group.sort_by(|a, b| (a.id, &a.path).cmp(&(b.id, &b.path)));
+    }
+    groups.sort_by_key(|group| group.first().map(|image| image.id));
+    groups
 }
 
 fn digest(path: &Path) -> Option<[u8; 32]> {

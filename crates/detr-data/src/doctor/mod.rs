@@ -16,9 +16,10 @@ use std::path::Path;
 use detr_types::{ImageSize, Limits, PreprocessSpec};
 use serde::Serialize;
 
+pub use files::common_images;
 pub use stats::{Bin, CategoryStats, Stats, Summary};
 
-use crate::dataset::{Dataset, Occurrences, Problem, ReadReport, Severity};
+use crate::dataset::{Dataset, Occurrences, Problem, ReadReport, Severity, check_places};
 use crate::formats::{Accept, DatasetError, ReadOptions, read};
 
 /// How closely image files are looked at.
@@ -153,6 +154,9 @@ pub fn check_path(
 pub fn check(dataset: &Dataset, options: &CheckOptions<'_>) -> Findings {
     let mut report = dataset.report.clone();
     let sizes = files::check(dataset, options, &mut report);
+    // Where the annotations state no size, reading could not tell.
+    let unstated = dataset.images.iter().filter(|image| image.size.is_none());
+    check_places(unstated.map(|image| (image, sizes.get(&image.id).copied())), &mut report);
     check_images(dataset, &sizes, options, &mut report);
     check_categories(dataset, options, &mut report);
     let finding = |(kind, found): (Problem, Occurrences)| Finding {

@@ -89,3 +89,34 @@ fn statistics_count_everything_once() {
     assert!(roxmltree::Document::parse(&svg).is_ok() && svg.contains("circle"));
     assert_eq!(Stats::of(&Dataset::default()).box_side, Summary::default());
 }
+
+#[test]
+fn images_shared_by_two_data_sets_are_found_by_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let (train, mut val) = (made(&folder.path().join("a")), made(&folder.path().join("b")));
+    let copy = folder.path().join("renamed.png");
+    fs::copy(&train.images[4].path, &copy).unwrap();
+    val.images.truncate(3);
+    val.images[0].path = train.images[6].path.clone();
+    for (image, text) in val.images[1..].iter().zip(["not", "an"]) {
+        fs::write(&image.path, text).unwrap();
+    }
+    val.images[2].path = copy;
+    let pair =
+        |a: usize, b: usize| (train.images[a].file_name.clone(), val.images[b].file_name.clone());
+    let mut common = common_images(&train, &val);
+    common.sort();
+    assert_eq!(common, [pair(4, 2), pair(6, 0)]);
+}
+
+#[test]
+fn boxes_are_compared_with_the_file_where_no_size_is_stated() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dataset = made(folder.path());
+    dataset.images[3].size = None;
+    dataset.images[3].objects[1].bbox = [150.0, 10.0, 30.0, 30.0];
+    let findings = check(&dataset, &options());
+    assert_eq!(findings.findings.len(), 1, "{findings}");
+    let beyond = findings.get(Problem::BoxBeyondImage).unwrap();
+    assert_eq!(beyond.first, [dataset.images[3].objects[1].id.to_string()]);
+}

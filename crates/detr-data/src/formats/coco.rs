@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::paths::Root;
 use super::{DatasetError, Format, ReadOptions, text};
-use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Problem};
+use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
 use crate::segmentation::{Rle, Segmentation};
 use lenient::{Flag, Int, Num};
 
@@ -83,9 +83,8 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         add_image(&mut builder, &root, &image);
     }
     for (index, record) in file.annotations.iter().enumerate() {
-        match place.record::<Annotation<'_>>("annotations", index, record) {
-            Ok(annotation) => add_object(&mut builder, annotation),
-            Err(message) => builder.report.add(Problem::MalformedRecord, message),
+        if let Some(annotation) = place.record("annotations", index, record, &mut builder) {
+            add_object(&mut builder, annotation);
         }
     }
     Ok(builder.finish())
@@ -216,37 +215,42 @@ impl<'a> Place<'a> {
         records: &[&'a RawValue],
         builder: &mut Builder,
     ) -> Vec<T> {
-        let mut good = Vec::with_capacity(records.len());
-        for (index, record) in records.iter().enumerate() {
-            match self.record(list, index, record) {
-                Ok(record) => good.push(record),
-                Err(message) => builder.report.add(Problem::MalformedRecord, message),
-            }
-        }
-        good
+        let read =
+            |(index, record): (usize, &&'a RawValue)| self.record(list, index, record, builder);
+        records.iter().enumerate().filter_map(read).collect()
     }
 
-    /// A record, or what is wrong with it: `images[3].id (FILE:7:12): ...`.
-    pub(super) fn record<T: Deserialize<'a>>(
+    /// A record, or none if it is not right, which is counted.
+    fn record<T: Deserialize<'a>>(
         self,
         list: &str,
         index: usize,
         record: &'a RawValue,
-    ) -> Result<T, String> {
-        serde_json::from_str(record.get()).map_err(|_| {
-            // Again, slower, for the field.
-            let json = &mut serde_json::Deserializer::from_str(record.get());
-            let (field, reason) = match serde_path_to_error::deserialize::<_, T>(json) {
-                Err(error) => (error.path().to_string(), lenient::message(error.inner())),
-                Ok(_) => (String::new(), "trailing characters".to_owned()),
-            };
-            let dot =
-                if field == "." || field.is_empty() { String::new() } else { format!(".{field}") };
-            // A record is a slice of the text.
-            let offset = record.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
-            let (line, column) = text::position(self.text.as_bytes(), offset);
-            format!("{list}[{index}]{dot} ({}:{line}:{column}): {reason}", self.path.display())
-        })
+        builder: &mut Builder,
+    ) -> Option<T> {
+        if let Ok(record) = serde_json::from_str(record.get()) {
+            return Some(record);
+        }
+        // Places cost a walk through the file, so only those that are shown are looked up.
+        let shown = builder.report.count(Problem::MalformedRecord) < Occurrences::EXAMPLES;
+        let message = if shown { self.explain::<T>(list, index, record) } else { String::new() };
+        builder.report.add(Problem::MalformedRecord, message);
+        None
+    }
+
+    /// What is wrong with a record: `images[3].id (FILE:7:12): ...`.
+    fn explain<T: Deserialize<'a>>(self, list: &str, index: usize, record: &'a RawValue) -> String {
+        let json = &mut serde_json::Deserializer::from_str(record.get());
+        let (field, reason) = match serde_path_to_error::deserialize::<_, T>(json) {
+            Err(error) => (error.path().to_string(), lenient::message(error.inner())),
+            Ok(_) => (String::new(), "trailing characters".to_owned()),
+        };
+        let dot =
+            if field == "." || field.is_empty() { String::new() } else { format!(".{field}") };
+        // A record is a slice of the text.
+        let offset = record.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        let (line, column) = text::position(self.text.as_bytes(), offset);
+        format!("{list}[{index}]{dot} ({}:{line}:{column}): {reason}", self.path.display())
     }
 }
 

@@ -9,9 +9,9 @@ use super::{Rle, SegmentationError};
 /// Steps of the fine grid per pixel.
 const SCALE: f64 = 5.0;
 /// Farthest coordinate, far beyond the largest image.
-const MAX_COORDINATE: f64 = 10_000_000.0;
+const MAX_COORDINATE: f64 = 1_000_000.0;
 /// Longest outline in steps of the fine grid, a bound on the time for one polygon.
-const MAX_STEPS: u64 = 1 << 28;
+const MAX_STEPS: u64 = 1 << 26;
 
 /// The pixels inside a polygon `x1, y1, x2, y2, ...`.
 ///

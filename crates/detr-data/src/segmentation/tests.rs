@@ -92,7 +92,7 @@ fn outlines_without_inside_and_absurd_ones_are_refused() {
         let error = polygon(&points).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
-    let far: Vec<f64> = (0..40).map(|index| if index % 4 < 2 { -9e6 } else { 9e6 }).collect();
+    let far: Vec<f64> = (0..40).map(|index| if index % 4 < 2 { -9e5 } else { 9e5 }).collect();
     assert!(matches!(polygon(&far), Err(SegmentationError::TooLong { .. })));
     for (json, message) in [
         (r#"{"size": [4, 5], "counts": [20]}"#, "for 5x4, the image is 6x4"),
@@ -112,4 +112,18 @@ fn outlines_without_inside_and_absurd_ones_are_refused() {
         assert!(Rle::from_compressed(size, code).is_err(), "{code}");
     }
     assert!(serde_json::from_str::<Segmentation>(r#"{"size": [4, 6], "counts": [-1]}"#).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn masks_and_codes_round_trip(height in 1_u32..9, width in 1_u32..9, seed: u64) {
+        let bits = (0..height * width).map(|at| u8::from((seed >> at) & 1 == 1)).collect();
+        let mask = Mask { size: ImageSize::new(height, width), bits };
+        let code = mask.to_rle();
+        let again = Rle::from_compressed(code.size, &code.to_compressed()).unwrap();
+        proptest::prop_assert_eq!(&again, &code);
+        proptest::prop_assert_eq!(code.area(), mask.area());
+        proptest::prop_assert_eq!(Rle::union(&[code.clone(), again]), Some(code.clone()));
+        proptest::prop_assert_eq!(code.to_mask().unwrap(), mask);
+    }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use detr_types::fs::atomic_write;
 use serde::Serialize;
 
-use super::{DatasetError, LossReport, WriteOptions, names, size_of, write_each};
+use super::{DatasetError, Job, LossReport, WriteOptions, names, size_of, write_each};
 use crate::dataset::{Category, Dataset, ImageRecord};
 use crate::formats::Format;
 use crate::segmentation::Segmentation;
@@ -64,7 +64,8 @@ pub(super) fn write(
     let mut name = names.iter();
     write_each(dataset, options, |image| {
         sizes.insert(image.id, size_of(image, options)?);
-        Ok(folder.join(options.split).join(name.next().map_or("", String::as_str)))
+        let image = folder.join(options.split).join(name.next().map_or("", String::as_str));
+        Ok(Job { image, label: None })
     })?;
     let named = dataset.images.iter().zip(&names).map(|(image, name)| ImageRecord {
         size: sizes.get(&image.id).copied(),

@@ -3,9 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{
-    DatasetError, Loss, LossReport, WriteOptions, has_own_area, names, write_each, write_text,
-};
+use super::{DatasetError, Job, Loss, LossReport, WriteOptions, has_own_area, names, write_each};
 use crate::dataset::Dataset;
 use crate::formats::Format;
 
@@ -47,8 +45,8 @@ pub(super) fn write(
                 writeln!(text, "{class} 0 0 0 {x1} {y1} {x2} {y2} 0 0 0 0 0 0 0")
             };
         }
-        write_text(&base.join("label_2").join(names::with_extension(name, "txt")), &text)?;
-        Ok(base.join("image_2").join(name))
+        let label = base.join("label_2").join(names::with_extension(name, "txt"));
+        Ok(Job { image: base.join("image_2").join(name), label: Some((label, text)) })
     })?;
     Ok(report)
 }

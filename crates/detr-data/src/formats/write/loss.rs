@@ -17,8 +17,6 @@ pub enum Loss {
     Outlines,
     /// Areas other than the box's.
     Areas,
-    /// Crowds that stay, as ordinary objects.
-    CrowdFlags,
     /// Crowds that are left out.
     Crowds,
     /// Crowds that stay as regions without a class.
@@ -48,7 +46,6 @@ impl Loss {
         match self {
             Self::Outlines => "outlines left out (only boxes remain)",
             Self::Areas => "areas of objects (the box's is used)",
-            Self::CrowdFlags => "crowds written as ordinary objects",
             Self::Crowds => "crowds left out",
             Self::CrowdClasses => "crowds written as DontCare, without their class",
             Self::ImageIds => "image ids (readers count from 1)",

@@ -10,9 +10,11 @@ mod yolo;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use detr_types::fs::atomic_write;
 use detr_types::{ImageSize, Limits};
+use rayon::prelude::*;
 
 use super::{DatasetError, Format, image_size};
 use crate::dataset::{Dataset, ImageRecord, ObjectRecord};
@@ -43,7 +45,7 @@ pub struct WriteOptions<'a> {
     pub images: ImageMode,
     /// What an image file may cost when its size has to be looked up.
     pub limits: Limits,
-    /// Called after each image with the number done and the number of all.
+    /// Called after each image with the number done and the number of all, from several threads.
     pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
 }
 
@@ -127,18 +129,35 @@ fn place_image(image: &ImageRecord, to: &Path, mode: ImageMode) -> Result<(), Da
         .map_err(DatasetError::io(to))
 }
 
-/// What the formats of one file per image have in common: a place for each image, and its labels.
+/// What is to be written for one image.
+struct Job {
+    /// Where the image goes.
+    image: PathBuf,
+    /// Its label file and the text of it.
+    label: Option<(PathBuf, String)>,
+}
+
+/// Writes image by image. What to write is worked out in order, a batch at a time; the writing
+/// itself waits for the disk most of the time, so it is done by several threads.
 fn write_each(
     dataset: &Dataset,
     options: &WriteOptions<'_>,
-    mut one: impl FnMut(&ImageRecord) -> Result<PathBuf, DatasetError>,
+    mut one: impl FnMut(&ImageRecord) -> Result<Job, DatasetError>,
 ) -> Result<(), DatasetError> {
-    for (index, image) in dataset.images.iter().enumerate() {
-        let to = one(image)?;
-        place_image(image, &to, options.images)?;
-        if let Some(progress) = options.progress {
-            progress(index + 1, dataset.images.len());
-        }
+    const BATCH: usize = 512;
+    let (done, all) = (AtomicUsize::new(0), dataset.images.len());
+    for images in dataset.images.chunks(BATCH) {
+        let jobs = images.iter().map(&mut one).collect::<Result<Vec<_>, _>>()?;
+        images.par_iter().zip(jobs).try_for_each(|(image, job)| {
+            if let Some((path, text)) = &job.label {
+                write_text(path, text)?;
+            }
+            place_image(image, &job.image, options.images)?;
+            if let Some(progress) = options.progress {
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, all);
+            }
+            Ok::<(), DatasetError>(())
+        })?;
     }
     Ok(())
 }

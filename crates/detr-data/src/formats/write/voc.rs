@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{
-    DatasetError, Loss, LossReport, WriteOptions, has_own_area, names, size_of, write_each,
+    DatasetError, Job, Loss, LossReport, WriteOptions, has_own_area, names, size_of, write_each,
     write_text,
 };
 use crate::dataset::Dataset;
@@ -62,8 +62,8 @@ pub(super) fn write(
         let label = names::with_extension(name, "xml");
         let stem = label.trim_end_matches(".xml");
         let _ = writeln!(list, "{stem}");
-        write_text(&folder.join("Annotations").join(&label), &text)?;
-        Ok(folder.join("JPEGImages").join(name))
+        let label = folder.join("Annotations").join(&label);
+        Ok(Job { image: folder.join("JPEGImages").join(name), label: Some((label, text)) })
     })?;
     write_text(&folder.join("ImageSets/Main").join(format!("{}.txt", options.split)), &list)?;
     Ok(report)

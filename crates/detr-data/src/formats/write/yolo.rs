@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{
-    DatasetError, Loss, LossReport, WriteOptions, has_own_area, names, size_of, write_each,
+    DatasetError, Job, Loss, LossReport, WriteOptions, has_own_area, names, size_of, write_each,
     write_text,
 };
 use crate::dataset::Dataset;
@@ -57,8 +57,8 @@ pub(super) fn write(
         }
         let label =
             Path::new("labels").join(options.split).join(names::with_extension(name, "txt"));
-        write_text(&folder.join(label), &text)?;
-        Ok(folder.join("images").join(options.split).join(name))
+        let image = folder.join("images").join(options.split).join(name);
+        Ok(Job { image, label: Some((folder.join(label), text)) })
     })?;
     write_text(&yaml, &data_yaml(dataset, folder, options.split))?;
     Ok(report)
