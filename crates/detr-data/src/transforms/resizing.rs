@@ -20,7 +20,8 @@ const MAX_SIZE: u32 = 1333;
 pub struct RandomResize {
     /// The short sides in pixels.
     pub short_sides: Vec<u32>,
-    /// The long side is at most this; it wins over the short side.
+    /// The long side is at most this; it wins over the short side. `None` stands for
+    /// [`PreprocessSpec::MAX_EDGE`], so that a very long image cannot take all memory.
     pub max_size: Option<u32>,
 }
 
@@ -32,7 +33,8 @@ impl Default for RandomResize {
 
 impl RandomResize {
     pub(super) fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
-        if let Some(size) = draw_size(sample.size(), &self.short_sides, self.max_size, dice) {
+        let most = Some(self.max_size.unwrap_or(PreprocessSpec::MAX_EDGE));
+        if let Some(size) = draw_size(sample.size(), &self.short_sides, most, dice) {
             sample.resize(size);
         }
     }
