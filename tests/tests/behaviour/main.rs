@@ -8,7 +8,6 @@ mod facade;
 mod faults;
 mod initialisation;
 mod library;
-mod losses;
 mod msda;
 mod round_trip;
 mod self_test;
