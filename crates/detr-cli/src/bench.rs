@@ -36,9 +36,9 @@ pub(crate) enum BenchCommand {
     Msda(Box<msda::BenchMsdaArgs>),
 }
 
-/// Flags of `detr bench infer`.
+/// What is measured on what; flags of the commands that run a model.
 #[derive(Args)]
-pub(crate) struct BenchArgs {
+pub(crate) struct InputArgs {
     /// Model, as for `detr predict`
     #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
     model: String,
@@ -56,6 +56,13 @@ pub(crate) struct BenchArgs {
     /// Pictures per batch, all of one size
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch_size: u32,
+}
+
+/// Flags of `detr bench infer`.
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    input: InputArgs,
 
     /// Measured predictions
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
@@ -138,25 +145,25 @@ struct Spread {
 const BURN: &str = "0.22.1";
 
 pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError> {
-    let selected = args.device.select()?;
+    let selected = args.input.device.select()?;
     console.note(&format!("using {}", selected.name));
     let start = Instant::now();
     let device = selected.device.clone();
-    let checkpoint = open_model(&args.model, &args.load, console, || Ok(device))?;
-    let Size(target) = args.size;
+    let checkpoint = open_model(&args.input.model, &args.input.load, console, || Ok(device))?;
+    let Size(target) = args.input.size;
     let spec = PreprocessSpec {
         shortest_edge: target.height.min(target.width),
         longest_edge: target.height.max(target.width),
         ..checkpoint.preprocess
     };
     let predictor =
-        Predictor::new(&checkpoint, &selected, args.device.dtype)?.with_preprocess(spec)?;
+        Predictor::new(&checkpoint, &selected, args.input.device.dtype)?.with_preprocess(spec)?;
     drop(checkpoint);
     let load_ms = ms(start.elapsed());
 
     let source = source_size(&spec, target);
     let picture = picture(source);
-    let batch = vec![&picture; args.batch_size as usize];
+    let batch = vec![&picture; args.input.batch_size as usize];
     for _ in 0..args.warmup {
         predictor.predict_timed(&batch)?;
     }
@@ -168,18 +175,18 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
     }
     let stages = stages(&runs);
     let report = Report {
-        model: &args.model,
+        model: &args.input.model,
         backend: selected.backend.to_string(),
         device: selected.name.clone(),
-        dtype: args.device.dtype.to_string(),
+        dtype: args.input.device.dtype.to_string(),
         height: target.height,
         width: target.width,
         source_height: source.height,
         source_width: source.width,
-        batch_size: args.batch_size,
+        batch_size: args.input.batch_size,
         runs: args.runs,
         warmup: args.warmup,
-        images_per_second: f64::from(args.batch_size) * 1000.0 / stages.total.median,
+        images_per_second: f64::from(args.input.batch_size) * 1000.0 / stages.total.median,
         stages_ms: stages,
         load_ms,
         peak_memory_mb: peak_memory_mb(),
@@ -240,33 +247,40 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
+/// A title, and a line of milliseconds per row.
+fn spread_table(title: &str, rows: &[(&str, Spread)]) -> String {
+    let mut text =
+        format!("{title}\n\n{:<12} {:>10} {:>10} {:>10}\n", "ms", "min", "median", "p95");
+    for (name, Spread { min, median, p95 }) in rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2}");
+    }
+    text
+}
+
 fn table(report: &Report<'_>) -> String {
-    let mut text = format!(
-        "{} on {}, {}, {} x {}x{}, {} runs\n\n{:<12} {:>10} {:>10} {:>10}\n",
+    let title = format!(
+        "{} on {}, {}, {} x {}x{}, {} runs",
         report.model,
         report.device,
         report.dtype,
         report.batch_size,
         report.height,
         report.width,
-        report.runs,
-        "ms",
-        "min",
-        "median",
-        "p95"
+        report.runs
     );
     let stages = &report.stages_ms;
-    for (name, spread) in [
-        ("resize", stages.resize),
-        ("backbone", stages.backbone),
-        ("transformer", stages.transformer),
-        ("postprocess", stages.postprocess),
-        ("total", stages.total),
-    ] {
-        let Spread { min, median, p95 } = spread;
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2}");
-    }
+    let mut text = spread_table(
+        &title,
+        &[
+            ("resize", stages.resize),
+            ("backbone", stages.backbone),
+            ("transformer", stages.transformer),
+            ("postprocess", stages.postprocess),
+            ("total", stages.total),
+        ],
+    );
+    // Writing to a string cannot fail.
     let _ = writeln!(
         text,
         "\n{:.2} images/s; model ready after {:.0} ms",

@@ -8,34 +8,19 @@ use std::time::Instant;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use clap::Args;
 use detr_infer::backend::catch_device;
-use detr_infer::cli::{CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print};
+use detr_infer::cli::{CliError, Console, open_model, print};
 use detr_model::Model;
 use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::recipe_image;
 use serde::Serialize;
 
-use super::{BURN, Size, Spread, cpu_name, ms, peak_memory_mb, spread};
+use super::{BURN, InputArgs, Size, Spread, cpu_name, ms, peak_memory_mb, spread, spread_table};
 
 /// Flags of `detr bench backward`.
 #[derive(Args)]
 pub(crate) struct BenchBackwardArgs {
-    /// Model, as for `detr predict`
-    #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
-    model: String,
-
     #[command(flatten)]
-    load: LoadArgs,
-
-    #[command(flatten)]
-    device: DeviceArgs,
-
-    /// Size of the model's input
-    #[arg(long, value_name = "HxW", default_value = "800x1066")]
-    size: Size,
-
-    /// Pictures per batch
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    batch_size: u32,
+    input: InputArgs,
 
     /// Measured passes
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
@@ -71,11 +56,12 @@ struct Report<'a> {
 }
 
 pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<(), CliError> {
-    let selected = args.device.select()?;
+    let selected = args.input.device.select()?;
     console.note(&format!("using {}", selected.name));
     let device = selected.device.clone().autodiff();
-    let checkpoint = open_model(&args.model, &args.load, console, || Ok(device.clone()))?;
-    let model = catch_device(|| checkpoint.load(&device, args.device.dtype.into()))??;
+    let checkpoint =
+        open_model(&args.input.model, &args.input.load, console, || Ok(device.clone()))?;
+    let model = catch_device(|| checkpoint.load(&device, args.input.device.dtype.into()))??;
     drop(checkpoint);
 
     let (mut forward, mut backward) = (Vec::new(), Vec::new());
@@ -90,15 +76,15 @@ pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<()
         forward.push(times[0]);
         backward.push(times[1]);
     }
-    let Size(size) = args.size;
+    let Size(size) = args.input.size;
     let report = Report {
-        model: &args.model,
+        model: &args.input.model,
         backend: selected.backend.to_string(),
         device: selected.name,
-        dtype: args.device.dtype.to_string(),
+        dtype: args.input.device.dtype.to_string(),
         height: size.height,
         width: size.width,
-        batch_size: args.batch_size,
+        batch_size: args.input.batch_size,
         runs: args.runs,
         warmup: args.warmup,
         forward_ms: spread(forward),
@@ -114,9 +100,9 @@ pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<()
 
 /// Milliseconds of a forward and of a backward pass.
 fn pass(model: &Model, args: &BenchBackwardArgs, device: &Device) -> Result<[f64; 2], String> {
-    let Size(size) = args.size;
-    let [b, h, w] = [args.batch_size, size.height, size.width].map(|side| side as usize);
-    let pixels = (1..=u64::from(args.batch_size)).flat_map(|seed| recipe_image(seed, h, w));
+    let Size(size) = args.input.size;
+    let [b, h, w] = [args.input.batch_size, size.height, size.width].map(|side| side as usize);
+    let pixels = (1..=u64::from(args.input.batch_size)).flat_map(|seed| recipe_image(seed, h, w));
     let pixels = TensorData::new(pixels.collect::<Vec<f32>>(), [b, 3, h, w]);
     let pixels: Tensor<4> = Tensor::from_data(pixels, (device, DType::F32));
     let wait = || device.sync().map_err(|error| format!("{error:?}"));
@@ -136,26 +122,20 @@ fn pass(model: &Model, args: &BenchBackwardArgs, device: &Device) -> Result<[f64
 }
 
 fn table(report: &Report<'_>) -> String {
-    let mut text = format!(
-        "{} on {}, {}, {} x {}x{}, {} runs\n\n{:<12} {:>10} {:>10} {:>10}\n",
+    let title = format!(
+        "{} on {}, {}, {} x {}x{}, {} runs",
         report.model,
         report.device,
         report.dtype,
         report.batch_size,
         report.height,
         report.width,
-        report.runs,
-        "ms",
-        "min",
-        "median",
-        "p95"
+        report.runs
     );
-    for (name, spread) in [("forward", report.forward_ms), ("backward", report.backward_ms)] {
-        let Spread { min, median, p95 } = spread;
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2}");
-    }
+    let rows = [("forward", report.forward_ms), ("backward", report.backward_ms)];
+    let mut text = spread_table(&title, &rows);
     if let Some(peak) = report.peak_memory_mb {
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "\npeak memory of the process {peak:.0} MB, without that of a GPU");
     }
     text
