@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::backends::Bench;
 use crate::case::{Case, Failures, index};
-use crate::detr::{backbone, post_process, target_sizes};
+use crate::detr::{backbone, decoder_layers, post_process, target_sizes};
 use crate::postprocess::as_in_case;
 
 pub fn run(case: &Case, bench: &Bench) -> Failures {
@@ -102,18 +102,7 @@ fn decoder(
         reference.clone().expand([b, q, coordinates])
     });
     failures.tensor(case, slack, "inter_references", Tensor::stack::<4>(references.collect(), 0));
-    let layer = |t: &Tensor<4>, i: usize| t.clone().slice_dim(0, i..=i).squeeze_dim::<3>(0);
-    let layers = trace.hidden.dims()[0];
-    for i in 0..layers {
-        let name = |what: &str| match i + 1 == layers {
-            true => what.to_owned(),
-            false => format!("aux{i}.{what}"),
-        };
-        failures.tensor(case, slack, &format!("hs{i}"), layer(&trace.hidden, i));
-        let logits = layer(&trace.output.pred_logits, i);
-        failures.tensor(case, slack, &name("pred_logits"), logits);
-        failures.tensor(case, slack, &name("pred_boxes"), layer(&trace.output.pred_boxes, i));
-    }
+    decoder_layers(case, slack, failures, &trace.hidden, &trace.output);
 }
 
 /// The same proposals are chosen; those that propose nothing are all alike, so any of them will do.

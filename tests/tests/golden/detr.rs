@@ -1,6 +1,7 @@
 //! Group 04: DETR end to end, every intermediate result, as trained and with folded batch norms.
 
 use burn::tensor::Tensor;
+use detr_model::DetrOutput;
 use detr_model::config::{DetrConfig, DetrDemoConfig, PositionKind, ResNetConfig};
 use detr_model::detr::Detr;
 use detr_model::postprocess::{HostOutput, Scored};
@@ -97,22 +98,33 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
     let memory = trace.memory.swap_dims(1, 2).reshape([b, d, h, w]);
     failures.tensor(case, slack, "memory", memory);
 
+    decoder_layers(case, slack, failures, &trace.hidden, &trace.output);
+
+    let host = HostOutput::read(&trace.output).expect("the device works");
+    let answers = host.detr(&target_sizes(&case.json["post_target_sizes_hw"]));
+    post_process(case, slack, failures, answers, "post");
+}
+
+/// Compares the decoder's outputs and the predictions of every layer.
+pub fn decoder_layers(
+    case: &Case,
+    slack: f64,
+    failures: &mut Failures,
+    hidden: &Tensor<4>,
+    output: &DetrOutput,
+) {
     let layer = |t: &Tensor<4>, i: usize| t.clone().slice_dim(0, i..=i).squeeze_dim::<3>(0);
-    let layers = trace.hidden.dims()[0];
+    let layers = hidden.dims()[0];
     for i in 0..layers {
         let name = |what: &str| match i + 1 == layers {
             true => what.to_owned(),
             false => format!("aux{i}.{what}"),
         };
-        failures.tensor(case, slack, &format!("hs{i}"), layer(&trace.hidden, i));
-        let logits = layer(&trace.output.pred_logits, i);
+        failures.tensor(case, slack, &format!("hs{i}"), layer(hidden, i));
+        let logits = layer(&output.pred_logits, i);
         failures.tensor(case, slack, &name("pred_logits"), logits);
-        failures.tensor(case, slack, &name("pred_boxes"), layer(&trace.output.pred_boxes, i));
+        failures.tensor(case, slack, &name("pred_boxes"), layer(&output.pred_boxes, i));
     }
-
-    let host = HostOutput::read(&trace.output).expect("the device works");
-    let answers = host.detr(&target_sizes(&case.json["post_target_sizes_hw"]));
-    post_process(case, slack, failures, answers, "post");
 }
 
 /// Heights and widths of the original images.
