@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: runs the measuring commands of the program itself, and the same work in
 //! PyTorch beside them where asked for, turn by turn, so that both see the same noise of the machine.
 
+mod eval;
 mod msda;
 mod report;
 
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Infer(Args),
     /// Time of multi-scale deformable attention by itself, forward and backward
     Msda(msda::Args),
+    /// Time of scoring detections
+    Eval(eval::Args),
 }
 
 #[derive(clap::Args)]
@@ -85,6 +88,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Infer(args) => infer(args),
         Command::Msda(args) => msda::run(args),
+        Command::Eval(args) => eval::run(args),
     }
 }
 

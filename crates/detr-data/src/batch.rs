@@ -67,21 +67,16 @@ pub fn resize_to_spec(image: &RgbImage, spec: &PreprocessSpec) -> Result<RgbImag
 #[must_use]
 pub fn normalize(image: &RgbImage, spec: &PreprocessSpec) -> Vec<f32> {
     // A byte has only 256 values, so each channel is a table.
-    let [red, green, blue] = tables(spec);
     let bytes = image.as_raw().as_chunks::<3>().0;
-    let plane = bytes.len();
-    let mut pixels = vec![0.0; 3 * plane];
-    let (r, rest) = pixels.split_at_mut(plane);
-    let (g, b) = rest.split_at_mut(plane);
-    for (((pixel, r), g), b) in bytes.iter().zip(r).zip(g).zip(b) {
-        *r = red[usize::from(pixel[0])];
-        *g = green[usize::from(pixel[1])];
-        *b = blue[usize::from(pixel[2])];
+    let mut pixels = Vec::with_capacity(3 * bytes.len());
+    for (channel, table) in tables(spec).iter().enumerate() {
+        pixels.extend(bytes.iter().map(|pixel| table[usize::from(pixel[channel])]));
     }
     pixels
 }
 
-fn tables(spec: &PreprocessSpec) -> [[f32; 256]; 3] {
+/// The normalised values of every level, by channel.
+pub(crate) fn tables(spec: &PreprocessSpec) -> [[f32; 256]; 3] {
     let mut tables = [[0.0; 256]; 3];
     for (table, (mean, std)) in tables.iter_mut().zip(spec.mean.into_iter().zip(spec.std)) {
         for (entry, value) in table.iter_mut().zip(0..=u8::MAX) {

@@ -7,10 +7,27 @@
 //! with their shapes; the crates above turn them into tensors.
 
 pub mod batch;
+pub mod dataset;
 pub mod decode;
+pub mod doctor;
+pub mod formats;
+pub mod loader;
+pub mod preview;
 pub mod resize;
+pub mod segmentation;
+pub mod synth;
+pub mod target;
+pub mod transforms;
 
 pub use batch::{HostBatch, Prepared, normalize, prepare, resize_to_spec};
+pub use dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
 pub use decode::{DecodeOptions, ImageError, decode_image, read_image};
 pub use image::RgbImage;
-pub use resize::resize_bilinear;
+pub use loader::{
+    Batch, Batches, CacheMode, DatasetSource, Loader, LoaderConfig, LoaderError, Shard,
+};
+pub use preview::preview;
+pub use resize::{Region, resize_bilinear, resize_bilinear_region};
+pub use segmentation::{Mask, Rle, Segmentation};
+pub use target::{Target, TargetCounts, TargetRules};
+pub use transforms::{Augmentation, Dice, Purpose, Sample, Transform};

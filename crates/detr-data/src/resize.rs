@@ -6,6 +6,8 @@
 //! resizing crates use 16-bit weights and their own order of passes, which is off by one or two
 //! levels here and there.
 
+#![allow(clippy::inline_always)] // what runs inside `pulp`'s dispatch has to be
+
 use std::borrow::Cow;
 
 use detr_types::ImageSize;
@@ -21,24 +23,116 @@ const SPLIT: u32 = FRACTION / 2;
 /// an image without pixels, and an image without pixels becomes black.
 #[must_use]
 pub fn resize_bilinear(image: &RgbImage, size: ImageSize) -> RgbImage {
-    let ImageSize { height, width } = size;
-    if image.is_empty() || size.pixels() == 0 {
+    resize_bilinear_region(image, size, Region::whole(size))
+}
+
+/// A region of what [`resize_bilinear`] makes, pixel for pixel, at the cost of the region: a resize
+/// that is followed by a crop. The part of the region outside of `size` is left out.
+#[must_use]
+pub fn resize_bilinear_region(image: &RgbImage, size: ImageSize, region: Region) -> RgbImage {
+    let region = region.within(size);
+    let ImageSize { height, width } = region.size;
+    if image.is_empty() || region.size.pixels() == 0 {
         return RgbImage::new(width, height);
     }
-    if rows_come_first(image, size) {
-        resize_columns(&resize_rows(image, height), width).into_owned()
+    let rows = Pass::new(image.height(), size.height, region.top, height);
+    let columns = Pass::new(image.width(), size.width, region.left, width);
+    // What the region is made of.
+    let source = Region {
+        top: rows.source.start,
+        left: columns.source.start,
+        size: ImageSize::new(rows.source.len(), columns.source.len()),
+    };
+    let image = crop(image, source);
+    if rows_come_first(&rows, &columns) {
+        columns.resize_columns(&rows.resize_rows(&image)).into_owned()
     } else {
-        resize_rows(&resize_columns(image, width), height).into_owned()
+        rows.resize_rows(&columns.resize_columns(&image)).into_owned()
     }
+}
+
+/// A rectangle of an image, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First row.
+    pub top: u32,
+    /// First column.
+    pub left: u32,
+    /// Rows and columns.
+    pub size: ImageSize,
+}
+
+impl Region {
+    /// All of an image.
+    #[must_use]
+    pub const fn whole(size: ImageSize) -> Self {
+        Self { top: 0, left: 0, size }
+    }
+
+    /// The part inside of an image.
+    #[must_use]
+    pub fn within(self, image: ImageSize) -> Self {
+        let (top, left) = (self.top.min(image.height), self.left.min(image.width));
+        let size = ImageSize::new(
+            self.size.height.min(image.height - top),
+            self.size.width.min(image.width - left),
+        );
+        Self { top, left, size }
+    }
+}
+
+/// The pixels of a region, or of its part inside of the image; all of the image is not copied.
+#[must_use]
+pub fn crop(image: &RgbImage, region: Region) -> Cow<'_, RgbImage> {
+    let size = ImageSize::new(image.height(), image.width());
+    let region = region.within(size);
+    if region == Region::whole(size) {
+        return Cow::Borrowed(image);
+    }
+    let ImageSize { height, width } = region.size;
+    let mut cropped = RgbImage::new(width, height);
+    if region.size.pixels() == 0 {
+        return Cow::Owned(cropped);
+    }
+    let (stride, length) = (3 * size.width as usize, 3 * width as usize);
+    let rows = image.chunks_exact(stride).skip(region.top as usize);
+    for (target, row) in cropped.chunks_exact_mut(length).zip(rows) {
+        target.copy_from_slice(&row[3 * region.left as usize..][..length]);
+    }
+    Cow::Owned(cropped)
 }
 
 /// Pillow's order, found by trying sizes on Pillow 13: columns first, except where the number of
 /// rows shrinks by more than twice what the number of columns does. It matters for the last bit,
 /// because pixels are rounded between the passes.
-fn rows_come_first(image: &RgbImage, size: ImageSize) -> bool {
-    let fewer_rows = i64::from(image.height()) - i64::from(size.height);
-    let fewer_columns = i64::from(image.width()) - i64::from(size.width);
+fn rows_come_first(rows: &Pass, columns: &Pass) -> bool {
+    let fewer_rows = i64::from(rows.from) - i64::from(rows.to);
+    let fewer_columns = i64::from(columns.from) - i64::from(columns.to);
     fewer_rows > 0 && 2 * fewer_columns < fewer_rows
+}
+
+/// One direction of a resize, or of a region of one.
+struct Pass {
+    /// Pixels of the whole source and of the whole target.
+    from: u32,
+    to: u32,
+    /// Pixels of the source that count.
+    source: Range,
+    /// For those and the pixels of the region; nothing where the source is taken as it is.
+    filter: Option<Filter>,
+    length: u32,
+}
+
+/// Pixels from `start` up to `end`.
+struct Range {
+    start: u32,
+    end: u32,
+}
+
+impl Range {
+    fn len(&self) -> u32 {
+        self.end - self.start
+    }
 }
 
 /// What one source pixel counts: `(high << SPLIT) + low` in units of `2^-FRACTION`.
@@ -73,7 +167,7 @@ impl Sum {
     /// Half a level, so that the final shift rounds.
     const START: Self = Self { high: 0, low: 1 << (FRACTION - 1) };
 
-    #[inline]
+    #[inline(always)]
     fn plus(self, value: u8, weight: Weight) -> Self {
         let value = i32::from(value);
         Self {
@@ -82,7 +176,7 @@ impl Sum {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
     fn byte(self) -> u8 {
         (((self.high << SPLIT) + self.low) >> FRACTION).clamp(0, 255) as u8
@@ -97,14 +191,15 @@ struct Filter {
 }
 
 impl Filter {
-    /// The triangle filter from `source` to `target` pixels, both at least one.
+    /// The triangle filter from `source` to `target` pixels, both at least one, for some of the
+    /// target pixels.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the source
-    fn triangle(source: u32, target: u32) -> Self {
+    fn triangle(source: u32, target: u32, positions: std::ops::Range<u32>) -> Self {
         let scale = f64::from(source) / f64::from(target);
         let support = scale.max(1.0);
-        let mut filter = Self { spans: Vec::with_capacity(target as usize), weights: Vec::new() };
+        let mut filter = Self { spans: Vec::with_capacity(positions.len()), weights: Vec::new() };
         let mut values = Vec::new();
-        for position in 0..target {
+        for position in positions {
             let center = (f64::from(position) + 0.5) * scale;
             let start = (center - support + 0.5).max(0.0) as u32;
             let end = ((center + support + 0.5) as u32).min(source);
@@ -127,8 +222,28 @@ impl Filter {
         filter
     }
 
-    /// Applies the filter to rows of `length` bytes.
+    /// Counts source pixels from the first that has a weight; all that have one are returned.
+    fn rebase(&mut self) -> std::ops::Range<usize> {
+        let (mut first, mut last, mut begin) = (usize::MAX, 0, 0);
+        for &(start, end) in &self.spans {
+            first = first.min(start);
+            last = last.max(start + end - begin);
+            begin = end;
+        }
+        for (start, _) in &mut self.spans {
+            *start -= first;
+        }
+        first..last
+    }
+
+    /// Applies the filter to rows of `length` bytes, with the widest vectors that the processor has.
+    /// Whole numbers are added, so the result is the same on all.
     fn convolve(&self, source: &[u8], target: &mut [u8], length: usize) {
+        pulp::Arch::new().dispatch(Convolution { filter: self, source, target, length });
+    }
+
+    #[inline(always)] // compiled once per kind of vectors
+    fn convolve_here(&self, source: &[u8], target: &mut [u8], length: usize) {
         // Two lists, not one of `Sum`, because that is what the compiler vectorises.
         let (mut highs, mut lows) = (vec![0; length], vec![0; length]);
         let mut begin = 0;
@@ -157,53 +272,81 @@ impl Filter {
     }
 }
 
+/// [`Filter::convolve`] as work for `pulp`: a closure would not be inlined, and so would be compiled
+/// for the oldest processors only.
+struct Convolution<'a> {
+    filter: &'a Filter,
+    source: &'a [u8],
+    target: &'a mut [u8],
+    length: usize,
+}
+
+impl pulp::WithSimd for Convolution<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.filter.convolve_here(self.source, self.target, self.length);
+    }
+}
+
 /// The common case of two source pixels, where the sums need not go through memory.
+#[inline(always)] // as `convolve_here`
 fn blend(target: &mut [u8], (a, &a_weight): (&[u8], &Weight), (b, &b_weight): (&[u8], &Weight)) {
     for ((byte, &a), &b) in target.iter_mut().zip(a).zip(b) {
         *byte = Sum::START.plus(a, a_weight).plus(b, b_weight).byte();
     }
 }
 
-/// Changes the width: strips of rows are turned on their side, resized as rows, and turned back,
-/// because neighbouring bytes of a row are summed at once and pixels of a column are not.
-fn resize_columns(image: &RgbImage, width: u32) -> Cow<'_, RgbImage> {
-    /// Rows in a strip.
-    const ROWS: usize = 16;
-    if image.width() == width {
-        return Cow::Borrowed(image);
-    }
-    let filter = Filter::triangle(image.width(), width);
-    let mut resized = RgbImage::new(width, image.height());
-    let (source_width, width) = (image.width() as usize, width as usize);
-    let mut upright = vec![[0_u8; 3 * ROWS]; source_width];
-    let mut turned = vec![[0_u8; 3 * ROWS]; width];
-    let sources = image.as_raw().as_chunks::<3>().0.chunks(ROWS * source_width);
-    let targets = resized.as_chunks_mut::<3>().0.chunks_mut(ROWS * width);
-    for (sources, targets) in sources.zip(targets) {
-        for (row, pixels) in sources.chunks_exact(source_width).enumerate() {
-            for (column, pixel) in upright.iter_mut().zip(pixels) {
-                column.as_chunks_mut().0[row] = *pixel;
-            }
+impl Pass {
+    /// `length` pixels from `first` on of the resize of `from` pixels to `to`; none may be zero.
+    #[allow(clippy::cast_possible_truncation)] // pixels of a side
+    fn new(from: u32, to: u32, first: u32, length: u32) -> Self {
+        if from == to {
+            let source = Range { start: first, end: first + length };
+            return Self { from, to, source, filter: None, length };
         }
-        filter.convolve(upright.as_flattened(), turned.as_flattened_mut(), 3 * ROWS);
-        for (row, pixels) in targets.chunks_exact_mut(width).enumerate() {
-            for (pixel, column) in pixels.iter_mut().zip(&turned) {
-                *pixel = column.as_chunks().0[row];
-            }
-        }
+        let mut filter = Filter::triangle(from, to, first..first + length);
+        let source = filter.rebase();
+        let source = Range { start: source.start as u32, end: source.end as u32 };
+        Self { from, to, source, filter: Some(filter), length }
     }
-    Cow::Owned(resized)
-}
 
-/// Changes the height.
-fn resize_rows(image: &RgbImage, height: u32) -> Cow<'_, RgbImage> {
-    if image.height() == height {
-        return Cow::Borrowed(image);
+    /// Changes the width: strips of rows are turned on their side, resized as rows, and turned
+    /// back, because neighbouring bytes of a row are summed at once and pixels of a column are not.
+    fn resize_columns<'a>(&self, image: &'a RgbImage) -> Cow<'a, RgbImage> {
+        /// Rows in a strip.
+        const ROWS: usize = 16;
+        let Some(filter) = &self.filter else { return Cow::Borrowed(image) };
+        let mut resized = RgbImage::new(self.length, image.height());
+        let (source_width, width) = (image.width() as usize, self.length as usize);
+        let mut upright = vec![[0_u8; 3 * ROWS]; source_width];
+        let mut turned = vec![[0_u8; 3 * ROWS]; width];
+        let sources = image.as_raw().as_chunks::<3>().0.chunks(ROWS * source_width);
+        let targets = resized.as_chunks_mut::<3>().0.chunks_mut(ROWS * width);
+        for (sources, targets) in sources.zip(targets) {
+            for (row, pixels) in sources.chunks_exact(source_width).enumerate() {
+                for (column, pixel) in upright.iter_mut().zip(pixels) {
+                    column.as_chunks_mut().0[row] = *pixel;
+                }
+            }
+            filter.convolve(upright.as_flattened(), turned.as_flattened_mut(), 3 * ROWS);
+            for (row, pixels) in targets.chunks_exact_mut(width).enumerate() {
+                for (pixel, column) in pixels.iter_mut().zip(&turned) {
+                    *pixel = column.as_chunks().0[row];
+                }
+            }
+        }
+        Cow::Owned(resized)
     }
-    let mut resized = RgbImage::new(image.width(), height);
-    let length = 3 * image.width() as usize;
-    Filter::triangle(image.height(), height).convolve(image.as_raw(), &mut resized, length);
-    Cow::Owned(resized)
+
+    /// Changes the height.
+    fn resize_rows<'a>(&self, image: &'a RgbImage) -> Cow<'a, RgbImage> {
+        let Some(filter) = &self.filter else { return Cow::Borrowed(image) };
+        let mut resized = RgbImage::new(image.width(), self.length);
+        filter.convolve(image.as_raw(), &mut resized, 3 * image.width() as usize);
+        Cow::Owned(resized)
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +404,26 @@ mod tests {
         for size in [ImageSize::new(1, 1), ImageSize::new(7, 300), ImageSize::new(2001, 1)] {
             let resized = resize_bilinear(&flat, size);
             assert!(resized.pixels().all(|pixel| pixel.0 == [255, 128, 1]), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_region_equals_the_crop_of_the_whole() {
+        let image = sample(37, 23);
+        for (size, region) in [
+            ((50, 90), (0, 0, 50, 90)),
+            ((50, 90), (49, 89, 1, 1)),
+            ((11, 17), (3, 5, 7, 9)),
+            ((23, 60), (4, 40, 10, 30)),
+            ((9, 37), (2, 30, 4, 7)),
+            ((23, 37), (1, 2, 3, 4)),
+        ] {
+            let size = ImageSize::new(size.0, size.1);
+            let (top, left, height, width) = region;
+            let region = Region { top, left, size: ImageSize::new(height, width) };
+            let whole = resize_bilinear(&image, size);
+            let expected = crop(&whole, region);
+            assert_eq!(resize_bilinear_region(&image, size, region), *expected, "{region:?}");
         }
     }
 

@@ -3,47 +3,59 @@
 
 use burn::tensor::{DType, Tensor, TensorData};
 
-/// `[N, 4]` centre and size to corners.
+/// `[.., 4]` centre and size to corners.
 #[must_use]
-pub fn box_cxcywh_to_xyxy(boxes: Tensor<2>) -> Tensor<2> {
-    let centre = boxes.clone().slice_dim(1, 0..2);
-    let half = boxes.slice_dim(1, 2..4) * 0.5;
-    Tensor::cat(vec![centre.clone() - half.clone(), centre + half], 1)
+pub fn box_cxcywh_to_xyxy<const D: usize>(boxes: Tensor<D>) -> Tensor<D> {
+    let centre = boxes.clone().slice_dim(D - 1, 0..2);
+    let half = boxes.slice_dim(D - 1, 2..4) * 0.5;
+    Tensor::cat(vec![centre.clone() - half.clone(), centre + half], D - 1)
 }
 
-/// `[N, 4]` corners to centre and size.
+/// `[.., 4]` corners to centre and size.
 #[must_use]
-pub fn box_xyxy_to_cxcywh(boxes: Tensor<2>) -> Tensor<2> {
-    let low = boxes.clone().slice_dim(1, 0..2);
-    let high = boxes.slice_dim(1, 2..4);
-    Tensor::cat(vec![(low.clone() + high.clone()) / 2.0, high - low], 1)
+pub fn box_xyxy_to_cxcywh<const D: usize>(boxes: Tensor<D>) -> Tensor<D> {
+    let low = boxes.clone().slice_dim(D - 1, 0..2);
+    let high = boxes.slice_dim(D - 1, 2..4);
+    Tensor::cat(vec![(low.clone() + high.clone()) / 2.0, high - low], D - 1)
 }
 
-/// Pairwise intersection over union, and the areas of the unions.
+/// Intersection over union of pairs, and the areas of the unions.
 ///
 /// # Shapes
-/// - `a` `[N, 4]`, `b` `[M, 4]`, corners
-/// - outputs `[N, M]`; 0/0 = NaN where neither box has an area
+/// - `a`, `b` `[.., 4]`, corners, of one shape
+/// - outputs `[.., 1]`; 0/0 = NaN where neither box has an area
 #[must_use]
-pub fn box_iou(a: Tensor<2>, b: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let (a, b) = pairs(a, b);
+pub fn elementwise_iou<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> (Tensor<D>, Tensor<D>) {
     let inter = extent(a.clone().max_pair(b.clone()), a.clone().min_pair(b.clone()));
     let union = area(a) + area(b) - inter.clone();
     (inter / union.clone(), union)
 }
 
-/// Pairwise generalised `IoU` (Rezatofighi et al. 2019).
+/// Generalised `IoU` of pairs (Rezatofighi et al. 2019).
 ///
 /// # Shapes
-/// - `a` `[N, 4]`, `b` `[M, 4]`, corners
-/// - output `[N, M]`; NaN where neither box has an area
+/// As [`elementwise_iou`]; NaN where neither box has an area.
 #[must_use]
-pub fn generalized_box_iou(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
-    let (iou, union) = box_iou(a.clone(), b.clone());
-    let (a, b) = pairs(a, b);
+pub fn elementwise_giou<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    let (iou, union) = elementwise_iou(a.clone(), b.clone());
     // Corner with the smallest and the largest coordinates: the roles of min and max swap.
     let hull = extent(a.clone().min_pair(b.clone()), a.max_pair(b));
     iou - (hull.clone() - union) / hull
+}
+
+/// [`elementwise_iou`] of every box of `a` with every box of `b`: `[N, 4]` and `[M, 4]` to `[N, M]`.
+#[must_use]
+pub fn box_iou(a: Tensor<2>, b: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let (a, b) = pairs(a, b);
+    let (iou, union) = elementwise_iou(a, b);
+    (iou.squeeze_dim(2), union.squeeze_dim(2))
+}
+
+/// [`elementwise_giou`] of every box of `a` with every box of `b`: `[N, 4]` and `[M, 4]` to `[N, M]`.
+#[must_use]
+pub fn generalized_box_iou(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let (a, b) = pairs(a, b);
+    elementwise_giou(a, b).squeeze_dim(2)
 }
 
 /// `log(x / (1 - x))` with x kept in [0, 1] and both terms at or above 1e-5 (`util/misc.py`).
@@ -93,18 +105,16 @@ fn pairs(a: Tensor<2>, b: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
 }
 
 /// Area between the low corner of `low` and the high corner of `high`; 0 if they cross.
-fn extent(low: Tensor<3>, high: Tensor<3>) -> Tensor<2> {
-    let sides = (high.slice_dim(2, 2..4) - low.slice_dim(2, 0..2)).clamp_min(0.0);
+fn extent<const D: usize>(low: Tensor<D>, high: Tensor<D>) -> Tensor<D> {
+    let sides = (high.slice_dim(D - 1, 2..4) - low.slice_dim(D - 1, 0..2)).clamp_min(0.0);
     product(sides)
 }
 
-fn area(boxes: Tensor<3>) -> Tensor<2> {
-    product(boxes.clone().slice_dim(2, 2..4) - boxes.slice_dim(2, 0..2))
+fn area<const D: usize>(boxes: Tensor<D>) -> Tensor<D> {
+    product(boxes.clone().slice_dim(D - 1, 2..4) - boxes.slice_dim(D - 1, 0..2))
 }
 
-/// `[N, M, 2] -> [N, M]`: width times height.
-fn product(sides: Tensor<3>) -> Tensor<2> {
-    let [n, m, _] = sides.dims();
-    let width = sides.clone().slice_dim(2, 0..1).reshape([n, m]);
-    width * sides.slice_dim(2, 1..2).reshape([n, m])
+/// `[.., 2] -> [.., 1]`: width times height.
+fn product<const D: usize>(sides: Tensor<D>) -> Tensor<D> {
+    sides.clone().slice_dim(D - 1, 0..1) * sides.slice_dim(D - 1, 1..2)
 }

@@ -12,10 +12,17 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Bytes of one JSON file (configuration, model card).
     pub json_bytes: u64,
+    /// Bytes of one file of annotations.
+    pub annotation_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pixels: 100_000_000, file_bytes: 256 << 20, json_bytes: 64 << 20 }
+        Self {
+            pixels: 100_000_000,
+            file_bytes: 256 << 20,
+            json_bytes: 64 << 20,
+            annotation_bytes: 4 << 30,
+        }
     }
 }

@@ -8,6 +8,7 @@ mod facade;
 mod faults;
 mod initialisation;
 mod library;
+mod losses;
 mod msda;
 mod round_trip;
 mod self_test;

@@ -1,9 +1,17 @@
-//! Group 11, the part that inference needs: decoding, resizing, sizes and normalisation.
+//! Group 11: decoding, resizing, sizes and normalisation; targets from annotations, and the moves
+//! of augmentation with boxes, areas and masks.
+
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the cases' numbers are small
 
 use std::path::Path;
 
-use detr_data::{DecodeOptions, RgbImage, normalize, prepare, read_image, resize_bilinear};
-use detr_types::{ImageSize, PreprocessSpec};
+use detr_data::transforms::{CenterCrop, Object};
+use detr_data::{
+    DecodeOptions, Dice, ImageRecord, Mask, ObjectRecord, Purpose, Region, RgbImage, Sample,
+    Target, TargetRules, Transform, normalize, prepare, read_image, resize_bilinear,
+};
+use detr_types::classes::{Category, ClassTable};
+use detr_types::{ImageSize, PreprocessSpec, Xyxy};
 
 use crate::backends::Bench;
 use crate::case::{Case, Failures, has_extension, index};
@@ -14,10 +22,13 @@ const ROUNDING: f64 = 1e-6;
 pub fn run(case: &Case, _bench: &Bench) -> Failures {
     let mut failures = Failures::default();
     match case.name.as_str() {
+        "coco_target" => coco_target(case, &mut failures),
         "decode" => decode(case, &mut failures),
+        "geometry" => geometry(case, &mut failures),
         "pil_resize" => pil_resize(case, &mut failures),
         "resize_sizes" => resize_sizes(case, &mut failures),
         "val_pipeline" => val_pipeline(case, &mut failures),
+        "polygons" => crate::polygons::run(case, &mut failures),
         _ => return Failures::unhandled(),
     }
     failures
@@ -110,4 +121,148 @@ fn closest_row(row: &[f64], values: &[f64], h: usize, w: usize) -> usize {
         values[y * w..][..w].iter().zip(row).map(|(a, b)| (a - b).abs()).sum()
     };
     (0..h).min_by(|&a, &b| distance(a).total_cmp(&distance(b))).expect("rows")
+}
+
+/// The rules by which annotations become targets.
+fn coco_target(case: &Case, failures: &mut Failures) {
+    let side = |key: &str| u32::try_from(case.number(key)).expect("a side");
+    let numbers = |value: &serde_json::Value| -> Vec<f64> {
+        value.as_array().expect("a list").iter().filter_map(serde_json::Value::as_f64).collect()
+    };
+    let annotations = case.json["annotations"].as_array().expect("annotations");
+    let objects = annotations.iter().zip(1..).map(|(annotation, id)| ObjectRecord {
+        id,
+        category_id: annotation["category_id"].as_i64().expect("a category"),
+        bbox: numbers(&annotation["bbox"]).try_into().expect("four numbers"),
+        area: annotation["area"].as_f64().expect("an area"),
+        iscrowd: annotation["iscrowd"].as_i64() == Some(1),
+        segmentation: serde_json::from_value(annotation["segmentation"].clone()).ok(),
+    });
+    let record = ImageRecord {
+        id: case.tensors["image_id"].values[0] as i64,
+        path: "unused".into(),
+        file_name: "unused".to_owned(),
+        size: None,
+        objects: objects.collect(),
+    };
+    // The reference's labels are the ids, whatever they are.
+    let classes = (0..91).map(|id| Category { label: id, id: id as u64, name: id.to_string() });
+    let classes = ClassTable::new(91, classes.collect()).expect("a table");
+    let rules = TargetRules::new(&classes).with_masks(true);
+    let (sample, counts) = rules.sample(&record, RgbImage::new(side("W"), side("H")));
+    failures.check(counts.kept == 3 && counts.crowd == 1, || format!("{counts:?}"));
+    compare(case, failures, "", &sample);
+    let (_, target) = Target::finish(sample);
+    for (name, size) in [("orig_size", target.original_size), ("size", target.size)] {
+        let found = [f64::from(size.height), f64::from(size.width)];
+        failures.values_within(case, 0.0, name, &[2], &found);
+    }
+    failures.values_within(case, 0.0, "image_id", &[1], &[target.image_id as f64]);
+}
+
+/// What the sample is, against the tensors whose names start so.
+fn compare(case: &Case, failures: &mut Failures, prefix: &str, sample: &Sample) {
+    let count = sample.objects.len();
+    let all = |of: &dyn Fn(&Object) -> Vec<f64>| -> Vec<f64> {
+        sample.objects.iter().flat_map(of).collect()
+    };
+    let corners = |object: &Object| {
+        let Xyxy { x1, y1, x2, y2 } = object.bbox;
+        [x1, y1, x2, y2].map(f64::from).to_vec()
+    };
+    let size = sample.size();
+    let (h, w) = (size.height as usize, size.width as usize);
+    let mask = |object: &Object| {
+        let mask = object.mask.as_ref().expect("a mask");
+        mask.bits.iter().map(|&bit| f64::from(bit)).collect()
+    };
+    let size = vec![f64::from(size.height), f64::from(size.width)];
+    for (name, shape, found) in [
+        ("boxes", vec![count, 4], all(&corners)),
+        ("labels", vec![count], all(&|object| vec![object.label as f64])),
+        ("area", vec![count], all(&|object| vec![f64::from(object.area)])),
+        ("iscrowd", vec![count], all(&|object| vec![f64::from(u8::from(object.iscrowd))])),
+        ("masks", vec![count, h, w], all(&mask)),
+        ("size", vec![2], size),
+    ] {
+        failures.values_within(case, 0.0, &format!("{prefix}{name}"), &shape, &found);
+    }
+    if case.tensors.contains_key(&format!("{prefix}image")) {
+        let (shape, values) = bytes(&sample.image);
+        failures.values_within(case, 0.0, &format!("{prefix}image"), &shape, &values);
+    }
+}
+
+/// Crop, flip, resize, pad and normalise, each of the same sample. Everything is exact.
+fn geometry(case: &Case, failures: &mut Failures) {
+    let input = geometry_input(case);
+    compare(case, failures, "in.", &input);
+    let lists = |key: &str| case.json[key].as_array().expect("a list").clone();
+    let side = |value: &serde_json::Value| u32::try_from(value.as_u64().expect("a side"));
+    for (number, region) in lists("crop_regions_top_left_h_w").iter().enumerate() {
+        let at = |i: usize| side(&region[i]).expect("small");
+        let mut sample = input.clone();
+        let size = ImageSize::new(at(2), at(3));
+        sample.crop(Region { top: at(0), left: at(1), size });
+        compare(case, failures, &format!("crop{number}."), &sample);
+    }
+    for (number, sizes) in lists("resize_args").iter().enumerate() {
+        let spec = PreprocessSpec {
+            shortest_edge: side(&sizes[0]).expect("small"),
+            longest_edge: if sizes[1].is_null() {
+                u32::MAX
+            } else {
+                side(&sizes[1]).expect("small")
+            },
+            ..PreprocessSpec::default()
+        };
+        let mut sample = input.clone();
+        sample.resize(spec.target_size(sample.size()));
+        compare(case, failures, &format!("resize{number}."), &sample);
+    }
+    let mut flipped = input.clone();
+    flipped.flip_horizontally();
+    compare(case, failures, "hflip.", &flipped);
+    let mut padded = input.clone();
+    padded.pad(5, 9);
+    compare(case, failures, "pad_5_9.", &padded);
+    let mut center = input.clone();
+    let crop = Transform::CenterCrop(CenterCrop { height: 24, width: 31 });
+    crop.apply(&mut center, &mut Dice::new(0, 0, Purpose::Other(0)));
+    compare(case, failures, "centercrop_24x31.", &center);
+    let pixels = normalize(&input.image, &PreprocessSpec::default());
+    let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
+    let shape = [3, input.image.height() as usize, input.image.width() as usize];
+    failures.values_within(case, ROUNDING, "normalize.tensor", &shape, &pixels);
+    let (_, target) = Target::finish(input);
+    let boxes = target.boxes.iter().flat_map(|b| [b.cx, b.cy, b.w, b.h]).map(f64::from);
+    let boxes: Vec<f64> = boxes.collect();
+    failures.values_within(case, ROUNDING, "normalize.boxes", &[boxes.len() / 4, 4], &boxes);
+}
+
+fn geometry_input(case: &Case) -> Sample {
+    let values = |name: &str| &case.tensors[name].values;
+    let byte = |value: &f64| *value as u8;
+    let size = values("in.size");
+    let size = ImageSize::new(size[0] as u32, size[1] as u32);
+    let pixels = values("in.image").iter().map(byte).collect();
+    let masks = values("in.masks").chunks_exact(size.pixels() as usize);
+    let objects =
+        values("in.boxes").chunks_exact(4).zip(masks).enumerate().map(|(at, (b, mask))| {
+            let [x1, y1, x2, y2] = [b[0], b[1], b[2], b[3]].map(|v| v as f32);
+            Object {
+                bbox: Xyxy { x1, y1, x2, y2 },
+                label: index(values("in.labels")[at]),
+                area: values("in.area")[at] as f32,
+                iscrowd: values("in.iscrowd")[at] != 0.0,
+                mask: Some(Mask { size, bits: mask.iter().map(byte).collect() }),
+            }
+        });
+    Sample {
+        image_id: 0,
+        original_size: size,
+        has_masks: true,
+        image: RgbImage::from_raw(size.width, size.height, pixels).expect("an image"),
+        objects: objects.collect(),
+    }
 }

@@ -1,0 +1,250 @@
+//! The dataset doctor: looks at a data set before training does, and says what is wrong with it, by
+//! kind, how often, where first, and what to do.
+//!
+//! Structure, ids and boxes were counted while reading; here come the files, duplicates, and what
+//! matters for DETR: more objects than queries, objects that become too small, classes that cannot
+//! be learned.
+
+mod files;
+mod pictures;
+mod stats;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+
+use detr_types::{ImageSize, Limits, PreprocessSpec};
+use serde::Serialize;
+
+pub use files::common_images;
+pub use stats::{Bin, CategoryStats, Stats, Summary};
+
+use crate::dataset::{Dataset, Occurrences, Problem, ReadReport, Severity, check_places};
+use crate::formats::{Accept, DatasetError, ReadOptions, read};
+
+/// How closely image files are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileCheck {
+    /// Not at all.
+    Skip,
+    /// That they are there and have a readable header.
+    #[default]
+    Header,
+    /// All pixels are decoded, which finds truncated and damaged files.
+    Decode,
+}
+
+/// What is looked at.
+#[derive(Clone, Copy)]
+pub struct CheckOptions<'a> {
+    /// How closely image files are looked at.
+    pub files: FileCheck,
+    /// Whether files of identical content are looked for. Only files of equal length are read.
+    pub duplicates: bool,
+    /// Objects that the model can find on one image.
+    pub queries: usize,
+    /// Sizes after which objects are called tiny.
+    pub input: PreprocessSpec,
+    /// Fewer objects than this make a category rare.
+    pub rare: usize,
+    /// What an image may cost.
+    pub limits: Limits,
+    /// Called after each file with the number done and the number of all, from several threads.
+    pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
+}
+
+impl Default for CheckOptions<'_> {
+    fn default() -> Self {
+        Self {
+            files: FileCheck::default(),
+            duplicates: true,
+            queries: 100,
+            input: PreprocessSpec::default(),
+            rare: 10,
+            limits: Limits::default(),
+            progress: None,
+        }
+    }
+}
+
+/// A kind of problem that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is.
+    pub kind: Problem,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How often it was found.
+    pub count: usize,
+    /// Ids, file names or places of the first five.
+    pub first: Vec<String>,
+    /// What it means and what to do.
+    pub hint: &'static str,
+}
+
+/// Everything that was found, the worst first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// What was looked at.
+    pub sources: Vec<String>,
+    /// Number of images.
+    pub images: usize,
+    /// Number of objects.
+    pub objects: usize,
+    /// Number of categories.
+    pub categories: usize,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+impl Findings {
+    /// What was found of one kind.
+    #[must_use]
+    pub fn get(&self, kind: Problem) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.kind == kind)
+    }
+
+    /// The worst severity; none if nothing was found.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.first().map(|finding| finding.severity)
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for source in &self.sources {
+            writeln!(f, "{source}")?;
+        }
+        write!(
+            f,
+            "{} images, {} objects, {} categories",
+            self.images, self.objects, self.categories
+        )?;
+        if self.findings.is_empty() {
+            return write!(f, "\nnothing found");
+        }
+        for finding in &self.findings {
+            let Finding { kind, severity, count, first, hint } = finding;
+            write!(f, "\n{severity:<8}{count:>8}  {kind}")?;
+            let more = if first.len() < *count { ", ..." } else { "" };
+            write!(f, "\n                  {}{more}", first.join(", "))?;
+            write!(f, "\n                  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a data set whatever is wrong with its records, and looks at it.
+///
+/// # Errors
+/// A path that holds no known data set, or a file whose text is broken.
+pub fn check_path(
+    path: &Path,
+    read_options: &ReadOptions,
+    options: &CheckOptions<'_>,
+) -> Result<Findings, DatasetError> {
+    let accept = Accept::Everything;
+    let dataset = read(path, &ReadOptions { accept, ..read_options.clone() })?;
+    Ok(check(&dataset, options))
+}
+
+/// Looks at a data set.
+#[must_use]
+pub fn check(dataset: &Dataset, options: &CheckOptions<'_>) -> Findings {
+    let mut report = dataset.report.clone();
+    let sizes = files::check(dataset, options, &mut report);
+    // Where the annotations state no size, reading could not tell.
+    let unstated = dataset.images.iter().filter(|image| image.size.is_none());
+    check_places(unstated.map(|image| (image, sizes.get(&image.id).copied())), &mut report);
+    check_images(dataset, &sizes, options, &mut report);
+    check_categories(dataset, options, &mut report);
+    let finding = |(kind, found): (Problem, Occurrences)| Finding {
+        kind,
+        severity: kind.severity(),
+        count: found.count,
+        first: found.first,
+        hint: kind.hint(),
+    };
+    let mut findings: Vec<Finding> = report.problems.into_iter().map(finding).collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Findings {
+        sources: report.sources,
+        images: dataset.images.len(),
+        objects: dataset.object_count(),
+        categories: dataset.categories.len(),
+        findings,
+    }
+}
+
+fn check_images(
+    dataset: &Dataset,
+    sizes: &HashMap<i64, ImageSize>,
+    options: &CheckOptions<'_>,
+    report: &mut ReadReport,
+) {
+    /// A side in pixels at the model's input size.
+    const TINY: f64 = 8.0;
+    /// Ratio of the sides of an image.
+    const EXTREME: f64 = 8.0;
+    let mut names = HashSet::new();
+    for image in &dataset.images {
+        if !names.insert(&image.path) {
+            report.add(Problem::DuplicateFileName, &image.file_name);
+        }
+        if image.objects.is_empty() {
+            report.add(Problem::EmptyImage, image.id);
+        }
+        let objects = image.objects.iter().filter(|object| !object.iscrowd).count();
+        if objects > options.queries {
+            report.add(Problem::TooManyObjects, format!("image {} has {objects}", image.id));
+        }
+        let mut boxes = HashSet::new();
+        for object in &image.objects {
+            let key = (object.category_id, object.bbox.map(f64::to_bits), object.iscrowd);
+            if object.bbox[2] > 0.0 && object.bbox[3] > 0.0 && !boxes.insert(key) {
+                report.add(Problem::DuplicateBox, object.id);
+            }
+        }
+        let Some(&size) = sizes.get(&image.id) else { continue };
+        let (height, width) = (f64::from(size.height), f64::from(size.width));
+        if height.max(width) > EXTREME * height.min(width) {
+            report.add(Problem::ExtremeAspect, format!("{} is {size}", image.file_name));
+        }
+        let scale = f64::from(options.input.target_size(size).width) / width;
+        for object in image.objects.iter().filter(|object| !object.iscrowd) {
+            let [_, _, w, h] = object.bbox;
+            if w > 0.0 && h > 0.0 && (w * h).sqrt() * scale < TINY {
+                report.add(Problem::TinyObject, object.id);
+            }
+        }
+    }
+}
+
+fn check_categories(dataset: &Dataset, options: &CheckOptions<'_>, report: &mut ReadReport) {
+    let mut counts: HashMap<i64, usize> = HashMap::new();
+    let objects = || dataset.images.iter().flat_map(|image| &image.objects);
+    for object in objects().filter(|object| !object.iscrowd) {
+        *counts.entry(object.category_id).or_default() += 1;
+    }
+    let source = || dataset.report.sources.join(", ");
+    if !dataset.images.is_empty() {
+        if objects().next().is_none() {
+            report.add(Problem::NoObjects, source());
+        } else if counts.is_empty() {
+            report.add(Problem::AllCrowd, source());
+        }
+    }
+    for category in &dataset.categories {
+        match counts.get(&category.id).copied().unwrap_or(0) {
+            0 => report.add(Problem::UnusedCategory, &category.name),
+            count if count < options.rare => {
+                report.add(Problem::RareCategory, format!("{} ({count})", category.name));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! COCO detection annotations: `instances_*.json`.
+//!
+//! The file is split into records first, and each record is read by itself: one that is wrong is
+//! counted with its place instead of ending everything, and memory stays below four times the
+//! file. Python writes `NaN` and `Infinity`, which are not JSON; they are taken as numbers that
+//! are not finite.
+
+pub(super) mod lenient;
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use detr_types::ImageSize;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::paths::Root;
+use super::{DatasetError, Format, ReadOptions, text};
+use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
+use crate::segmentation::{Rle, Segmentation};
+use lenient::{Flag, Int, Num};
+
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(borrow)]
+    images: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    annotations: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    categories: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Image<'a> {
+    id: Int,
+    #[serde(borrow)]
+    file_name: Cow<'a, str>,
+    width: Option<u32>,
+    height: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Annotation<'a> {
+    id: Int,
+    image_id: Int,
+    category_id: Int,
+    bbox: [Num; 4],
+    area: Option<Num>,
+    iscrowd: Option<Flag>,
+    #[serde(borrow)]
+    segmentation: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawCategory<'a> {
+    id: Int,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    supercategory: Option<Cow<'a, str>>,
+    isthing: Option<Flag>,
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
+    let mut text = text::read(path, options.limits.annotation_bytes)?;
+    lenient::quote_non_finite(&mut text);
+    if super::panoptic::is_panoptic(&text) {
+        return super::panoptic::read_text(path, &text, None, options).map(|found| found.dataset);
+    }
+    let file: File<'_> = parse(path, &text)?;
+    let mut builder = Builder::new(format!("{} {}", Format::Coco, path.display()));
+    let place = Place { path, text: &text };
+    categories(&mut builder, place, &file.categories);
+    let images = place.records::<Image<'_>>("images", &file.images, &mut builder);
+    let folder = match &options.images {
+        Some(folder) => folder.clone(),
+        None => image_folder(path, images.iter().map(|image| image.file_name.as_ref())),
+    };
+    let root = Root::new(&folder, options.allow_outside, options.check_files)
+        .map_err(DatasetError::io(&folder))?;
+    for image in images {
+        add_image(&mut builder, &root, &image);
+    }
+    for (index, record) in file.annotations.iter().enumerate() {
+        if let Some(annotation) = place.record("annotations", index, record, &mut builder) {
+            add_object(&mut builder, annotation);
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// The three lists of the file, or where it stops being JSON.
+pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Result<T, DatasetError> {
+    serde_json::from_str(text).map_err(|error| {
+        let mut reason = lenient::message(&error);
+        if text.trim_start().starts_with('[') {
+            reason += "\nhint: a list looks like detection results; annotations are an object with \
+                       `images`, `annotations` and `categories`";
+        }
+        let (line, column) = (error.line(), error.column());
+        DatasetError::Syntax { path: path.to_owned(), line, column, reason }
+    })
+}
+
+pub(super) fn categories(builder: &mut Builder, place: Place<'_>, records: &[&RawValue]) {
+    for category in place.records::<RawCategory<'_>>("categories", records, builder) {
+        builder.category(Category {
+            id: category.id.0,
+            name: category.name.into_owned(),
+            supercategory: category.supercategory.map(Cow::into_owned),
+            is_thing: category.isthing.is_none_or(|flag| flag.0),
+        });
+    }
+}
+
+fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
+    let id = image.id.0;
+    let located = match root.locate(&image.file_name) {
+        Ok(located) => located,
+        Err(reason) => {
+            let example = format!("image {id}: {:?} {reason}", image.file_name);
+            return builder.report.add(Problem::UnsafeFileName, example);
+        }
+    };
+    if !located.exists {
+        builder.report.add(Problem::MissingFile, &located.name);
+    }
+    let size = image.height.zip(image.width).filter(|&(h, w)| h > 0 && w > 0);
+    builder.image(ImageRecord {
+        id,
+        path: located.path,
+        file_name: located.name,
+        size: size.map(|(height, width)| ImageSize::new(height, width)),
+        objects: Vec::new(),
+    });
+}
+
+fn add_object(builder: &mut Builder, annotation: Annotation<'_>) {
+    let (id, image_id) = (annotation.id.0, annotation.image_id.0);
+    let bbox = annotation.bbox.map(|value| value.0);
+    let area = annotation.area.map(|area| area.0).filter(|area| area.is_finite());
+    if area.is_none() {
+        builder.report.add(Problem::MissingArea, id);
+    }
+    if annotation.iscrowd.is_none() {
+        builder.report.add(Problem::MissingCrowd, id);
+    }
+    let segmentation = annotation
+        .segmentation
+        .and_then(|json| segmentation(builder, id, json.get(), builder.size_of(image_id)));
+    let object = ObjectRecord {
+        id,
+        category_id: annotation.category_id.0,
+        bbox,
+        area: area.unwrap_or(bbox[2] * bbox[3]),
+        iscrowd: annotation.iscrowd.is_some_and(|flag| flag.0),
+        segmentation,
+    };
+    builder.object(image_id, object);
+}
+
+/// The outline, without what cannot become a mask.
+fn segmentation(
+    builder: &mut Builder,
+    id: i64,
+    json: &str,
+    size: Option<ImageSize>,
+) -> Option<Segmentation> {
+    let report = &mut builder.report;
+    if json.starts_with('{') {
+        let outline = serde_json::from_str::<Rle>(json).map(Segmentation::Rle);
+        let reason = match outline {
+            Ok(outline) => match outline.check(size) {
+                Ok(()) => return Some(outline),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => lenient::message(&error),
+        };
+        report.add(Problem::BadRle, format!("{id}: {reason}"));
+        return None;
+    }
+    let parts = match serde_json::from_str::<Option<Vec<Vec<Num>>>>(json) {
+        Ok(parts) => parts.unwrap_or_default(),
+        Err(error) => {
+            report.add(Problem::BadPolygon, format!("{id}: {}", lenient::message(&error)));
+            return None;
+        }
+    };
+    let mut kept = Vec::with_capacity(parts.len());
+    for part in parts {
+        let part = part.into_iter().map(|value| value.0).collect();
+        let one = Segmentation::Polygons(vec![part]);
+        match (one.check(None), one) {
+            (Ok(()), Segmentation::Polygons(parts)) => kept.extend(parts),
+            (Err(error), _) => report.add(Problem::BadPolygon, format!("{id}: {error}")),
+            (Ok(()), Segmentation::Rle(_)) => {}
+        }
+    }
+    (!kept.is_empty()).then_some(Segmentation::Polygons(kept))
+}
+
+/// Where records are, for messages.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// The records that are right; the others are counted.
+    pub(super) fn records<T: Deserialize<'a>>(
+        self,
+        list: &str,
+        records: &[&'a RawValue],
+        builder: &mut Builder,
+    ) -> Vec<T> {
+        let read =
+            |(index, record): (usize, &&'a RawValue)| self.record(list, index, record, builder);
+        records.iter().enumerate().filter_map(read).collect()
+    }
+
+    /// A record, or none if it is not right, which is counted.
+    fn record<T: Deserialize<'a>>(
+        self,
+        list: &str,
+        index: usize,
+        record: &'a RawValue,
+        builder: &mut Builder,
+    ) -> Option<T> {
+        if let Ok(record) = serde_json::from_str(record.get()) {
+            return Some(record);
+        }
+        // Places cost a walk through the file, so only those that are shown are looked up.
+        let shown = builder.report.count(Problem::MalformedRecord) < Occurrences::EXAMPLES;
+        let message = if shown { self.explain::<T>(list, index, record) } else { String::new() };
+        builder.report.add(Problem::MalformedRecord, message);
+        None
+    }
+
+    /// What is wrong with a record: `images[3].id (FILE:7:12): ...`.
+    fn explain<T: Deserialize<'a>>(self, list: &str, index: usize, record: &'a RawValue) -> String {
+        let json = &mut serde_json::Deserializer::from_str(record.get());
+        let (field, reason) = match serde_path_to_error::deserialize::<_, T>(json) {
+            Err(error) => (error.path().to_string(), lenient::message(error.inner())),
+            Ok(_) => (String::new(), "trailing characters".to_owned()),
+        };
+        let dot =
+            if field == "." || field.is_empty() { String::new() } else { format!(".{field}") };
+        // A record is a slice of the text.
+        let offset = record.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        let (line, column) = text::position(self.text.as_bytes(), offset);
+        format!("{list}[{index}]{dot} ({}:{line}:{column}): {reason}", self.path.display())
+    }
+}
+
+/// Where images are: the first of the usual places that holds the first image.
+pub(super) fn image_folder<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> PathBuf {
+    let here = path.parent().unwrap_or(Path::new("."));
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let split = stem.rsplit('_').next().unwrap_or_default();
+    let mut folders = Vec::new();
+    // `annotations/x.json` is beside the images' folders.
+    let above = match here.file_name() {
+        Some(_) => here.parent().unwrap_or(here).to_owned(),
+        None => here.join(".."),
+    };
+    for base in [here.to_owned(), above] {
+        for sub in [split, stem.as_ref(), "images", "", "data"] {
+            folders.push(base.join(sub));
+        }
+        folders.push(base.join("images").join(split));
+    }
+    let names: Vec<&str> = names.take(20).collect();
+    let holds = |folder: &&PathBuf| {
+        names.iter().any(|name| super::safe_join(folder, name).is_ok_and(|path| path.is_file()))
+    };
+    folders.iter().find(holds).cloned().unwrap_or_else(|| here.to_owned())
+}

@@ -1,0 +1,156 @@
+//! COCO panoptic annotations. The segments are read with their boxes; their pixels stay in the PNG
+//! files, whose places are kept for whoever decodes them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use detr_types::ImageSize;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::coco::lenient::{self, Flag, Int, Num};
+use super::coco::{self, Place};
+use super::paths::Root;
+use super::{DatasetError, Format, ReadOptions, text};
+use crate::dataset::{Builder, Dataset, ImageRecord, ObjectRecord, Problem};
+
+/// A panoptic data set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Panoptic {
+    /// Images with their segments as objects; ids are those of the segments, unique per image, and
+    /// there are no outlines. Categories that are not things are "stuff".
+    pub dataset: Dataset,
+    /// PNG of segment ids (`id = R + 256 G + 65536 B`) by image id.
+    pub segments: BTreeMap<i64, PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(borrow)]
+    images: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    categories: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Image<'a> {
+    id: Int,
+    #[serde(borrow)]
+    file_name: Cow<'a, str>,
+    width: Option<u32>,
+    height: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Annotation<'a> {
+    image_id: Int,
+    #[serde(borrow)]
+    file_name: Cow<'a, str>,
+    segments_info: Vec<Segment>,
+}
+
+#[derive(Deserialize)]
+struct Segment {
+    id: Int,
+    category_id: Int,
+    bbox: [Num; 4],
+    area: Num,
+    iscrowd: Option<Flag>,
+}
+
+/// Whether a JSON file holds segments rather than objects.
+pub(super) fn is_panoptic(text: &str) -> bool {
+    text.contains("\"segments_info\"")
+}
+
+/// Reads a file. The PNGs are looked for in `segments`, or in a folder named like the file.
+///
+/// # Errors
+/// A file that is not what it should be.
+pub fn read_panoptic(
+    path: &Path,
+    segments: Option<&Path>,
+    options: &ReadOptions,
+) -> Result<Panoptic, DatasetError> {
+    let mut text = text::read(path, options.limits.annotation_bytes)?;
+    lenient::quote_non_finite(&mut text);
+    read_text(path, &text, segments, options)
+}
+
+pub(super) fn read_text(
+    path: &Path,
+    text: &str,
+    segments: Option<&Path>,
+    options: &ReadOptions,
+) -> Result<Panoptic, DatasetError> {
+    let file: File<'_> = coco::parse(path, text)?;
+    let place = Place { path, text };
+    let mut builder = Builder::new(format!("{} {}", Format::CocoPanoptic, path.display()));
+    coco::categories(&mut builder, place, &file.categories);
+    let images = place.records::<Image<'_>>("images", &file.images, &mut builder);
+    let folder = options.images.clone().unwrap_or_else(|| {
+        coco::image_folder(path, images.iter().map(|image| image.file_name.as_ref()))
+    });
+    let open = |folder: &Path| {
+        Root::new(folder, options.allow_outside, options.check_files)
+            .map_err(DatasetError::io(folder))
+    };
+    let root = open(&folder)?;
+    for image in images {
+        let id = image.id.0;
+        match root.locate(&image.file_name) {
+            Ok(located) => {
+                if !located.exists {
+                    builder.report.add(Problem::MissingFile, &located.name);
+                }
+                let size = image.height.zip(image.width).filter(|&(h, w)| h > 0 && w > 0);
+                builder.image(ImageRecord {
+                    id,
+                    path: located.path,
+                    file_name: located.name,
+                    size: size.map(|(height, width)| ImageSize::new(height, width)),
+                    objects: Vec::new(),
+                });
+            }
+            Err(reason) => {
+                let example = format!("image {id}: {:?} {reason}", image.file_name);
+                builder.report.add(Problem::UnsafeFileName, example);
+            }
+        }
+    }
+    let beside = path.with_extension("");
+    let masks = open(segments.unwrap_or(&beside))?;
+    let mut files = BTreeMap::new();
+    for annotation in
+        place.records::<Annotation<'_>>("annotations", &file.annotations, &mut builder)
+    {
+        let image_id = annotation.image_id.0;
+        match masks.locate(&annotation.file_name) {
+            Ok(located) => {
+                if !located.exists {
+                    builder.report.add(Problem::MissingFile, &located.name);
+                }
+                files.insert(image_id, located.path);
+            }
+            Err(reason) => {
+                let example = format!("image {image_id}: {:?} {reason}", annotation.file_name);
+                builder.report.add(Problem::UnsafeFileName, example);
+            }
+        }
+        for segment in annotation.segments_info {
+            let object = ObjectRecord {
+                id: segment.id.0,
+                category_id: segment.category_id.0,
+                bbox: segment.bbox.map(|value| value.0),
+                area: segment.area.0,
+                iscrowd: segment.iscrowd.is_some_and(|flag| flag.0),
+                segmentation: None,
+            };
+            builder.segment(image_id, object);
+        }
+    }
+    Ok(Panoptic { dataset: builder.finish(), segments: files })
+}

@@ -1,0 +1,39 @@
+//! Overlap of masks and boxes as COCO's evaluation counts it: against a crowd, the part of the
+//! detection that lies inside the crowd.
+
+use super::Rle;
+use super::rle::overlay;
+
+/// Intersection over union of masks, or over the first one's area when the second is a crowd;
+/// nothing for masks of different sizes.
+#[must_use]
+#[allow(clippy::cast_precision_loss)] // pixels
+pub fn mask_iou(detection: &Rle, truth: &Rle, crowd: bool) -> Option<f64> {
+    if detection.size != truth.size {
+        return None;
+    }
+    let (mut inter, mut union) = (0_u64, 0_u64);
+    for (length, a, b) in overlay(detection, truth) {
+        inter += if a && b { u64::from(length) } else { 0 };
+        union += if a || b { u64::from(length) } else { 0 };
+    }
+    if inter == 0 {
+        return Some(0.0);
+    }
+    let whole = if crowd { detection.area() } else { union };
+    Some(inter as f64 / whole as f64)
+}
+
+/// The same for boxes `x, y, w, h`.
+#[must_use]
+pub fn box_iou(detection: [f64; 4], truth: [f64; 4], crowd: bool) -> f64 {
+    let ([dx, dy, dw, dh], [gx, gy, gw, gh]) = (detection, truth);
+    let w = (dx + dw).min(gx + gw) - dx.max(gx);
+    let h = (dy + dh).min(gy + gh) - dy.max(gy);
+    if w <= 0.0 || h <= 0.0 {
+        return 0.0;
+    }
+    let inter = w * h;
+    let whole = if crowd { dw * dh } else { dw * dh + gw * gh - inter };
+    inter / whole
+}

@@ -1,0 +1,249 @@
+//! Augmentation of an image together with its boxes, areas and masks.
+//!
+//! Mirrors the reference's `datasets/transforms.py` and `make_coco_transforms` of its
+//! `datasets/coco.py`, and adds what later detectors use. A transform is a small struct of numbers;
+//! an [`Augmentation`] is a list of them, as it stands in a configuration: one line each, and
+//! removing a line removes the transform.
+//!
+//! Randomness is a parameter: a [`Dice`] made from (seed, epoch, sample id). The draws are not those
+//! of Python's generator; the distributions are the reference's.
+
+mod color;
+mod dice;
+mod geometry;
+mod resizing;
+#[cfg(test)]
+mod tests;
+
+use detr_types::{ImageSize, PreprocessSpec, PreprocessSpecError, Xyxy};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+pub use color::ColorJitter;
+pub use dice::{Dice, Purpose};
+pub use resizing::{
+    CenterCrop, FixedPadding, LargeScaleJitter, RandomResize, RandomSizeCrop, TwoBranchResize,
+};
+
+use crate::segmentation::Mask;
+
+/// An image with its objects on the way through the transforms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Id of the image.
+    pub image_id: i64,
+    /// Size of the image file.
+    pub original_size: ImageSize,
+    /// Whether every object has a mask; otherwise none has.
+    pub has_masks: bool,
+    /// The pixels.
+    pub image: RgbImage,
+    /// The objects.
+    pub objects: Vec<Object>,
+}
+
+/// An object on a [`Sample`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Corners in pixels of the image as it is now.
+    pub bbox: Xyxy,
+    /// Label: index into the class table.
+    pub label: usize,
+    /// Area in pixels.
+    pub area: f32,
+    /// Whether it is a crowd.
+    pub iscrowd: bool,
+    /// Pixels inside, as large as the image.
+    pub mask: Option<Mask>,
+}
+
+/// Turns left and right around with probability `p`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HorizontalFlip {
+    /// Probability.
+    pub p: f64,
+}
+
+impl Default for HorizontalFlip {
+    /// The reference's 0.5.
+    fn default() -> Self {
+        Self { p: 0.5 }
+    }
+}
+
+/// One step of an augmentation. In TOML a line such as `{ horizontal_flip = { p = 0.5 } }`; what is
+/// not stated has the reference's value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Transform {
+    /// See [`HorizontalFlip`].
+    HorizontalFlip(HorizontalFlip),
+    /// See [`RandomResize`].
+    RandomResize(RandomResize),
+    /// See [`RandomSizeCrop`].
+    RandomSizeCrop(RandomSizeCrop),
+    /// See [`TwoBranchResize`].
+    TwoBranchResize(TwoBranchResize),
+    /// See [`LargeScaleJitter`].
+    LargeScaleJitter(LargeScaleJitter),
+    /// See [`CenterCrop`].
+    CenterCrop(CenterCrop),
+    /// See [`FixedPadding`].
+    FixedPadding(FixedPadding),
+    /// See [`ColorJitter`].
+    ColorJitter(ColorJitter),
+}
+
+/// A number of a transform that cannot work.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TransformError {
+    /// A number out of its range.
+    #[error("{transform}.{field} is {value}, expected {expected}")]
+    Field {
+        /// Name of the transform in a configuration.
+        transform: &'static str,
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be allowed.
+        expected: &'static str,
+    },
+    /// A mean or standard deviation that cannot work.
+    #[error(transparent)]
+    Statistics(#[from] PreprocessSpecError),
+}
+
+impl Transform {
+    /// Applies the transform.
+    pub fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
+        match self {
+            Self::HorizontalFlip(flip) => {
+                if dice.chance(flip.p) {
+                    sample.flip_horizontally();
+                }
+            }
+            Self::RandomResize(resize) => resize.apply(sample, dice),
+            Self::RandomSizeCrop(crop) => crop.apply(sample, dice),
+            Self::TwoBranchResize(resize) => resize.apply(sample, dice),
+            Self::LargeScaleJitter(jitter) => jitter.apply(sample, dice),
+            Self::CenterCrop(crop) => crop.apply(sample),
+            Self::FixedPadding(padding) => padding.apply(sample),
+            Self::ColorJitter(jitter) => jitter.apply(sample, dice),
+        }
+    }
+
+    /// Refuses numbers that cannot work.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), TransformError> {
+        match self {
+            Self::HorizontalFlip(flip) => check_probability("horizontal_flip", "p", flip.p),
+            Self::RandomResize(resize) => resize.validate(),
+            Self::RandomSizeCrop(crop) => crop.validate(),
+            Self::TwoBranchResize(resize) => resize.validate(),
+            Self::LargeScaleJitter(jitter) => jitter.validate(),
+            Self::CenterCrop(crop) => {
+                check_sides("center_crop", &[("height", crop.height), ("width", crop.width)])
+            }
+            Self::FixedPadding(padding) => {
+                let sides = [("height", padding.height), ("width", padding.width)];
+                check_sides("fixed_padding", &sides)
+            }
+            Self::ColorJitter(jitter) => jitter.validate(),
+        }
+    }
+}
+
+/// A list of transforms, and the normalisation that follows the last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augmentation {
+    /// Applied in this order.
+    pub transforms: Vec<Transform>,
+    /// Subtracted per RGB channel after scaling to `[0, 1]`.
+    pub mean: [f32; 3],
+    /// Divisor per RGB channel.
+    pub std: [f32; 3],
+}
+
+impl Default for Augmentation {
+    /// [`Augmentation::training`].
+    fn default() -> Self {
+        Self::training()
+    }
+}
+
+impl Augmentation {
+    /// The reference's training augmentation: a flip, and the two branches of resizing.
+    #[must_use]
+    pub fn training() -> Self {
+        let PreprocessSpec { mean, std, .. } = PreprocessSpec::default();
+        let transforms = vec![
+            Transform::HorizontalFlip(HorizontalFlip::default()),
+            Transform::TwoBranchResize(TwoBranchResize::default()),
+        ];
+        Self { transforms, mean, std }
+    }
+
+    /// The reference's validation transform: resized as a model's preprocessing says, nothing
+    /// random.
+    #[must_use]
+    pub fn validation(spec: &PreprocessSpec) -> Self {
+        let resize = RandomResize {
+            short_sides: vec![spec.shortest_edge],
+            max_size: Some(spec.longest_edge),
+        };
+        Self { transforms: vec![Transform::RandomResize(resize)], mean: spec.mean, std: spec.std }
+    }
+
+    /// Refuses numbers that cannot work.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), TransformError> {
+        self.normalization().validate()?;
+        self.transforms.iter().try_for_each(Transform::validate)
+    }
+
+    /// Applies all transforms.
+    pub fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
+        for transform in &self.transforms {
+            transform.apply(sample, dice);
+        }
+    }
+
+    /// Mean and standard deviation as a specification; its sizes mean nothing.
+    #[must_use]
+    pub fn normalization(&self) -> PreprocessSpec {
+        PreprocessSpec { mean: self.mean, std: self.std, ..PreprocessSpec::default() }
+    }
+}
+
+fn check_probability(
+    transform: &'static str,
+    field: &'static str,
+    p: f64,
+) -> Result<(), TransformError> {
+    if (0.0..=1.0).contains(&p) {
+        return Ok(());
+    }
+    Err(TransformError::Field { transform, field, value: p.to_string(), expected: "0 to 1" })
+}
+
+/// Sides of images are 1 to [`PreprocessSpec::MAX_EDGE`].
+fn check_sides(
+    transform: &'static str,
+    sides: &[(&'static str, u32)],
+) -> Result<(), TransformError> {
+    for &(field, side) in sides {
+        if !(1..=PreprocessSpec::MAX_EDGE).contains(&side) {
+            let (value, expected) = (side.to_string(), "1 to 16384");
+            return Err(TransformError::Field { transform, field, value, expected });
+        }
+    }
+    Ok(())
+}

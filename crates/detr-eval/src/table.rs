@@ -1,0 +1,98 @@
+//! The result as people know it: pycocotools' twelve lines, and a table of the classes.
+
+use std::fmt;
+
+use crate::metrics::{ClassMetrics, Metrics};
+
+impl Metrics {
+    /// The twelve lines, in pycocotools' order and wording.
+    #[must_use]
+    pub fn summary_lines(&self) -> [String; 12] {
+        let [few, some, all] = self.max_detections;
+        let sweep = "0.50:0.95";
+        let rows = [
+            (true, sweep, "all", all),
+            (true, "0.50", "all", all),
+            (true, "0.75", "all", all),
+            (true, sweep, "small", all),
+            (true, sweep, "medium", all),
+            (true, sweep, "large", all),
+            (false, sweep, "all", few),
+            (false, sweep, "all", some),
+            (false, sweep, "all", all),
+            (false, sweep, "small", all),
+            (false, sweep, "medium", all),
+            (false, sweep, "large", all),
+        ];
+        let values = self.summary.values();
+        std::array::from_fn(|index| {
+            let (is_precision, iou, area, limit) = rows[index];
+            let (title, short) = if is_precision {
+                ("Average Precision", "(AP)")
+            } else {
+                ("Average Recall", "(AR)")
+            };
+            let value = values[index];
+            format!(
+                " {title:<18} {short} @[ IoU={iou:<9} | area={area:>6} | maxDets={limit:>3} ] = \
+                 {value:0.3}"
+            )
+        })
+    }
+
+    /// One line per class, with a head.
+    #[must_use]
+    pub fn class_table(&self) -> String {
+        let width = self.classes.iter().map(|class| class.name.chars().count()).max();
+        let width = width.unwrap_or(0).max("class".len());
+        let mut text = format!(
+            " {:<width$}  {:>8}  {:>6}  {:>6}  {:>6}  {:>6}  {:>6}  {:>8}\n",
+            "class", "objects", "AP", "AP50", "AP75", "AR", "F1", "at score"
+        );
+        for class in &self.classes {
+            text.push_str(&class_line(class, width));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn class_line(class: &ClassMetrics, width: usize) -> String {
+    let number = |value: f64| if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") };
+    let (f1, score) = match class.best_f1 {
+        Some(best) => (number(best.f1), format!("{:.3}", best.score)),
+        None => ("-".to_owned(), "-".to_owned()),
+    };
+    let ClassMetrics { name, objects, ap, ap50, ap75, ar, .. } = class;
+    let [ap, ap50, ap75, ar] = [*ap, *ap50, *ap75, *ar].map(number);
+    format!(
+        " {name:<width$}  {objects:>8}  {ap:>6}  {ap50:>6}  {ap75:>6}  {ar:>6}  {f1:>6}  {score:>8}"
+    )
+}
+
+impl fmt::Display for Metrics {
+    /// The twelve lines, and what was left out if anything was.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.summary_lines() {
+            writeln!(f, "{line}")?;
+        }
+        let counts = &self.counts;
+        write!(
+            f,
+            " {} images, {} objects, {} detections",
+            counts.images, counts.objects, counts.detections
+        )?;
+        for (count, what) in [
+            (counts.images_without_detections, "images without detections"),
+            (counts.below_threshold, "detections below the score threshold left out"),
+            (counts.unknown_category, "detections of unknown classes left out"),
+            (counts.duplicate_images, "images given again and left out"),
+            (counts.other_images, "images not asked for left out"),
+        ] {
+            if count > 0 {
+                write!(f, "; {count} {what}")?;
+            }
+        }
+        writeln!(f)
+    }
+}

@@ -1,0 +1,84 @@
+//! Losses of predicted masks: focal and dice, on the padded target size (`loss_masks`).
+
+use burn::tensor::activation::sigmoid;
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+
+use crate::losses::sigmoid_focal;
+use crate::matcher::Matched;
+use crate::targets::Targets;
+
+/// Focal and dice loss of the matched masks of one layer.
+///
+/// # Shapes
+/// - `masks` `[B, Q, h, w]`, logits
+/// - outputs `[1]`
+pub(crate) fn mask_losses(
+    masks: Tensor<4>,
+    matched: &Matched,
+    targets: &Targets,
+    num_boxes: f64,
+) -> (Tensor<1>, Tensor<1>) {
+    let [b, q, h, w] = masks.dims();
+    let device = masks.device();
+    let masks = masks.cast(FloatDType::F32);
+    let sizes =
+        || targets.images().iter().filter_map(|target| target.masks.as_ref()).map(|m| m.size);
+    let height = sizes().map(|size| size[0]).max().unwrap_or(0);
+    let width = sizes().map(|size| size[1]).max().unwrap_or(0);
+    let (mut queries, mut wanted): (Vec<i32>, Vec<f32>) = (Vec::new(), Vec::new());
+    for (image, pairs) in matched.0.last().into_iter().flatten().enumerate() {
+        let Some(truth) = &targets.images()[image].masks else { continue };
+        let [rows, columns] = truth.size;
+        for &(query, object) in pairs {
+            queries.push(i32::try_from(image * q + query).unwrap_or(i32::MAX));
+            let from = wanted.len();
+            wanted.resize(from + height * width, 0.0);
+            let bits = &truth.bits[object * rows * columns..][..rows * columns];
+            for (row, bits) in bits.chunks_exact(columns.max(1)).enumerate() {
+                for (to, &bit) in wanted[from + row * width..].iter_mut().zip(bits) {
+                    *to = f32::from(bit);
+                }
+            }
+        }
+    }
+    let k = queries.len();
+    if k == 0 {
+        let zero = masks.sum() * 0.0;
+        return (zero.clone(), zero);
+    }
+    let queries = Tensor::<1, Int>::from_data(TensorData::new(queries, [k]), &device);
+    let found = masks.reshape([b * q, h, w]).select(0, queries);
+    let found = resize(found, [height, width]).reshape([k, height * width]);
+    let wanted: Tensor<2> =
+        Tensor::from_data(TensorData::new(wanted, [k, height * width]), (&device, DType::F32));
+    let focal = sigmoid_focal(found.clone(), wanted.clone(), 0.25).mean_dim(1).sum() / num_boxes;
+    let p = sigmoid(found);
+    let overlap = (p.clone() * wanted.clone()).sum_dim(1) * 2.0 + 1.0;
+    let dice = overlap / (p.sum_dim(1) + wanted.sum_dim(1) + 1.0);
+    (focal, (dice * -1.0 + 1.0).sum() / num_boxes)
+}
+
+/// Bilinear resizing `[K, h, w] -> [K, H, W]` with aligned edges of pixels, as two matrix products:
+/// they have a gradient on every backend.
+fn resize(maps: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<3> {
+    let [k, h, w] = maps.dims();
+    let device = maps.device();
+    let rows = weights(h, height, &device).unsqueeze::<3>().expand([k, height, h]);
+    let columns = weights(w, width, &device).transpose().unsqueeze::<3>().expand([k, w, width]);
+    rows.matmul(maps).matmul(columns)
+}
+
+/// `[to, from]`: how much of each source cell is in each destination cell.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // sides of maps are small
+fn weights(from: usize, to: usize, device: &Device) -> Tensor<2> {
+    let mut values = vec![0f32; to * from];
+    let scale = from as f32 / to as f32;
+    for (i, row) in values.chunks_exact_mut(from).enumerate() {
+        let at = ((i as f32 + 0.5) * scale - 0.5).max(0.0);
+        let low = (at.floor() as usize).min(from - 1);
+        let part = at - low as f32;
+        row[low] += 1.0 - part;
+        row[(low + 1).min(from - 1)] += part;
+    }
+    Tensor::from_data(TensorData::new(values, [to, from]), (device, DType::F32))
+}
