@@ -7,7 +7,7 @@ use pathfinding::matrix::Matrix;
 /// Steps of a cost: 2^20 for 1, so sums of matchings differ from exact ones by a millionth.
 const STEPS: f64 = (1 << 20) as f64;
 /// Costs are cut off at this, which no real one comes near: sums still fit 64 bits.
-const LARGEST: f64 = (1u64 << 32) as f64;
+const LARGEST: f64 = 4_294_967_296.0; // 2^32
 
 /// A cost that is not a number, or infinite.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
