@@ -9,15 +9,18 @@ mod load;
 mod msda;
 
 use std::fmt::Write;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use detr_data::RgbImage;
-use detr_infer::cli::{CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print};
+use detr_infer::cli::{
+    CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print, print_json,
+};
 use detr_infer::{Predictor, StageTimes};
 use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
+
+use crate::size::Size;
 
 pub(crate) use backward::backward;
 pub(crate) use load::load;
@@ -75,25 +78,6 @@ pub(crate) struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Height and width as `800x1066`.
-#[derive(Clone, Copy)]
-struct Size(ImageSize);
-
-impl FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let edge = |text: &str| {
-            text.parse().ok().filter(|edge| (1..=PreprocessSpec::MAX_EDGE).contains(edge))
-        };
-        let sides = text.split_once('x').and_then(|(h, w)| Some((edge(h)?, edge(w)?)));
-        let (height, width) = sides.ok_or_else(|| {
-            format!("expected HEIGHTxWIDTH of 1 to {} pixels", PreprocessSpec::MAX_EDGE)
-        })?;
-        Ok(Self(ImageSize::new(height, width)))
-    }
 }
 
 #[derive(Serialize)]
@@ -195,7 +179,7 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
         version: env!("CARGO_PKG_VERSION"),
         burn: BURN,
     };
-    if args.json { print(&crate::models::json(&report)?) } else { print(&table(&report)) }
+    if args.json { print_json(&report) } else { print(&table(&report)) }
 }
 
 /// A picture of this size is resized to exactly the target: from six tenths of it up, as 480x640

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use detr_infer::backend::{self, Backend, DeviceInfo, Precision};
-use detr_infer::cli::{CliError, print};
+use detr_infer::cli::{CliError, print, print_json};
 use serde::Serialize;
 
 /// Flags of `detr devices`.
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &DevicesArgs) -> Result<(), CliError> {
             })
             .collect(),
     };
-    if args.json { print(&crate::models::json(&report)?) } else { print(&table(&report)) }
+    if args.json { print_json(&report) } else { print(&table(&report)) }
 }
 
 fn table(report: &Report) -> String {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::Args;
-use detr_infer::cli::{CliError, Console, LoadArgs, escaped, host_device, open_model, print};
+use detr_infer::cli::{
+    CliError, Console, LoadArgs, escaped, host_device, open_model, print, print_json,
+};
 use detr_model::weights::{Architecture, CARD_FILE, Checkpoint, ElementType, Provenance};
 use detr_types::{ClassTable, PreprocessSpec};
 use serde::Serialize;
@@ -62,7 +64,7 @@ pub(crate) fn run(args: &InspectArgs, console: &Console) -> Result<(), CliError>
     let checkpoint = open_model(&args.model, &args.load, console, host_device)?;
     let report = report(&checkpoint, args.tensors);
     check_hash(&checkpoint, &report)?;
-    if args.json { print(&crate::models::json(&report)?) } else { print(&escaped(&text(&report)?)) }
+    if args.json { print_json(&report) } else { print(&escaped(&text(&report)?)) }
 }
 
 /// The weights of an artifact are those that its card describes.

@@ -3,10 +3,12 @@
 
 mod bench;
 mod convert;
+mod data;
 mod devices;
 mod inspect;
 mod models;
 mod self_test;
+mod size;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,9 @@ enum Command {
     /// Convert, inspect, fetch and list models
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Check, count, convert, preview and generate data sets
+    #[command(subcommand)]
+    Data(data::DataCommand),
     /// Measure speed and memory
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args),
         Command::SelfTest(args) => self_test::run(args, console),
         Command::Models(command) => models::run(command, console),
+        Command::Data(command) => data::run(command, console),
         Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
         Command::Bench(bench::BenchCommand::Backward(args)) => bench::backward(args, console),
         Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),

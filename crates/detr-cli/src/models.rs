@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::{Args, Subcommand};
-use detr_infer::cli::{self, CliError, Console, HubProgress, LoadArgs, print};
+use detr_infer::cli::{self, CliError, Console, HubProgress, LoadArgs, print, print_json};
 use detr_infer::hub::parse_remote_name;
 use detr_model::ModelConfig;
 use serde::Serialize;
@@ -64,13 +64,6 @@ pub(crate) fn run(command: &ModelsCommand, console: &Console) -> Result<(), CliE
     }
 }
 
-/// A report as JSON text.
-pub(crate) fn json(report: &impl Serialize) -> Result<String, CliError> {
-    serde_json::to_string_pretty(report)
-        .map(|text| text + "\n")
-        .map_err(|error| CliError::Failed(error.to_string()))
-}
-
 fn pull(args: &PullArgs, console: &Console) -> Result<(), CliError> {
     let (repo, revision) = parse_remote_name(&args.name)?;
     let hub = cli::hub(&LoadArgs { arch: None, offline: args.offline })?;
@@ -95,7 +88,7 @@ fn list(args: &ListArgs) -> Result<(), CliError> {
         presets.push(Preset { name, weights, architecture: ModelConfig::preset(name)? });
     }
     if args.json {
-        return print(&json(&presets)?);
+        return print_json(&presets);
     }
     let width = presets.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
     let recipe_width = "recipe:".len() + width;

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use clap::Args;
 use detr_infer::backend::{self, Backend, BackendError, Precision};
-use detr_infer::cli::{CliError, Console, print};
+use detr_infer::cli::{CliError, Console, print, print_json};
 use detr_infer::self_test::{Report, self_test};
 use detr_infer::verdicts::Verdicts;
 
@@ -30,7 +30,7 @@ pub(crate) struct SelfTestArgs {
 pub(crate) fn run(args: &SelfTestArgs, console: &Console) -> Result<(), CliError> {
     let reports = reports(args, console)?;
     if args.json {
-        print(&crate::models::json(&reports)?)?;
+        print_json(&reports)?;
     } else {
         let tables: Vec<String> = reports.iter().map(ToString::to_string).collect();
         print(&tables.join("\n"))?;

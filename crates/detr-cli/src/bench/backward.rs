@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use clap::Args;
 use detr_infer::backend::catch_device;
-use detr_infer::cli::{CliError, Console, open_model, print};
+use detr_infer::cli::{CliError, Console, open_model, print, print_json};
 use detr_model::Model;
 use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::recipe_image;
@@ -95,7 +95,7 @@ pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<()
         version: env!("CARGO_PKG_VERSION"),
         burn: BURN,
     };
-    if args.json { print(&crate::models::json(&report)?) } else { print(&table(&report)) }
+    if args.json { print_json(&report) } else { print(&table(&report)) }
 }
 
 /// Milliseconds of a forward and of a backward pass.

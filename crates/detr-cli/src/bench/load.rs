@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use clap::Args;
 use detr_infer::backend::{BackendError, catch_device};
-use detr_infer::cli::{CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print};
+use detr_infer::cli::{
+    CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print, print_json,
+};
 use serde::Serialize;
 
 use super::{Spread, ms, spread};
@@ -96,7 +98,7 @@ pub(crate) fn load(args: &BenchLoadArgs, console: &Console) -> Result<(), CliErr
         load_ms: spread(loads),
         fold_ms: spread(folds),
     };
-    if args.json { print(&crate::models::json(&report)?) } else { print(&table(&report)) }
+    if args.json { print_json(&report) } else { print(&table(&report)) }
 }
 
 fn table(report: &Report<'_>) -> String {

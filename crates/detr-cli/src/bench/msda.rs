@@ -10,7 +10,7 @@ use std::time::Instant;
 use burn::tensor::{DType, Device, Tensor};
 use clap::Args;
 use detr_infer::backend::{Backend, BackendError, Selected, catch_device};
-use detr_infer::cli::{CliError, Console, DeviceArgs, print};
+use detr_infer::cli::{CliError, Console, DeviceArgs, print, print_json};
 use detr_ops::msda;
 use detr_ops::reference::msda_reference;
 use rayon::prelude::*;
@@ -139,7 +139,7 @@ pub(crate) fn msda_alone(args: &BenchMsdaArgs, console: &Console) -> Result<(), 
         version: env!("CARGO_PKG_VERSION"),
         burn: BURN,
     };
-    if args.json { print(&crate::models::json(&report)?) } else { print(&table(&report)) }
+    if args.json { print_json(&report) } else { print(&table(&report)) }
 }
 
 fn forward(inputs: &Inputs, operation: Operation) {

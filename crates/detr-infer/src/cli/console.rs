@@ -23,6 +23,24 @@ pub struct LogArgs {
     pub verbose: u8,
 }
 
+/// A bar that any thread may move; it goes away when dropped.
+#[derive(Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// So much is done, of so much.
+    pub fn set(&self, done: usize, all: usize) {
+        self.0.set_length(all as u64);
+        self.0.set_position(done as u64);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// The terminal behind stderr, if there is one.
 #[derive(Debug)]
 pub struct Console {
@@ -108,6 +126,13 @@ impl Console {
     pub(super) fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
         let bar = self.bar.borrow().clone();
         bar.suspend(work)
+    }
+
+    /// Shows a bar for work of several threads; `unit` is what is counted.
+    #[must_use]
+    pub fn progress(&self, unit: &str) -> Progress {
+        self.start_bar(None, &format!("{{bar:30}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}}"));
+        Progress(self.bar.borrow().clone())
     }
 
     /// Shows a bar for a number of images, or of bytes; hidden with `-q` and off a terminal.

@@ -1,5 +1,5 @@
-//! The one place that maps what can go wrong to exit codes: 1 the work failed, 2 usage, 3 unreadable
-//! model, 4 no backend or a failing one.
+//! The one place that maps what can go wrong to exit codes: 1 the work failed, 2 usage, 3 an
+//! unreadable model or data set, 4 no backend or a failing one.
 
 use detr_model::ConfigError;
 use detr_model::weights::WeightsError;
@@ -24,6 +24,9 @@ pub enum CliError {
     /// A model that cannot be found or used.
     #[error("{0}")]
     Model(String),
+    /// A data set or a file of results that cannot be read.
+    #[error("{0}")]
+    Data(String),
     /// An argument that leads to no image.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -55,7 +58,7 @@ pub enum CliError {
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
-const MODEL: u8 = 3;
+const UNREADABLE: u8 = 3;
 const BACKEND: u8 = 4;
 
 impl CliError {
@@ -81,7 +84,11 @@ impl CliError {
             | Self::Write(_)
             | Self::Predict(_)
             | Self::Weights(WeightsError::Write { .. }) => FAILED,
-            Self::Model(_) | Self::Weights(_) | Self::Hub(_) | Self::Predictor(_) => MODEL,
+            Self::Model(_)
+            | Self::Data(_)
+            | Self::Weights(_)
+            | Self::Hub(_)
+            | Self::Predictor(_) => UNREADABLE,
         }
     }
 }

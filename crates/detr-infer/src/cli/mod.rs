@@ -17,10 +17,10 @@ mod timings;
 use std::process::ExitCode;
 
 pub use args::{DEFAULT_MODEL, DeviceArgs, LoadArgs, PredictArgs};
-pub use console::{Console, LogArgs};
+pub use console::{Console, LogArgs, Progress};
 pub use exit::CliError;
 pub use model::{HubProgress, host_device, hub, open_model, read_text};
-pub use output::print;
+pub use output::{print, print_json, write_png, write_text};
 pub use predict::predict;
 
 pub use crate::text::escaped;

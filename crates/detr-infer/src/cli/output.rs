@@ -30,6 +30,16 @@ pub fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// Prints a value to stdout as indented JSON.
+///
+/// # Errors
+/// Those of [`print`].
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| CliError::Failed(format!("cannot be written as JSON: {error}")))?;
+    print(&(text + "\n"))
+}
+
 /// Layout of the results on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -171,14 +181,30 @@ impl Pictures {
         detections: &[Detection],
     ) -> Result<(), CliError> {
         draw_detections(&mut image, detections, &self.palette);
-        let path = &self.paths[index];
-        atomic_write(path, |file| {
-            PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive)
-                .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
-                .map_err(io::Error::other)
-        })
-        .map_err(|error| cannot_write(path, &error))
+        write_png(&self.paths[index], &image)
     }
+}
+
+/// Writes a picture.
+///
+/// # Errors
+/// [`CliError::Failed`] with the path.
+pub fn write_png(path: &Path, image: &RgbImage) -> Result<(), CliError> {
+    atomic_write(path, |file| {
+        PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive)
+            .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
+            .map_err(io::Error::other)
+    })
+    .map_err(|error| cannot_write(path, &error))
+}
+
+/// Writes a text.
+///
+/// # Errors
+/// [`CliError::Failed`] with the path.
+pub fn write_text(path: &Path, text: &str) -> Result<(), CliError> {
+    atomic_write(path, |file| file.write_all(text.as_bytes()))
+        .map_err(|error| cannot_write(path, &error))
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> CliError {

@@ -1,0 +1,164 @@
+//! Which data is meant: the flags that all commands share which read a data set.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use detr_data::Dataset;
+use detr_data::dataset::{ClassMap, DatasetSpec, Problem, ReadReport, Severity, SourceSpec};
+use detr_data::formats::{Accept, DatasetError, Format, ReadOptions};
+use detr_infer::cli::{CliError, Console, read_text};
+
+/// How data sets are read.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ReadArgs {
+    /// Format, where looking does not tell: coco, coco-panoptic, kitti, yolo or voc
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+
+    /// Folder of the images, where it is not one of the usual ones
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+
+    /// Split, where a folder holds several: train, val, test ...
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+
+    /// Rename a class; two of one name merge; may be repeated
+    #[arg(long, value_name = "OLD=NEW", value_parser = renaming)]
+    map: Vec<(String, String)>,
+
+    /// Only these classes, by new name; comma separated, may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    keep: Vec<String>,
+
+    /// Not these classes, by new name; comma separated, may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    drop: Vec<String>,
+
+    /// Follow links that lead out of the data set's folder
+    #[arg(long)]
+    follow_symlinks: bool,
+}
+
+impl ReadArgs {
+    /// Reads the data sets at these paths as one. A path that ends in `.toml` is a list of sources.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] for flags and lists, [`CliError::Data`] for what they lead to.
+    pub(crate) fn load(&self, paths: &[PathBuf], accept: Accept) -> Result<Dataset, CliError> {
+        let options = ReadOptions {
+            format: self.format,
+            images: self.images.clone(),
+            split: self.split.clone(),
+            allow_outside: self.follow_symlinks,
+            accept,
+            ..ReadOptions::default()
+        };
+        let mut datasets = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (spec, base) = spec(path)?;
+            datasets.push(spec.load(&base, &options).map_err(unreadable)?);
+        }
+        let all = detr_data::dataset::concatenate(datasets);
+        let classes = ClassMap {
+            map: self.map.iter().cloned().collect(),
+            keep: self.keep.clone(),
+            drop: self.drop.clone(),
+        };
+        classes.apply(all).map_err(unreadable)
+    }
+}
+
+/// The sources that a path stands for, and the folder that their paths start from.
+fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        let source = SourceSpec { path: path.to_owned(), images: None, split: None, format: None };
+        let classes = ClassMap::default();
+        return Ok((DatasetSpec { sources: vec![source], classes }, PathBuf::new()));
+    }
+    let spec: DatasetSpec = toml::from_str(&read_text(path)?).map_err(|error| {
+        CliError::Usage(format!(
+            "{}: {error}\nhint: a list of [[sources]] with `path`, and perhaps [classes]",
+            path.display()
+        ))
+    })?;
+    if spec.sources.is_empty() {
+        return Err(CliError::Usage(format!(
+            "{}: no sources\nhint: add [[sources]] with a `path`",
+            path.display()
+        )));
+    }
+    Ok((spec, path.parent().map(Path::to_owned).unwrap_or_default()))
+}
+
+/// Data that cannot be read; wrong names of classes are wrong flags, and an empty data set is read
+/// well, but there is nothing to do.
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn unreadable(error: DatasetError) -> CliError {
+    let message = error.to_string();
+    match error {
+        DatasetError::Class { .. } | DatasetError::ClassTable(_) => CliError::Usage(message),
+        DatasetError::Refused { report, .. } if only_empty(&report) => CliError::Failed(message),
+        _ => CliError::Data(message),
+    }
+}
+
+fn only_empty(report: &ReadReport) -> bool {
+    let fatal = |problem: &&Problem| problem.severity() == Severity::Fatal;
+    report.problems.keys().filter(fatal).eq([&Problem::NoImages])
+}
+
+/// Says what of a data set is not used.
+pub(crate) fn note_left_out(dataset: &Dataset, console: &Console) {
+    let problems = &dataset.report.problems;
+    for (problem, found) in problems.iter().filter(|(p, _)| p.severity() >= Severity::Error) {
+        let more = if found.first.len() < found.count { ", ..." } else { "" };
+        let first = found.first.join(", ");
+        console.note(&format!("note: {} x {problem}: {first}{more}", found.count));
+    }
+}
+
+fn renaming(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => {
+            Ok((old.to_owned(), new.to_owned()))
+        }
+        _ => Err("expected OLD=NEW".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_sources_reads_what_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+            folder.path().join(name)
+        };
+        write(
+            "a.json",
+            r#"{"images": [{"id": 1, "file_name": "1.png", "width": 9, "height": 9}],
+                "annotations": [], "categories": [{"id": 1, "name": "cat"}]}"#,
+        );
+        let list = write(
+            "data.toml",
+            "[[sources]]\npath = \"a.json\"\n[classes]\nmap = { cat = \"animal\" }\n",
+        );
+        let read = ReadArgs::default();
+        let dataset = read.load(&[list], Accept::Everything).unwrap();
+        assert_eq!(dataset.categories[0].name, "animal");
+        for (text, part) in [
+            ("sources = []", "no sources"),
+            ("[[sources]]\npth = \"a\"", "pth"),
+            ("[[sources]]\npath = \"missing.json\"", "missing.json"),
+            ("[[sources]]\npath = \"a.json\"\n[classes]\ndrop = [\"dog\"]", "\"dog\""),
+        ] {
+            let list = write("bad.toml", text);
+            let error = read.load(&[list], Accept::Everything).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}
