@@ -96,18 +96,18 @@ fn gradients_of_the_losses_are_their_slopes() {
 }
 
 /// Counts parameters, and those without a gradient.
-struct Missing<'a> {
+struct Census<'a> {
     gradients: &'a Gradients,
     count: usize,
-    missing: usize,
+    lacking: usize,
 }
 
-impl ModuleVisitor for Missing<'_> {
+impl ModuleVisitor for Census<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
         if value.is_require_grad() {
             self.count += 1;
-            self.missing += usize::from(value.grad(self.gradients).is_none());
+            self.lacking += usize::from(value.grad(self.gradients).is_none());
         }
     }
 }
@@ -133,9 +133,9 @@ fn every_parameter_gets_a_gradient_even_without_objects() {
             let losses = criterion.losses(&predictions, &truth, &matches, 0.0);
             assert!(losses.read().unwrap().0.is_finite());
             let gradients = losses.total.backward();
-            let mut found = Missing { gradients: &gradients, count: 0, missing: 0 };
+            let mut found = Census { gradients: &gradients, count: 0, lacking: 0 };
             model.visit(&mut found);
-            assert!(found.count > 50 && found.missing == 0, "{counts:?}: {}", found.missing);
+            assert!(found.count > 50 && found.lacking == 0, "{counts:?}: {}", found.lacking);
         }
     }
 }

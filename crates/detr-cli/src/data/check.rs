@@ -117,9 +117,13 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
     let bad = findings.findings.iter().filter(|finding| finding.severity >= least);
     let kinds = bad.count() + usize::from(shared > 0);
     if kinds > 0 {
-        let plural = if kinds == 1 { "kind" } else { "kinds" };
+        let kinds = if kinds == 1 {
+            "1 kind of problem".to_owned()
+        } else {
+            format!("{kinds} kinds of problems")
+        };
         return Err(CliError::Failed(format!(
-            "{kinds} {plural} of problems that should be looked at\n\
+            "{kinds} should be looked at\n\
              hint: they are listed above, each with what to do"
         )));
     }

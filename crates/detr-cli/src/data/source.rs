@@ -95,7 +95,14 @@ fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
 /// well, but there is nothing to do.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn unreadable(error: DatasetError) -> CliError {
-    let message = error.to_string();
+    let mut message = error.to_string();
+    if !message.contains("hint: ") {
+        message += match error {
+            DatasetError::Syntax { .. } => "\nhint: correct the file at that line, or make it anew",
+            DatasetError::Io { .. } => "\nhint: check the path and who may read it",
+            _ => "\nhint: `detr data check` takes a file or folder of annotations",
+        };
+    }
     match error {
         DatasetError::Class { .. } | DatasetError::ClassTable(_) => CliError::Usage(message),
         DatasetError::Refused { report, .. } if only_empty(&report) => CliError::Failed(message),

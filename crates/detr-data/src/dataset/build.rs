@@ -1,7 +1,7 @@
 //! Puts a data set together from records in any order, and counts what is wrong with them. Every
 //! reader goes through here, so the rules are the same for all formats.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use detr_types::ImageSize;
 
@@ -18,6 +18,7 @@ pub(crate) struct Builder {
     categories: BTreeMap<i64, Category>,
     category_names: HashSet<String>,
     object_ids: HashSet<i64>,
+    other_fields: BTreeSet<&'static str>,
     /// Counts so far; readers add their own.
     pub(crate) report: ReadReport,
 }
@@ -35,7 +36,9 @@ impl Builder {
             self.report.add(Problem::DuplicateCategoryName, &category.name);
         }
         if self.categories.contains_key(&category.id) {
-            return self.report.add(Problem::DuplicateCategoryId, category.id);
+            return self
+                .report
+                .add(Problem::DuplicateCategoryId, format_args!("category {}", category.id));
         }
         self.categories.insert(category.id, category);
     }
@@ -44,7 +47,7 @@ impl Builder {
     pub(crate) fn image(&mut self, image: ImageRecord) {
         self.check_id(image.id, "image");
         if self.by_id.contains_key(&image.id) {
-            return self.report.add(Problem::DuplicateImageId, image.id);
+            return self.report.add(Problem::DuplicateImageId, format_args!("image {}", image.id));
         }
         self.by_id.insert(image.id, self.images.len());
         self.images.push(image);
@@ -55,12 +58,17 @@ impl Builder {
         self.by_id.get(&image_id).and_then(|&at| self.images.get(at)?.size)
     }
 
+    /// Notes fields of a record that are there, but not kept.
+    pub(crate) fn other_fields<const N: usize>(&mut self, fields: [(&'static str, bool); N]) {
+        self.other_fields.extend(fields.iter().filter(|field| field.1).map(|field| field.0));
+    }
+
     /// Adds an object to its image; one without image or category, or with a box that is not
     /// finite, is left out.
     pub(crate) fn object(&mut self, image_id: i64, object: ObjectRecord) {
         self.check_id(object.id, "annotation");
         if !self.object_ids.insert(object.id) {
-            self.report.add(Problem::DuplicateObjectId, object.id);
+            self.report.add(Problem::DuplicateObjectId, format_args!("annotation {}", object.id));
         }
         self.segment(image_id, object);
     }
@@ -70,14 +78,22 @@ impl Builder {
         // The product of two huge sides.
         object.area = if object.area.is_finite() { object.area } else { f64::MAX };
         if !object.bbox.iter().all(|value| value.is_finite()) {
-            return self.report.add(Problem::NonFiniteBox, object.id);
+            return self
+                .report
+                .add(Problem::NonFiniteBox, format_args!("annotation {}", object.id));
         }
         if !self.categories.contains_key(&object.category_id) {
-            return self.report.add(Problem::UnknownCategory, object.id);
+            return self.report.add(
+                Problem::UnknownCategory,
+                format_args!("annotation {} has category {}", object.id, object.category_id),
+            );
         }
         match self.by_id.get(&image_id).and_then(|&at| self.images.get_mut(at)) {
             Some(image) => image.objects.push(object),
-            None => self.report.add(Problem::UnknownImage, object.id),
+            None => self.report.add(
+                Problem::UnknownImage,
+                format_args!("annotation {} of image {image_id}", object.id),
+            ),
         }
     }
 
@@ -98,6 +114,7 @@ impl Builder {
             let source = report.sources.join(", ");
             report.add(Problem::NoImages, source);
         }
+        self.other_fields.iter().for_each(|field| report.add(Problem::OtherField, field));
         check_shapes(&self.images, report);
         check_places(self.images.iter().map(|image| (image, image.size)), report);
         let categories = self.categories.into_values().collect();
@@ -114,7 +131,7 @@ fn check_shapes(images: &[ImageRecord], report: &mut ReadReport) {
     for object in images.iter().flat_map(|image| &image.objects).filter(|object| !is_box(object)) {
         let negative = object.bbox[2] < 0.0 || object.bbox[3] < 0.0;
         let kind = if negative { Problem::NegativeSizeBox } else { Problem::ZeroSizeBox };
-        report.add(kind, object.id);
+        report.add(kind, format_args!("annotation {}", object.id));
     }
 }
 
@@ -133,9 +150,9 @@ pub(crate) fn check_places<'a>(
             boxes += 1;
             let over = x2 > width + 1.0 || y2 > height + 1.0;
             if x >= width || y >= height || x2 <= 0.0 || y2 <= 0.0 {
-                report.add(Problem::BoxOutsideImage, object.id);
+                report.add(Problem::BoxOutsideImage, format_args!("annotation {}", object.id));
             } else if over || x < -1.0 || y < -1.0 {
-                report.add(Problem::BoxBeyondImage, object.id);
+                report.add(Problem::BoxBeyondImage, format_args!("annotation {}", object.id));
             }
             // As corners it would be inside; as left, top, width, height it is not.
             if over && w > x && h > y && w <= width && h <= height {
@@ -147,6 +164,9 @@ pub(crate) fn check_places<'a>(
     if corners as f64 > SUSPICIOUS * boxes as f64
         && let Some(id) = example
     {
-        report.add(Problem::CornersAsSize, format!("{corners} of {boxes} boxes, first {id}"));
+        report.add(
+            Problem::CornersAsSize,
+            format!("{corners} of {boxes} boxes, first annotation {id}"),
+        );
     }
 }

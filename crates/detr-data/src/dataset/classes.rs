@@ -49,6 +49,9 @@ impl ClassMap {
     /// # Errors
     /// [`DatasetError::Class`] for a name that the data set does not have, or no class left.
     pub fn apply(&self, dataset: Dataset) -> Result<Dataset, DatasetError> {
+        if self.is_empty() {
+            return Ok(dataset);
+        }
         let old: BTreeSet<&str> = dataset.categories.iter().map(|c| c.name.as_str()).collect();
         let renamed = |name: &str| self.map.get(name).map_or(name, String::as_str).to_owned();
         let new: BTreeSet<String> = old.iter().map(|name| renamed(name)).collect();

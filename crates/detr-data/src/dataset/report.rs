@@ -206,6 +206,9 @@ problems! {
     /// A region without class that its format tells to ignore.
     IgnoredRegion, Info, "region to be ignored, without a class",
         "KITTI's DontCare; it is left out";
+    /// A field of the annotations that is not read.
+    OtherField, Info, "field that is not read",
+        "training does not need it, and a converted data set is without it";
     /// No image at all.
     NoImages, Fatal, "no images",
         "is this the right folder, split or filter?";

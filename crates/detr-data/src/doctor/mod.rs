@@ -193,7 +193,7 @@ fn check_images(
             report.add(Problem::DuplicateFileName, &image.file_name);
         }
         if image.objects.is_empty() {
-            report.add(Problem::EmptyImage, image.id);
+            report.add(Problem::EmptyImage, format_args!("image {}", image.id));
         }
         let objects = image.objects.iter().filter(|object| !object.iscrowd).count();
         if objects > options.queries {
@@ -203,7 +203,7 @@ fn check_images(
         for object in &image.objects {
             let key = (object.category_id, object.bbox.map(f64::to_bits), object.iscrowd);
             if object.bbox[2] > 0.0 && object.bbox[3] > 0.0 && !boxes.insert(key) {
-                report.add(Problem::DuplicateBox, object.id);
+                report.add(Problem::DuplicateBox, format_args!("annotation {}", object.id));
             }
         }
         let Some(&size) = sizes.get(&image.id) else { continue };
@@ -215,7 +215,7 @@ fn check_images(
         for object in image.objects.iter().filter(|object| !object.iscrowd) {
             let [_, _, w, h] = object.bbox;
             if w > 0.0 && h > 0.0 && (w * h).sqrt() * scale < TINY {
-                report.add(Problem::TinyObject, object.id);
+                report.add(Problem::TinyObject, format_args!("annotation {}", object.id));
             }
         }
     }

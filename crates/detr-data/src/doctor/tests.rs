@@ -118,5 +118,6 @@ fn boxes_are_compared_with_the_file_where_no_size_is_stated() {
     let findings = check(&dataset, &options());
     assert_eq!(findings.findings.len(), 1, "{findings}");
     let beyond = findings.get(Problem::BoxBeyondImage).unwrap();
-    assert_eq!(beyond.first, [dataset.images[3].objects[1].id.to_string()]);
+    let id = dataset.images[3].objects[1].id;
+    assert_eq!(beyond.first, [format!("annotation {id}")]);
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use detr_types::ImageSize;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::paths::Root;
@@ -28,6 +29,8 @@ struct File<'a> {
     annotations: Vec<&'a RawValue>,
     #[serde(borrow, default)]
     categories: Vec<&'a RawValue>,
+    info: Option<IgnoredAny>,
+    licenses: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +40,10 @@ struct Image<'a> {
     file_name: Cow<'a, str>,
     width: Option<u32>,
     height: Option<u32>,
+    license: Option<IgnoredAny>,
+    coco_url: Option<IgnoredAny>,
+    flickr_url: Option<IgnoredAny>,
+    date_captured: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +56,8 @@ struct Annotation<'a> {
     iscrowd: Option<Flag>,
     #[serde(borrow)]
     segmentation: Option<&'a RawValue>,
+    keypoints: Option<IgnoredAny>,
+    attributes: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +79,8 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     }
     let file: File<'_> = parse(path, &text)?;
     let mut builder = Builder::new(format!("{} {}", Format::Coco, path.display()));
+    let lists = [("info", file.info.is_some()), ("licenses", file.licenses.is_some())];
+    builder.other_fields(lists);
     let place = Place { path, text: &text };
     categories(&mut builder, place, &file.categories);
     let images = place.records::<Image<'_>>("images", &file.images, &mut builder);
@@ -116,6 +127,12 @@ pub(super) fn categories(builder: &mut Builder, place: Place<'_>, records: &[&Ra
 
 fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
     let id = image.id.0;
+    builder.other_fields([
+        ("images.license", image.license.is_some()),
+        ("images.coco_url", image.coco_url.is_some()),
+        ("images.flickr_url", image.flickr_url.is_some()),
+        ("images.date_captured", image.date_captured.is_some()),
+    ]);
     let located = match root.locate(&image.file_name) {
         Ok(located) => located,
         Err(reason) => {
@@ -138,13 +155,17 @@ fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
 
 fn add_object(builder: &mut Builder, annotation: Annotation<'_>) {
     let (id, image_id) = (annotation.id.0, annotation.image_id.0);
+    builder.other_fields([
+        ("annotations.keypoints", annotation.keypoints.is_some()),
+        ("annotations.attributes", annotation.attributes.is_some()),
+    ]);
     let bbox = annotation.bbox.map(|value| value.0);
     let area = annotation.area.map(|area| area.0).filter(|area| area.is_finite());
     if area.is_none() {
-        builder.report.add(Problem::MissingArea, id);
+        builder.report.add(Problem::MissingArea, format_args!("annotation {id}"));
     }
     if annotation.iscrowd.is_none() {
-        builder.report.add(Problem::MissingCrowd, id);
+        builder.report.add(Problem::MissingCrowd, format_args!("annotation {id}"));
     }
     let segmentation = annotation
         .segmentation
@@ -177,13 +198,16 @@ fn segmentation(
             },
             Err(error) => lenient::message(&error),
         };
-        report.add(Problem::BadRle, format!("{id}: {reason}"));
+        report.add(Problem::BadRle, format_args!("annotation {id}: {reason}"));
         return None;
     }
     let parts = match serde_json::from_str::<Option<Vec<Vec<Num>>>>(json) {
         Ok(parts) => parts.unwrap_or_default(),
         Err(error) => {
-            report.add(Problem::BadPolygon, format!("{id}: {}", lenient::message(&error)));
+            report.add(
+                Problem::BadPolygon,
+                format_args!("annotation {id}: {}", lenient::message(&error)),
+            );
             return None;
         }
     };
@@ -193,7 +217,9 @@ fn segmentation(
         let one = Segmentation::Polygons(vec![part]);
         match (one.check(None), one) {
             (Ok(()), Segmentation::Polygons(parts)) => kept.extend(parts),
-            (Err(error), _) => report.add(Problem::BadPolygon, format!("{id}: {error}")),
+            (Err(error), _) => {
+                report.add(Problem::BadPolygon, format_args!("annotation {id}: {error}"));
+            }
             (Ok(()), Segmentation::Rle(_)) => {}
         }
     }

@@ -147,6 +147,11 @@ fn unknown(folder: &Path) -> Result<String, DatasetError> {
                    hint: write one with `names:`, `train:` and `val:`"
             .to_owned());
     }
+    let splits = super::kitti::splits(folder);
+    if splits.len() > 1 {
+        let splits = splits.join(", ");
+        return Ok(format!("holds several splits of KITTI: {splits}\nhint: give the split"));
+    }
     Ok("holds no data set that is known; looked for data.yaml (YOLO), *.json and \
         annotations/*.json (COCO), Annotations/*.xml (VOC), label_2/*.txt and labels/*.txt (KITTI)\n\
         hint: give the file of annotations itself, or the format and the split"

@@ -24,18 +24,37 @@ const FOLDERS: [(&str, &str); 4] =
 pub(super) fn folders(root: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
     let bases = options.split.iter().map(|split| root.join(split));
     let bases = bases.chain([root.to_owned(), root.join("training")]);
-    for base in bases {
-        for (images, labels) in FOLDERS {
-            let labels = base.join(labels);
-            // Without folders of their own, labels are in this one, not somewhere below.
-            let list = if images.is_empty() { files::here } else { files::below };
-            let found = list(&labels, &["txt"]).unwrap_or_default();
-            let is_kitti =
-                |path: &PathBuf| text::read(path, 1 << 20).is_ok_and(|text| looks_right(&text));
-            // Label files of images without objects are empty.
-            if found.iter().take(50).any(is_kitti) {
-                return Some((options.images.clone().unwrap_or_else(|| base.join(images)), labels));
-            }
+    let found = bases.into_iter().find_map(|base| folders_in(&base, options));
+    if found.is_some() || options.split.is_some() {
+        return found;
+    }
+    match splits(root).as_slice() {
+        [only] => folders_in(&root.join(only), options),
+        _ => None,
+    }
+}
+
+/// Names of the folders in this one that hold KITTI's labels.
+pub(super) fn splits(root: &Path) -> Vec<String> {
+    let entries = root.read_dir().into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let holds = |name: &String| folders_in(&root.join(name), &ReadOptions::default()).is_some();
+    let mut splits: Vec<String> = names.filter(holds).collect();
+    splits.sort();
+    splits
+}
+
+fn folders_in(base: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
+    for (images, labels) in FOLDERS {
+        let labels = base.join(labels);
+        // Without folders of their own, labels are in this one, not somewhere below.
+        let list = if images.is_empty() { files::here } else { files::below };
+        let found = list(&labels, &["txt"]).unwrap_or_default();
+        let is_kitti =
+            |path: &PathBuf| text::read(path, 1 << 20).is_ok_and(|text| looks_right(&text));
+        // Label files of images without objects are empty.
+        if found.iter().take(50).any(is_kitti) {
+            return Some((options.images.clone().unwrap_or_else(|| base.join(images)), labels));
         }
     }
     None

@@ -88,6 +88,8 @@ pub(super) struct Root {
 impl Root {
     /// A folder; one that is not there has no files.
     pub(super) fn new(folder: &Path, allow_outside: bool, check_files: bool) -> io::Result<Self> {
+        // The folder of a file that is named without one.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let real = match folder.canonicalize() {
             Ok(real) => real,
             Err(error) if error.kind() == io::ErrorKind::NotFound => folder.to_owned(),

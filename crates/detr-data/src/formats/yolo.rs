@@ -52,7 +52,9 @@ impl DataYaml {
             let place = error.location();
             let number = |value: Option<u64>| value.and_then(|v| v.try_into().ok()).unwrap_or(1);
             let message = error.without_snippet().to_string();
-            let reason = message.lines().next().unwrap_or_default().to_owned();
+            let reason = message.lines().next().unwrap_or_default();
+            // The place has fields of its own.
+            let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
             DatasetError::Syntax {
                 path: path.to_owned(),
                 line: number(place.map(|at| at.line())),

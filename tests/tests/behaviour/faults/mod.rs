@@ -2,6 +2,7 @@
 //! with a message that names what is wrong, without a panic (`support` sees to that), a hang, or a
 //! file under a final name. The cases are rows of tables; `support` makes their bytes.
 
+mod datasets;
 mod flags;
 mod folders;
 mod images;
@@ -21,6 +22,7 @@ fn the_tables_hold_more_than_sixty_cases() {
         weights::bad().len() + weights::good().len(),
         folders::hugging_face().len() + folders::artifacts().len(),
         flags::REFUSED.len() + flags::ACCEPTED.len(),
+        datasets::count(),
     ];
     assert!(counts.iter().sum::<usize>() >= 150, "{counts:?}");
     assert!(counts.iter().all(|&count| count >= 10), "{counts:?}");

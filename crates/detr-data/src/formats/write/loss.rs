@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Problem};
 use crate::formats::Format;
 
 /// A kind of information that is lost.
@@ -39,6 +39,8 @@ pub enum Loss {
     Sizes,
     /// Boxes that a format cannot state.
     Boxes,
+    /// Fields of COCO's annotations that are not read: licences, addresses, keypoints.
+    OtherFields,
 }
 
 impl Loss {
@@ -57,6 +59,7 @@ impl Loss {
             Self::FileNames => "file names changed",
             Self::Sizes => "image sizes (readers ask the files)",
             Self::Boxes => "boxes left out",
+            Self::OtherFields => "kinds of other fields (info, licences, addresses ...)",
         }
     }
 }
@@ -79,7 +82,10 @@ pub struct LossReport {
 impl LossReport {
     pub(super) fn new(format: Format, dataset: &Dataset) -> Self {
         let images = dataset.images.len();
-        Self { format, images, objects: 0, losses: BTreeMap::new(), renamed: Vec::new() }
+        let losses = BTreeMap::new();
+        let mut report = Self { format, images, objects: 0, losses, renamed: Vec::new() };
+        report.lose(Loss::OtherFields, dataset.report.count(Problem::OtherField));
+        report
     }
 
     /// Counts.
@@ -120,7 +126,7 @@ impl fmt::Display for LossReport {
         if self.is_lossless() {
             return write!(f, "; nothing lost");
         }
-        write!(f, "; {} cannot hold:", self.format)?;
+        write!(f, "; lost in {}:", self.format)?;
         for (loss, count) in &self.losses {
             write!(f, "\n  {count:>8}  {}", loss.title())?;
         }
