@@ -5,6 +5,7 @@
 //! reads the JSON and sets it beside other implementations.
 
 mod backward;
+mod data;
 mod load;
 mod msda;
 
@@ -23,6 +24,7 @@ use serde::Serialize;
 use crate::size::Size;
 
 pub(crate) use backward::backward;
+pub(crate) use data::data;
 pub(crate) use load::load;
 pub(crate) use msda::msda_alone;
 
@@ -33,6 +35,8 @@ pub(crate) enum BenchCommand {
     Infer(Box<BenchArgs>),
     /// Measure a forward and a backward pass, as training makes them
     Backward(Box<backward::BenchBackwardArgs>),
+    /// Measure how fast a data set becomes batches
+    Data(Box<data::BenchDataArgs>),
     /// Measure loading a checkpoint
     Load(Box<load::BenchLoadArgs>),
     /// Measure multi-scale deformable attention, forward and backward

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Data(command) => data::run(command, console),
         Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
         Command::Bench(bench::BenchCommand::Backward(args)) => bench::backward(args, console),
+        Command::Bench(bench::BenchCommand::Data(args)) => bench::data(args, console),
         Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),
         Command::Bench(bench::BenchCommand::Msda(args)) => bench::msda_alone(args, console),
     })

@@ -1,5 +1,6 @@
 //! `detr data`: look at data sets, convert them, and make them. One file per command.
 
+mod augmentation;
 mod check;
 mod convert;
 mod preview;
@@ -12,6 +13,7 @@ use clap::Subcommand;
 use detr_data::formats::DatasetError;
 use detr_infer::cli::{CliError, Console};
 
+pub(crate) use augmentation::AugmentationArgs;
 pub(crate) use source::{ReadArgs, note_left_out};
 
 /// Subcommands of `detr data`.

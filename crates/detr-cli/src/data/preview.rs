@@ -7,11 +7,10 @@ use clap::Args;
 use detr_data::dataset::Labels;
 use detr_data::formats::Accept;
 use detr_data::loader::SampleSource;
-use detr_data::{Augmentation, DatasetSource, Dice, Purpose, preview};
-use detr_infer::cli::{CliError, Console, read_text, write_png};
-use detr_types::PreprocessSpec;
+use detr_data::{DatasetSource, Dice, Purpose, preview};
+use detr_infer::cli::{CliError, Console, write_png};
 
-use super::{ReadArgs, note_left_out};
+use super::{AugmentationArgs, ReadArgs, note_left_out};
 
 /// Flags of `detr data preview`.
 #[derive(Args)]
@@ -27,13 +26,8 @@ pub(crate) struct PreviewArgs {
     #[arg(long, value_name = "FILE.png")]
     output: PathBuf,
 
-    /// Augmentation: a TOML file with `transforms` [default: the reference's for training]
-    #[arg(long, value_name = "FILE.toml")]
-    augmentation: Option<PathBuf>,
-
-    /// Only resize, as for validation
-    #[arg(long, conflicts_with = "augmentation")]
-    validation: bool,
+    #[command(flatten)]
+    augmentation: AugmentationArgs,
 
     /// Number of images; drawn by the seed
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=400))]
@@ -65,7 +59,7 @@ pub(crate) struct PreviewArgs {
 }
 
 pub(crate) fn run(args: &PreviewArgs, console: &Console) -> Result<(), CliError> {
-    let augmentation = augmentation(args)?;
+    let augmentation = args.augmentation.load()?;
     let dataset = args.read.load(&args.data, Accept::Errors)?;
     note_left_out(&dataset, console);
     let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
@@ -108,16 +102,4 @@ fn wanted(args: &PreviewArgs, dataset: &detr_data::Dataset) -> Result<Vec<(usize
     Dice::new(args.seed, 0, Purpose::Order).shuffle(&mut order);
     order.truncate(args.count as usize);
     Ok(order.into_iter().map(|index| (index, args.epoch)).collect())
-}
-
-fn augmentation(args: &PreviewArgs) -> Result<Augmentation, CliError> {
-    let Some(path) = &args.augmentation else {
-        return Ok(if args.validation {
-            Augmentation::validation(&PreprocessSpec::default())
-        } else {
-            Augmentation::training()
-        });
-    };
-    toml::from_str(&read_text(path)?)
-        .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }

@@ -1,0 +1,194 @@
+//! `detr bench data`: how fast a data set becomes batches, in how much memory, and a hash by which two
+//! runs can be told to have given the same batches.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use detr_data::dataset::Labels;
+use detr_data::formats::Accept;
+use detr_data::{Batch, CacheMode, DatasetSource, Loader, LoaderConfig};
+use detr_infer::cli::{CliError, Console, print, print_json};
+use serde::Serialize;
+
+use super::peak_memory_mb;
+use crate::data::{AugmentationArgs, ReadArgs};
+
+/// Flags of `detr bench data`.
+#[derive(Args)]
+pub(crate) struct BenchDataArgs {
+    /// Data sets, taken as one: files or folders of annotations, or TOML lists of sources
+    #[arg(required = true, value_name = "DATA")]
+    data: Vec<PathBuf>,
+
+    #[command(flatten)]
+    read: ReadArgs,
+
+    #[command(flatten)]
+    augmentation: AugmentationArgs,
+
+    /// Images per batch
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    batch_size: usize,
+
+    /// Threads that decode and augment; 0 loads only while a batch is waited for
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    workers: usize,
+
+    /// Mebibytes of samples and batches that may wait
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    budget: u64,
+
+    /// Classes of aspect ratio, so that batches need less padding
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    buckets: usize,
+
+    /// Where image files are kept between epochs
+    #[arg(long, value_enum, default_value_t = Cache::None)]
+    cache: Cache,
+
+    /// Seed of the order and of the augmentation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// First epoch
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    epoch: u64,
+
+    /// Number of epochs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    epochs: u64,
+
+    /// First batch of the first epoch
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    from: usize,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Cache {
+    /// Nowhere
+    None,
+    /// Read once, so that the system has them in its page cache
+    DiskPage,
+    /// In memory
+    Memory,
+}
+
+#[derive(Serialize)]
+struct Report {
+    images: usize,
+    batches: usize,
+    workers: usize,
+    seconds: f64,
+    images_per_second: f64,
+    /// Part of all pixels that is padding.
+    padding: f64,
+    /// Images that could not be used.
+    replaced: usize,
+    /// Most bytes of samples and batches that were accounted to the loader at one time, in MB.
+    loader_peak_mb: f64,
+    /// Of the whole process.
+    peak_memory_mb: Option<f64>,
+    /// Of each batch, in order: comparable between runs of one program.
+    hashes: Vec<String>,
+}
+
+#[allow(clippy::cast_precision_loss)] // counts
+pub(crate) fn data(args: &BenchDataArgs, console: &Console) -> Result<(), CliError> {
+    let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
+    let augmentation = args.augmentation.load()?;
+    let dataset = args.read.load(&args.data, Accept::Errors)?;
+    let classes = dataset.class_table(Labels::Auto).map_err(|error| usage(&error))?;
+    let cache = match args.cache {
+        Cache::None => CacheMode::None,
+        Cache::DiskPage => CacheMode::DiskPage,
+        Cache::Memory => CacheMode::Memory,
+    };
+    let source = DatasetSource::new(Arc::new(dataset), &classes, augmentation, args.seed)
+        .map_err(|error| usage(&error))?
+        .with_cache(cache, u64::MAX);
+    let config = LoaderConfig {
+        batch_size: args.batch_size,
+        seed: args.seed,
+        buckets: args.buckets,
+        workers: args.workers,
+        budget_bytes: args.budget << 20,
+        ..LoaderConfig::default()
+    };
+    let loader = Loader::new(Arc::new(source), config).map_err(|error| usage(&error))?;
+    let bar = console.progress("batches");
+    let (mut images, mut pixels, mut padded, mut peak) = (0, 0_usize, 0_usize, 0);
+    let mut hashes = Vec::new();
+    let start = Instant::now();
+    for epoch in args.epoch..args.epoch.saturating_add(args.epochs) {
+        let from = if epoch == args.epoch { args.from } else { 0 };
+        let mut batches = loader.epoch(epoch, from).map_err(|error| usage(&error))?;
+        let all = hashes.len() + batches.remaining();
+        for batch in batches.by_ref() {
+            let batch = batch.map_err(|error| CliError::Failed(error.to_string()))?;
+            images += batch.targets.len();
+            pixels += batch.images.pixels.len() / 3;
+            let mask = batch.images.mask.iter().flatten();
+            padded += mask.filter(|&&padding| padding).count();
+            hashes.push(hash(&batch));
+            bar.set(hashes.len(), all);
+        }
+        peak = peak.max(batches.high_water_bytes());
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    drop(bar);
+    let report = Report {
+        images,
+        batches: hashes.len(),
+        workers: args.workers,
+        seconds,
+        images_per_second: images as f64 / seconds.max(f64::MIN_POSITIVE),
+        padding: padded as f64 / (pixels as f64).max(1.0),
+        replaced: loader.bad_images().len(),
+        loader_peak_mb: peak as f64 / 1e6,
+        peak_memory_mb: peak_memory_mb(),
+        hashes: hashes.iter().map(|hash| format!("{hash:016x}")).collect(),
+    };
+    if args.json { print_json(&report) } else { print(&text(&report, &hashes)) }
+}
+
+/// Everything of a batch that a model would see.
+fn hash(batch: &Batch) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (batch.epoch, batch.index, batch.images.size, &batch.images.mask).hash(&mut hasher);
+    for pixel in &batch.images.pixels {
+        hasher.write_u32(pixel.to_bits());
+    }
+    for target in &batch.targets {
+        (target.image_id, target.size, &target.labels, &target.iscrowd).hash(&mut hasher);
+        for bbox in &target.boxes {
+            [bbox.cx, bbox.cy, bbox.w, bbox.h].map(f32::to_bits).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn text(report: &Report, hashes: &[u64]) -> String {
+    let Report { images, batches, workers, seconds, images_per_second, .. } = report;
+    let mut all = DefaultHasher::new();
+    hashes.hash(&mut all);
+    let memory =
+        report.peak_memory_mb.map_or_else(String::new, |mb| format!(", process {mb:.0} MB"));
+    format!(
+        "{images} images in {batches} batches, {workers} workers\n\
+         {seconds:.2} s, {images_per_second:.1} images per second\n\
+         padding {:.1} % of all pixels, {} images replaced\n\
+         peak memory: loader {:.0} MB{memory}\n\
+         hash {:016x}\n",
+        report.padding * 100.0,
+        report.replaced,
+        report.loader_peak_mb,
+        all.finish(),
+    )
+}
