@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
 mod batching;
+mod boxes;
 mod cli;
 mod facade;
 mod faults;
