@@ -196,9 +196,9 @@ mod tests {
             assert!((total(&costs, many, &pairs) - least).abs() < 1e-9, "{few}x{many}");
             let turned: Vec<f32> =
                 (0..few * many).map(|at| costs[at % few * many + at / few]).collect();
-            let mut pairs = assign(&turned, many, few).unwrap();
+            let pairs = assign(&turned, many, few).unwrap();
             assert!(pairs.is_sorted());
-            pairs.iter_mut().for_each(|pair| *pair = (pair.1, pair.0));
+            let pairs: Vec<_> = pairs.into_iter().map(|(column, row)| (row, column)).collect();
             assert!((total(&costs, many, &pairs) - least).abs() < 1e-9, "{many}x{few}");
         }
     }

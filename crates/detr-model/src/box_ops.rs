@@ -107,7 +107,9 @@ fn pairs(a: Tensor<2>, b: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
 /// The four columns of corners, `[.., 1]` each: broadcasting pairs them without the pairs of boxes
 /// ever being written out.
 fn corners<const D: usize>(boxes: Tensor<D>) -> [Tensor<D>; 4] {
-    [0, 1, 2, 3].map(|side| boxes.clone().slice_dim(D - 1, side..=side))
+    let column = |boxes: Tensor<D>, side: usize| boxes.slice_dim(D - 1, side..=side);
+    let [x1, y1, x2] = [0, 1, 2].map(|side| column(boxes.clone(), side));
+    [x1, y1, x2, column(boxes, 3)]
 }
 
 fn iou<const D: usize>(a: &[Tensor<D>; 4], b: &[Tensor<D>; 4]) -> (Tensor<D>, Tensor<D>) {
