@@ -1,9 +1,12 @@
 //! `cargo xtask bench`: runs the measuring commands of the program itself, and the same work in
 //! PyTorch beside them where asked for, turn by turn, so that both see the same noise of the machine.
 
+mod data;
 mod eval;
+mod matching;
 mod msda;
 mod report;
+mod rounds;
 
 use std::fs;
 use std::io::Write;
@@ -11,9 +14,10 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
+use self::rounds::{Flags, Peer, Rounds};
 use crate::{infer, shell};
 
 #[derive(clap::Subcommand)]
@@ -22,6 +26,10 @@ pub(crate) enum Command {
     Infer(Args),
     /// Time of multi-scale deformable attention by itself, forward and backward
     Msda(msda::Args),
+    /// Time of decoding and augmenting images
+    Data(data::Args),
+    /// Time of matching queries to objects
+    Match(matching::Args),
     /// Time of scoring detections
     Eval(eval::Args),
 }
@@ -49,24 +57,11 @@ pub(crate) struct Args {
     /// Runs before them that are not counted
     #[arg(long, default_value_t = 2)]
     warmup: usize,
-    /// Rounds: with --peer, ours and theirs take turns [default: 1, or 3 with --peer]
-    #[arg(long)]
-    rounds: Option<usize>,
     /// Threads on the CPU [default: as many as the machine has]
     #[arg(long, value_parser = at_least_one)]
     threads: Option<usize>,
-    /// Measure PyTorch too (needs a Python with torch and transformers)
-    #[arg(long)]
-    peer: bool,
-    /// The Python of --peer
-    #[arg(long, default_value = "python3")]
-    python: PathBuf,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// Keep the JSON under benches/results/
-    #[arg(long)]
-    save: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// Height and width.
@@ -88,6 +83,8 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Infer(args) => infer(args),
         Command::Msda(args) => msda::run(args),
+        Command::Data(args) => data::run(args),
+        Command::Match(args) => matching::run(args),
         Command::Eval(args) => eval::run(args),
     }
 }
@@ -108,46 +105,24 @@ fn threads(asked: Option<usize>) -> usize {
 
 fn infer(args: &Args) -> anyhow::Result<ExitCode> {
     let threads = threads(args.threads);
-    let peer_model = args.peer.then(|| peer_model(&args.model)).transpose()?;
+    let peer_model = if args.flags.peer { peer_model(&args.model)? } else { "" };
     build(&args.backend)?;
-    let rounds = args.rounds.unwrap_or(if args.peer { 3 } else { 1 }).max(1);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 1..=rounds {
-        eprintln!("round {round} of {rounds}: detr");
-        ours.push(measure(&mut our_command(args, threads))?);
-        if let Some(model) = peer_model {
-            eprintln!("round {round} of {rounds}: PyTorch");
-            let measured = measure(&mut peer_command(args, model, threads));
-            theirs.push(measured.map_err(without_peer)?);
-        }
-    }
-    let results = combine(&ours, &theirs)?;
-    if args.save {
-        let model = args.model.trim_start_matches("recipe:").trim_end_matches('/');
-        let model = model
-            .rsplit('/')
-            .next()
-            .unwrap_or(model)
-            .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
-        let path = save(&format!("{model}-{}", args.backend), &results)?;
-        eprintln!("saved {}", path.display());
-    }
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        writeln!(out, "{results:#}")?;
-    } else {
-        write!(out, "{}", report::table(&results))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    let rounds = args.flags.measure(
+        &PYTORCH_MODELS,
+        |_| our_command(args, threads),
+        |command| peer_arguments(command, args, peer_model, threads),
+    )?;
+    let model = args.model.trim_start_matches("recipe:").trim_end_matches('/');
+    let model = model
+        .rsplit('/')
+        .next()
+        .unwrap_or(model)
+        .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
+    args.flags.finish(&format!("{model}-{}", args.backend), combine(&rounds)?, report::table)
 }
 
-/// What to tell where the peer does not run.
-#[allow(clippy::needless_pass_by_value)] // for `map_err`
-fn without_peer(error: anyhow::Error) -> anyhow::Error {
-    anyhow!(
-        "PyTorch could not be measured: {error:#}\nhint: --python PATH names a Python that has torch (and, for models, transformers)"
-    )
-}
+const PYTORCH_MODELS: Peer =
+    Peer { name: "PyTorch", script: "detr_torch.py", needs: "torch and transformers" };
 
 /// Presets that `benches/peers/detr_torch.py` can build: it knows published shapes only.
 const PEER_MODELS: [&str; 7] = [
@@ -198,16 +173,14 @@ fn our_command(args: &Args, threads: usize) -> process::Command {
     command
 }
 
-fn peer_command(args: &Args, model: &str, threads: usize) -> process::Command {
-    let mut command = process::Command::new(&args.python);
-    command.arg(shell::root().join("benches/peers/detr_torch.py")).args(["--model", model]);
+fn peer_arguments(command: &mut process::Command, args: &Args, model: &str, threads: usize) {
+    command.args(["--model", model]);
     command.args(["--height", &args.size.height.to_string()]);
     command.args(["--width", &args.size.width.to_string()]);
     command.args(["--batch-size", &args.batch_size.to_string(), "--dtype", &args.dtype]);
     command.args(["--runs", &args.runs.to_string(), "--warmup", &args.warmup.to_string()]);
     command.args(["--threads", &threads.to_string()]);
     command.args(["--device", if args.backend == "cuda" { "cuda" } else { "cpu" }]);
-    command
 }
 
 /// Runs a command whose output, from its first brace on, is one JSON object.
@@ -218,7 +191,8 @@ fn measure(command: &mut process::Command) -> anyhow::Result<Value> {
         .with_context(|| format!("output of `{}` is not the JSON expected", shell::shown(command)))
 }
 
-fn combine(ours: &[Value], theirs: &[Value]) -> anyhow::Result<Value> {
+fn combine(rounds: &Rounds) -> anyhow::Result<Value> {
+    let Rounds { ours, theirs } = rounds;
     let detr = report::merge(ours).context("the measurement of detr lacks numbers")?;
     let peer = if theirs.is_empty() {
         Value::Null
@@ -226,8 +200,6 @@ fn combine(ours: &[Value], theirs: &[Value]) -> anyhow::Result<Value> {
         report::merge(theirs).context("the measurement of PyTorch lacks numbers")?
     };
     Ok(json!({
-        "date": date(SystemTime::now()),
-        "commit": commit(),
         "ratio": report::ratios(&detr, &peer),
         "detr": detr,
         "peer": peer,

@@ -34,28 +34,91 @@ pub fn assign(
     rows: usize,
     columns: usize,
 ) -> Result<Vec<(usize, usize)>, AssignmentError> {
-    if let Some(at) = costs.iter().position(|cost| !cost.is_finite()) {
-        return Err(AssignmentError { row: at / columns, column: at % columns, value: costs[at] });
-    }
+    assign_part(costs, columns, rows, columns)
+}
+
+/// [`assign`] for the first columns of a matrix that has `stride` of them.
+pub(crate) fn assign_part(
+    costs: &[f32],
+    stride: usize,
+    rows: usize,
+    columns: usize,
+) -> Result<Vec<(usize, usize)>, AssignmentError> {
     if rows == 0 || columns == 0 {
         return Ok(Vec::new());
+    }
+    for (row, costs) in costs.chunks_exact(stride).enumerate() {
+        if let Some(column) = costs[..columns].iter().position(|cost| !cost.is_finite()) {
+            return Err(AssignmentError { row, column, value: costs[column] });
+        }
     }
     // The algorithm wants the fewer along the rows.
     let turned = rows > columns;
     let (few, many) = if turned { (columns, rows) } else { (rows, columns) };
-    let cost =
-        |i: usize, j: usize| if turned { costs[j * columns + i] } else { costs[i * columns + j] };
-    let weights = Matrix::from_fn(few, many, |(i, j)| steps(cost(i, j)));
-    let (_, chosen) = kuhn_munkres_min(&weights);
-    let mut pairs: Vec<(usize, usize)> =
-        chosen.into_iter().enumerate().map(|(i, j)| if turned { (j, i) } else { (i, j) }).collect();
+    let mut lines = Vec::with_capacity(few * many);
+    for i in 0..few {
+        if turned {
+            lines.extend(costs.chunks_exact(stride).map(|row| row[i]));
+        } else {
+            lines.extend_from_slice(&costs[i * stride..i * stride + columns]);
+        }
+    }
+    let chosen = cheapest(&lines, many).unwrap_or_else(|| {
+        let wanted = wanted(&lines, few, many);
+        let cost = |(i, j): (usize, usize)| steps(lines[i * many + wanted[j]]);
+        let (_, chosen) = kuhn_munkres_min(&Matrix::from_fn(few, wanted.len(), cost));
+        chosen.into_iter().map(|j| wanted[j]).collect()
+    });
+    let pairs = chosen.into_iter().enumerate();
+    let mut pairs: Vec<_> = pairs.map(|(i, j)| if turned { (j, i) } else { (i, j) }).collect();
     pairs.sort_unstable();
     Ok(pairs)
 }
 
+/// The cheapest column of every row, if no two rows share one: nothing is better than that.
+fn cheapest(lines: &[f32], many: usize) -> Option<Vec<usize>> {
+    let mut is_taken = vec![false; many];
+    lines
+        .chunks_exact(many)
+        .map(|line| {
+            let (mut least, mut column) = (f32::INFINITY, 0);
+            for (j, &cost) in line.iter().enumerate() {
+                if cost < least {
+                    (least, column) = (cost, j);
+                }
+            }
+            (!std::mem::replace(&mut is_taken[column], true)).then_some(column)
+        })
+        .collect()
+}
+
+/// The columns that are among the `few` cheapest of a row: the others are not needed. A row that
+/// got one of them could have one of its cheapest instead, since the other rows cannot take them all.
+fn wanted(lines: &[f32], few: usize, many: usize) -> Vec<usize> {
+    let mut is_wanted = vec![false; many];
+    let mut sorted = Vec::with_capacity(many);
+    for line in lines.chunks_exact(many) {
+        sorted.clear();
+        sorted.extend(line.iter().map(|&cost| ordered(cost)));
+        let (_, &mut most, _) = sorted.select_nth_unstable(few - 1);
+        for (wanted, &cost) in is_wanted.iter_mut().zip(line) {
+            *wanted |= ordered(cost) <= most;
+        }
+    }
+    (0..many).filter(|&column| is_wanted[column]).collect()
+}
+
+/// Integers in the order of finite numbers, which are faster to sort.
+fn ordered(cost: f32) -> i32 {
+    let bits = cost.to_bits().cast_signed();
+    bits ^ ((bits >> 31) & i32::MAX)
+}
+
+/// A cost in steps, to the nearest: the processor's own rounding is a call on older ones.
 #[allow(clippy::cast_possible_truncation)] // cut off before
 fn steps(cost: f32) -> i64 {
-    (f64::from(cost).clamp(-LARGEST, LARGEST) * STEPS).round() as i64
+    let steps = f64::from(cost).clamp(-LARGEST, LARGEST) * STEPS;
+    (steps + 0.5_f64.copysign(steps)) as i64
 }
 
 #[cfg(test)]
@@ -88,25 +151,55 @@ mod tests {
         best(costs, columns, 0, rows, 0, rows.saturating_sub(columns))
     }
 
-    #[test]
-    fn the_total_is_that_of_brute_force() {
+    /// Numbers from -2 to 2.
+    fn random() -> impl FnMut() -> f32 {
         let mut state = 1u64;
-        let mut next = || {
+        move || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             #[allow(clippy::cast_precision_loss)] // 24 bits
             let value = (state >> 40) as f32 / (1u32 << 22) as f32 - 2.0;
             value
-        };
+        }
+    }
+
+    fn total(costs: &[f32], columns: usize, pairs: &[(usize, usize)]) -> f64 {
+        pairs.iter().map(|&(r, c)| f64::from(costs[r * columns + c])).sum()
+    }
+
+    #[test]
+    fn the_total_is_that_of_brute_force() {
+        let mut next = random();
         for rows in 1..=7usize {
             for columns in 1..=7usize {
                 let costs: Vec<f32> = (0..rows * columns).map(|_| next()).collect();
                 let pairs = assign(&costs, rows, columns).unwrap();
                 assert_eq!(pairs.len(), rows.min(columns));
-                let total: f64 =
-                    pairs.iter().map(|&(r, c)| f64::from(costs[r * columns + c])).sum();
+                let total = total(&costs, columns, &pairs);
                 let least = brute_force(&costs, rows, columns);
                 assert!((total - least).abs() < 1e-5, "{rows}x{columns}: {total} {least}");
             }
+        }
+    }
+
+    #[test]
+    fn columns_that_are_left_out_change_no_total() {
+        let mut next = random();
+        for (few, many, levels) in [(12, 90, 4.0), (30, 61, 1000.0), (1, 5, 1.0), (20, 20, 3.0)] {
+            // Rows that want the same columns, and ties.
+            let common: Vec<f32> = (0..many).map(|_| 4.0 * next()).collect();
+            let costs: Vec<f32> =
+                (0..few * many).map(|at| ((common[at % many] + next()) * levels).round()).collect();
+            let all = Matrix::from_fn(few, many, |(i, j)| steps(costs[i * many + j]));
+            #[allow(clippy::cast_precision_loss)] // whole numbers
+            let least = kuhn_munkres_min(&all).0 as f64 / STEPS;
+            let pairs = assign(&costs, few, many).unwrap();
+            assert!((total(&costs, many, &pairs) - least).abs() < 1e-9, "{few}x{many}");
+            let turned: Vec<f32> =
+                (0..few * many).map(|at| costs[at % few * many + at / few]).collect();
+            let pairs = assign(&turned, many, few).unwrap();
+            assert!(pairs.is_sorted());
+            let pairs: Vec<_> = pairs.into_iter().map(|(column, row)| (row, column)).collect();
+            assert!((total(&costs, many, &pairs) - least).abs() < 1e-9, "{many}x{few}");
         }
     }
 

@@ -43,18 +43,28 @@ impl CostTerms {
         let n = targets.most;
         let logits = logits.detach().cast(FloatDType::F32);
         let boxes = boxes.detach().cast(FloatDType::F32);
-        let of_class = match classification {
-            Classification::Softmax { .. } => softmax(logits, 3).neg(),
-            Classification::Focal { .. } => focal_cost(sigmoid(logits)),
+        // One row per query. What a sigmoid needs is looked up first: objects are fewer than classes.
+        let of_objects = |scores: Tensor<4>| {
+            let labels = targets.labels.clone().reshape([1, b, 1, n]).expand([layers, b, q, n]);
+            let classes = scores.dims()[3];
+            let rows = scores.reshape([layers * b * q, classes]);
+            rows.gather(1, labels.reshape([layers * b * q, n])).reshape([layers, b, q, n])
         };
-        let labels = targets.labels.clone().reshape([1, b, 1, n]).expand([layers, b, q, n]);
-        let pairs = [layers, b, q, n, 4];
-        let found: Tensor<5> = boxes.reshape([layers, b, q, 1, 4]).expand(pairs);
-        let wanted: Tensor<5> = targets.boxes.clone().reshape([1, b, 1, n, 4]).expand(pairs);
-        let distance = (found.clone() - wanted.clone()).abs().sum_dim(4).squeeze_dim::<4>(4);
+        let of_class = match classification {
+            Classification::Softmax { .. } => of_objects(softmax(logits, 3)).neg(),
+            Classification::Focal { .. } => focal_cost(sigmoid(of_objects(logits))),
+        };
+        // Broadcasting pairs queries with objects.
+        let found: Tensor<5> = boxes.reshape([layers, b, q, 1, 4]);
+        let wanted: Tensor<5> = targets.boxes.clone().reshape([1, b, 1, n, 4]);
+        let [x, y, w, h] = [0, 1, 2, 3].map(|side| {
+            let column = |boxes: &Tensor<5>| boxes.clone().slice_dim(4, side..=side);
+            (column(&found) - column(&wanted)).abs()
+        });
+        let distance = (x + y + w + h).squeeze_dim::<4>(4);
         let giou = elementwise_giou(box_cxcywh_to_xyxy(found), box_cxcywh_to_xyxy(wanted));
         Self {
-            class: of_class.gather(3, labels) * weights.class,
+            class: of_class * weights.class,
             bbox: distance * weights.bbox,
             giou: giou.squeeze_dim::<4>(4) * -weights.giou,
         }

@@ -18,5 +18,5 @@ pub use cost::CostWeights;
 pub use criterion::{
     Classification, LossLayer, LossName, LossWeights, Losses, Predictions, SetCriterion,
 };
-pub use matcher::{MatchError, Matched, Matches, Term, match_outputs, matching_costs};
+pub use matcher::{BatchError, MatchError, Matched, Matches, Term, match_outputs, matching_costs};
 pub use targets::{Target, TargetError, TargetMasks, Targets};

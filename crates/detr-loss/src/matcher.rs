@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor, Transaction};
 use detr_model::DetrOutput;
 use rayon::prelude::*;
 
-use crate::assignment::assign;
+use crate::assignment::{AssignmentError, assign_part};
 use crate::cost::{CostTerms, CostWeights};
 use crate::criterion::Classification;
 use crate::targets::Targets;
@@ -25,6 +25,52 @@ pub struct Matches {
 /// objects than queries keeps as many as there are queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched(pub Vec<Vec<Vec<(usize, usize)>>>);
+
+impl Matched {
+    /// Solves the problems of all layers and images, in parallel; `objects` says how many columns of
+    /// an image's costs are real.
+    ///
+    /// # Shapes
+    /// - `costs` `[layers, B, Q, n]`, row-major, `shape` says so; `objects` `[B]`, n at most
+    ///
+    /// # Errors
+    /// A cost that is not finite; the first one, by layer and image.
+    pub fn from_costs(
+        costs: &[f32],
+        shape: [usize; 4],
+        objects: &[usize],
+    ) -> Result<Self, BatchError> {
+        let [layers, b, q, n] = shape;
+        let solved: Vec<_> = (0..layers * b)
+            .into_par_iter()
+            .map(|problem| {
+                let (layer, image) = (problem / b, problem % b);
+                let rows = &costs[problem * q * n..(problem + 1) * q * n];
+                let pairs = assign_part(rows, n, q, objects[image]);
+                pairs.map_err(|error| BatchError { layer, image, error })
+            })
+            .collect();
+        let mut matched = Vec::with_capacity(layers);
+        let mut solved = solved.into_iter();
+        for _ in 0..layers {
+            matched.push(solved.by_ref().take(b).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(Self(matched))
+    }
+}
+
+/// A cost that is not a number, or infinite, among those of a batch; rows are queries and columns
+/// objects.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("layer {layer}, image {image}: {error}")]
+pub struct BatchError {
+    /// Layer.
+    pub layer: usize,
+    /// Position in the batch.
+    pub image: usize,
+    /// Where in its problem.
+    pub error: AssignmentError,
+}
 
 /// A term of the cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,26 +183,11 @@ pub fn matching_costs(
 
 /// One assignment per layer and image.
 fn solve(group: &Group, costs: &[f32], targets: &Targets) -> Result<Matched, MatchError> {
-    let [layers, b, q, n] = group.total.dims();
-    let solved: Vec<_> = (0..layers * b)
-        .into_par_iter()
-        .map(|problem| {
-            let objects = targets.images()[problem % b].labels.len();
-            let rows = &costs[problem * q * n..(problem + 1) * q * n];
-            let block: Vec<f32> =
-                rows.chunks_exact(n).flat_map(|row| &row[..objects]).copied().collect();
-            assign(&block, q, objects).map_err(|error| {
-                let at = [problem / b, problem % b, error.row, error.column];
-                blame(group, at, error.value)
-            })
-        })
-        .collect();
-    let mut matched = Vec::with_capacity(layers);
-    let mut solved = solved.into_iter();
-    for _ in 0..layers {
-        matched.push(solved.by_ref().take(b).collect::<Result<Vec<_>, _>>()?);
-    }
-    Ok(Matched(matched))
+    let objects: Vec<usize> = targets.images().iter().map(|image| image.labels.len()).collect();
+    Matched::from_costs(costs, group.total.dims(), &objects).map_err(|refused| {
+        let BatchError { layer, image, error } = refused;
+        blame(group, [layer, image, error.row, error.column], error.value)
+    })
 }
 
 /// Finds the term that is not finite.

@@ -22,13 +22,11 @@ pub fn box_xyxy_to_cxcywh<const D: usize>(boxes: Tensor<D>) -> Tensor<D> {
 /// Intersection over union of pairs, and the areas of the unions.
 ///
 /// # Shapes
-/// - `a`, `b` `[.., 4]`, corners, of one shape
+/// - `a`, `b` `[.., 4]`, corners, of one shape or of shapes that broadcast to one
 /// - outputs `[.., 1]`; 0/0 = NaN where neither box has an area
 #[must_use]
 pub fn elementwise_iou<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> (Tensor<D>, Tensor<D>) {
-    let inter = extent(a.clone().max_pair(b.clone()), a.clone().min_pair(b.clone()));
-    let union = area(a) + area(b) - inter.clone();
-    (inter / union.clone(), union)
+    iou(&corners(a), &corners(b))
 }
 
 /// Generalised `IoU` of pairs (Rezatofighi et al. 2019).
@@ -37,9 +35,11 @@ pub fn elementwise_iou<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> (Tensor<D>
 /// As [`elementwise_iou`]; NaN where neither box has an area.
 #[must_use]
 pub fn elementwise_giou<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    let (iou, union) = elementwise_iou(a.clone(), b.clone());
-    // Corner with the smallest and the largest coordinates: the roles of min and max swap.
-    let hull = extent(a.clone().min_pair(b.clone()), a.max_pair(b));
+    let (a, b) = (corners(a), corners(b));
+    let (iou, union) = iou(&a, &b);
+    let low = |side: usize| a[side].clone().min_pair(b[side].clone());
+    let high = |side: usize| a[side].clone().max_pair(b[side].clone());
+    let hull = extent([low(0), low(1), high(2), high(3)]);
     iou - (hull.clone() - union) / hull
 }
 
@@ -104,17 +104,27 @@ fn pairs(a: Tensor<2>, b: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
     (a.reshape([n, 1, 4]).expand([n, m, 4]), b.reshape([1, m, 4]).expand([n, m, 4]))
 }
 
-/// Area between the low corner of `low` and the high corner of `high`; 0 if they cross.
-fn extent<const D: usize>(low: Tensor<D>, high: Tensor<D>) -> Tensor<D> {
-    let sides = (high.slice_dim(D - 1, 2..4) - low.slice_dim(D - 1, 0..2)).clamp_min(0.0);
-    product(sides)
+/// The four columns of corners, `[.., 1]` each: broadcasting pairs them without the pairs of boxes
+/// ever being written out.
+fn corners<const D: usize>(boxes: Tensor<D>) -> [Tensor<D>; 4] {
+    let column = |boxes: Tensor<D>, side: usize| boxes.slice_dim(D - 1, side..=side);
+    let [x1, y1, x2] = [0, 1, 2].map(|side| column(boxes.clone(), side));
+    [x1, y1, x2, column(boxes, 3)]
 }
 
-fn area<const D: usize>(boxes: Tensor<D>) -> Tensor<D> {
-    product(boxes.clone().slice_dim(D - 1, 2..4) - boxes.slice_dim(D - 1, 0..2))
+fn iou<const D: usize>(a: &[Tensor<D>; 4], b: &[Tensor<D>; 4]) -> (Tensor<D>, Tensor<D>) {
+    let low = |side: usize| a[side].clone().max_pair(b[side].clone());
+    let high = |side: usize| a[side].clone().min_pair(b[side].clone());
+    let inter = extent([low(0), low(1), high(2), high(3)]);
+    let union = area(a) + area(b) - inter.clone();
+    (inter / union.clone(), union)
 }
 
-/// `[.., 2] -> [.., 1]`: width times height.
-fn product<const D: usize>(sides: Tensor<D>) -> Tensor<D> {
-    sides.clone().slice_dim(D - 1, 0..1) * sides.slice_dim(D - 1, 1..2)
+/// Area between the low and the high corner; 0 if they cross.
+fn extent<const D: usize>([x1, y1, x2, y2]: [Tensor<D>; 4]) -> Tensor<D> {
+    (x2 - x1).clamp_min(0.0) * (y2 - y1).clamp_min(0.0)
+}
+
+fn area<const D: usize>([x1, y1, x2, y2]: &[Tensor<D>; 4]) -> Tensor<D> {
+    (x2.clone() - x1.clone()) * (y2.clone() - y1.clone())
 }

@@ -2,18 +2,17 @@
 //! beside it where asked for.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::{at_least_one, build, cargo, commit, date, measure, save, threads, without_peer};
-use crate::shell;
+use super::rounds::{Flags, Peer, Rounds, median};
+use super::{at_least_one, build, cargo, threads};
+
+const PEER: Peer = Peer { name: "PyTorch", script: "msda_torch.py", needs: "torch" };
 
 #[derive(clap::Args)]
-#[allow(clippy::struct_excessive_bools)] // flags
 pub(crate) struct Args {
     /// Backend; its cargo feature is turned on
     #[arg(long, default_value = "flex")]
@@ -27,9 +26,6 @@ pub(crate) struct Args {
     /// Calls before them that are not counted
     #[arg(long, default_value_t = 2)]
     warmup: usize,
-    /// Rounds: with --peer, ours and theirs take turns [default: 1, or 3 with --peer]
-    #[arg(long)]
-    rounds: Option<usize>,
     /// Threads on the CPU [default: as many as the machine has]
     #[arg(long, value_parser = at_least_one)]
     threads: Option<usize>,
@@ -39,45 +35,19 @@ pub(crate) struct Args {
     /// Leave out plain tensor operations, which are slow
     #[arg(long)]
     no_reference: bool,
-    /// Measure PyTorch too (needs a Python with torch)
-    #[arg(long)]
-    peer: bool,
-    /// The Python of --peer
-    #[arg(long, default_value = "python3")]
-    python: PathBuf,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    json: bool,
-    /// Keep the JSON under benches/results/
-    #[arg(long)]
-    save: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     build(&args.backend)?;
     let threads = threads(args.threads);
-    let rounds = args.rounds.unwrap_or(if args.peer { 3 } else { 1 }).max(1);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 1..=rounds {
-        eprintln!("round {round} of {rounds}: detr");
-        ours.push(measure(&mut our_command(args, threads, round == 1))?);
-        if args.peer {
-            eprintln!("round {round} of {rounds}: PyTorch");
-            theirs.push(measure(&mut peer_command(args, threads)).map_err(without_peer)?);
-        }
-    }
-    let results = combine(&ours, &theirs)?;
-    if args.save {
-        let path = save(&format!("msda-{}-{}", args.backend, args.dtype), &results)?;
-        eprintln!("saved {}", path.display());
-    }
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        writeln!(out, "{results:#}")?;
-    } else {
-        write!(out, "{}", table(&results))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    let rounds = args.flags.measure(
+        &PEER,
+        |round| our_command(args, threads, round == 1),
+        |command| peer_arguments(command, args, threads),
+    )?;
+    args.flags.finish(&format!("msda-{}-{}", args.backend, args.dtype), combine(&rounds)?, table)
 }
 
 fn our_command(args: &Args, threads: usize, first: bool) -> process::Command {
@@ -93,21 +63,19 @@ fn our_command(args: &Args, threads: usize, first: bool) -> process::Command {
     command
 }
 
-fn peer_command(args: &Args, threads: usize) -> process::Command {
-    let mut command = process::Command::new(&args.python);
-    command.arg(shell::root().join("benches/peers/msda_torch.py"));
+fn peer_arguments(command: &mut process::Command, args: &Args, threads: usize) {
     command.args(["--dtype", &args.dtype, "--only", &args.only]);
     command.args(["--runs", &args.runs.to_string(), "--warmup", &args.warmup.to_string()]);
     command.args(["--threads", &threads.to_string()]);
     command.args(["--device", if args.backend == "cuda" { "cuda" } else { "cpu" }]);
-    command
 }
 
 /// Kinds of calls, as they are called in the JSON and by people.
 const PASSES: [(&str, &str); 2] =
     [("forward", "forward"), ("forward_backward", "forward and backward")];
 
-fn combine(ours: &[Value], theirs: &[Value]) -> anyhow::Result<Value> {
+fn combine(rounds: &Rounds) -> anyhow::Result<Value> {
+    let Rounds { ours, theirs } = rounds;
     let mut detr = merge(ours).context("the measurement of detr lacks numbers")?;
     let peer = if theirs.is_empty() {
         Value::Null
@@ -130,8 +98,6 @@ fn combine(ours: &[Value], theirs: &[Value]) -> anyhow::Result<Value> {
         }
     }
     Ok(json!({
-        "date": date(std::time::SystemTime::now()),
-        "commit": commit(),
         "detr": detr,
         "peer": peer,
         "rounds": { "detr": ours, "peer": theirs },
@@ -168,12 +134,6 @@ fn merge(rounds: &[Value]) -> Option<Value> {
     }
     merged["rounds"] = json!(rounds.len());
     Some(merged)
-}
-
-fn median(mut numbers: Vec<f64>) -> Option<f64> {
-    numbers.sort_by(f64::total_cmp);
-    let last = numbers.len().checked_sub(1)?;
-    Some(f64::midpoint(numbers[last / 2], numbers[numbers.len() / 2]))
 }
 
 /// What people read, in Markdown.
@@ -238,10 +198,17 @@ mod tests {
         json!({"cases": [case], "runs": 5, "copy_gb_s": ms})
     }
 
+    fn combined<const N: usize, const M: usize>(
+        ours: [Value; N],
+        theirs: [Value; M],
+    ) -> anyhow::Result<Value> {
+        combine(&Rounds { ours: ours.into(), theirs: theirs.into() })
+    }
+
     #[test]
     fn rounds_become_one_and_ratios_are_of_medians() {
         let ours = [round(4.0, Some(8_000_000)), round(2.0, None), round(9.0, None)];
-        let results = combine(&ours, &[round(40.0, None)]).unwrap();
+        let results = combined(ours, [round(40.0, None)]).unwrap();
         let forward = &results["detr"]["cases"][0]["forward"];
         assert_eq!(forward["ms"], json!({"min": 1.0, "median": 4.0, "p95": 10.0}));
         assert_eq!(forward["gb_s"], json!(2.0));
@@ -259,15 +226,14 @@ mod tests {
         let mut other = round(1.0, None)["cases"][0].clone();
         other["name"] = json!("b");
         theirs["cases"].as_array_mut().unwrap().insert(0, other.clone());
-        let results = combine(std::slice::from_ref(&ours), &[theirs]).unwrap();
+        let results = combined([ours.clone()], [theirs]).unwrap();
         let forward = &results["detr"]["cases"][0]["forward"];
         assert_eq!(forward["times_faster_than_peer"], json!(10.0));
-        let stranger =
-            combine(std::slice::from_ref(&ours), &[json!({ "cases": [other] })]).unwrap();
+        let stranger = combined([ours.clone()], [json!({ "cases": [other] })]).unwrap();
         let text = table(&stranger);
         assert!(text.contains("| a: forward | 4.00 | 8.0 | 2.00 | - | - | - | - |"), "{text}");
         // A round without one of the cases.
-        assert!(combine(&[ours, json!({ "cases": [] })], &[]).is_err());
+        assert!(combined([ours, json!({ "cases": [] })], []).is_err());
     }
 
     #[test]
@@ -275,13 +241,13 @@ mod tests {
         let mut ours = round(4.0, Some(8_000_000));
         for (dtype, said) in [("f32", false), ("f16", true)] {
             ours["dtype"] = json!(dtype);
-            let text = table(&combine(std::slice::from_ref(&ours), &[round(40.0, None)]).unwrap());
+            let text = table(&combined([ours.clone()], [round(40.0, None)]).unwrap());
             assert_eq!(text.contains("theirs are f16, ours f32"), said, "{text}");
         }
     }
 
     #[test]
     fn a_program_that_measured_nothing_is_noticed() {
-        assert!(combine(&[json!({"error": "no device"})], &[]).is_err());
+        assert!(combined([json!({"error": "no device"})], []).is_err());
     }
 }
