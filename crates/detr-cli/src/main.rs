@@ -5,6 +5,7 @@ mod bench;
 mod convert;
 mod data;
 mod devices;
+mod eval;
 mod inspect;
 mod models;
 mod self_test;
@@ -29,6 +30,8 @@ struct Args {
 enum Command {
     /// Detect objects in pictures
     Predict(Box<PredictArgs>),
+    /// Score a model, or the results of any tool, with COCO's metrics
+    Eval(Box<eval::EvalArgs>),
     /// List what this machine can compute on
     Devices(devices::DevicesArgs),
     /// Check that a device computes what the CPU does
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     cli::log_caught_panics();
     cli::run(&args.log, |console| match &args.command {
         Command::Predict(args) => cli::predict(args, console),
+        Command::Eval(args) => eval::run(args, console),
         Command::Devices(args) => devices::run(args),
         Command::SelfTest(args) => self_test::run(args, console),
         Command::Models(command) => models::run(command, console),

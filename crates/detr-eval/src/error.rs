@@ -16,7 +16,7 @@ pub enum EvalError {
         source: Box<EvalError>,
     },
     /// The system refused to read.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {0}\nhint: give the path of a JSON file")]
     Read(#[from] std::io::Error),
     /// More bytes than a file may have.
     #[error("has {bytes} bytes, more than the limit of {limit}\nhint: split the file")]

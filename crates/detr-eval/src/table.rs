@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::metrics::{ClassMetrics, Metrics};
+use crate::metrics::{ClassMetrics, Confusion, Metrics};
 
 impl Metrics {
     /// The twelve lines, in pycocotools' order and wording.
@@ -57,6 +57,43 @@ impl Metrics {
     }
 }
 
+impl Confusion {
+    /// One line per class, with a head: what became of its objects, and how many detections of it
+    /// mean nothing. The matrix itself is too wide for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let nothing = self.classes.len();
+        let width = self.classes.iter().map(|name| name.chars().count()).max();
+        let width = width.unwrap_or(0).max("class".len());
+        let mut text = format!(
+            " detections from score {} on, at IoU {:.2}; spurious ones mean no object\n \
+             {:<width$}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  taken for\n",
+            self.score, self.iou, "class", "objects", "found", "confused", "missed", "spurious"
+        );
+        for (class, name) in self.classes.iter().enumerate() {
+            let row = &self.counts[class];
+            let mut others: Vec<usize> =
+                (0..nothing).filter(|&other| other != class && row[other] > 0).collect();
+            others.sort_by_key(|&other| std::cmp::Reverse(row[other]));
+            let confused: u64 = others.iter().map(|&other| row[other]).sum();
+            let often = others.iter().take(3);
+            let often: Vec<String> =
+                often.map(|&other| format!("{} ({})", self.classes[other], row[other])).collect();
+            let line = format!(
+                " {name:<width$}  {:>8}  {:>8}  {confused:>8}  {:>8}  {:>8}  {}",
+                row.iter().sum::<u64>(),
+                row[class],
+                row[nothing],
+                self.counts[nothing][class],
+                often.join(", ")
+            );
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
 fn class_line(class: &ClassMetrics, width: usize) -> String {
     let number = |value: f64| if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") };
     let (f1, score) = match class.best_f1 {
@@ -94,5 +131,25 @@ impl fmt::Display for Metrics {
             }
         }
         writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_confusion_of_a_class_is_one_line() {
+        let confusion = Confusion {
+            score: 0.5,
+            iou: 0.5,
+            classes: vec!["car".to_owned(), "bus".to_owned()],
+            counts: vec![vec![5, 2, 1], vec![0, 3, 0], vec![4, 0, 0]],
+        };
+        let text = confusion.table();
+        let lines: Vec<Vec<&str>> =
+            text.lines().skip(2).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["car", "8", "5", "2", "1", "4", "bus", "(2)"]);
+        assert_eq!(lines[1], ["bus", "3", "3", "0", "0", "0"]);
     }
 }

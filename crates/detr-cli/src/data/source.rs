@@ -46,13 +46,28 @@ impl ReadArgs {
     /// # Errors
     /// [`CliError::Usage`] for flags and lists, [`CliError::Data`] for what they lead to.
     pub(crate) fn load(&self, paths: &[PathBuf], accept: Accept) -> Result<Dataset, CliError> {
+        self.read(paths, &ReadOptions { accept, ..ReadOptions::default() })
+    }
+
+    /// The same without looking whether image files are there.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load).
+    pub(crate) fn load_annotations(
+        &self,
+        paths: &[PathBuf],
+        accept: Accept,
+    ) -> Result<Dataset, CliError> {
+        self.read(paths, &ReadOptions { accept, check_files: false, ..ReadOptions::default() })
+    }
+
+    fn read(&self, paths: &[PathBuf], options: &ReadOptions) -> Result<Dataset, CliError> {
         let options = ReadOptions {
             format: self.format,
             images: self.images.clone(),
             split: self.split.clone(),
             allow_outside: self.follow_symlinks,
-            accept,
-            ..ReadOptions::default()
+            ..options.clone()
         };
         let mut datasets = Vec::with_capacity(paths.len());
         for path in paths {
@@ -66,6 +81,23 @@ impl ReadArgs {
             drop: self.drop.clone(),
         };
         classes.apply(all).map_err(unreadable)
+    }
+
+    /// Refuses data whose ids are not those of its files: another tool knows only those.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] with the reason.
+    pub(crate) fn refuse_other_ids(&self, dataset: &Dataset) -> Result<(), CliError> {
+        let reason = [Problem::RenumberedImage, Problem::RenumberedCategory]
+            .into_iter()
+            .find(|&problem| dataset.report.count(problem) > 0)
+            .map(|problem| format!("{} x {problem}", dataset.report.count(problem)))
+            .or_else(|| (!self.map.is_empty()).then(|| "--map may change ids".to_owned()));
+        let Some(reason) = reason else { return Ok(()) };
+        Err(CliError::Usage(format!(
+            "the ids of the results may not be those of the data: {reason}\n\
+             hint: score the results with the data set that they were made for, as it is"
+        )))
     }
 }
 

@@ -143,6 +143,12 @@ problems! {
     /// Two annotations with one id.
     DuplicateObjectId, Warning, "annotation id used more than once",
         "evaluation tools match objects by id; give every annotation one of its own";
+    /// An image whose id an earlier source has.
+    RenumberedImage, Info, "image whose id an earlier source has",
+        "it has a new id in the data set; results that go by the old one cannot be scored";
+    /// A category with another id than in an earlier source, or an id that is taken there.
+    RenumberedCategory, Info, "category whose id differs from an earlier source's",
+        "it has the earlier source's id, or a new one; classes are joined by name";
     /// An annotation id of 0.
     ZeroId, Warning, "annotation id 0",
         "pycocotools takes annotation id 0 for `no match`; count from 1";

@@ -1,6 +1,6 @@
 //! A data set by its configuration: one or several sources, and what is done with their classes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -58,8 +58,7 @@ impl DatasetSpec {
 }
 
 /// Joins data sets. Categories of one name are one category. Ids stay as they are in the first; in
-/// the others those that are taken are given anew, and how many is left to the caller to compare:
-/// files are never joined by their names.
+/// the others those that are taken are given anew and counted. Files are never joined by their names.
 #[must_use]
 pub fn concatenate(datasets: Vec<Dataset>) -> Dataset {
     let mut datasets = datasets.into_iter();
@@ -74,11 +73,18 @@ pub fn concatenate(datasets: Vec<Dataset>) -> Dataset {
         all.categories.drain(..).map(|category| (category.id, category)).collect();
     for dataset in datasets {
         let renamed = join_categories(&mut categories, dataset.categories);
+        for (old, new) in renamed.iter().filter(|(old, new)| old != new) {
+            all.report.add(Problem::RenumberedCategory, format!("{old} is {new}"));
+        }
         let mut next_image = next(&image_ids, dataset.images.iter().map(|image| image.id));
         let objects = dataset.images.iter().flat_map(|image| &image.objects);
         let mut next_object = next(&object_ids, objects.map(|object| object.id));
         for mut image in dataset.images {
-            image.id = fresh(image.id, &mut image_ids, &mut next_image);
+            let old = image.id;
+            image.id = fresh(old, &mut image_ids, &mut next_image);
+            if image.id != old {
+                all.report.add(Problem::RenumberedImage, format!("{old} is {}", image.id));
+            }
             for object in &mut image.objects {
                 object.id = fresh(object.id, &mut object_ids, &mut next_object);
                 object.category_id =
@@ -100,8 +106,8 @@ fn merge(all: &mut ReadReport, mut one: ReadReport) {
 }
 
 /// The id of each category after joining.
-fn join_categories(all: &mut BTreeMap<i64, Category>, new: Vec<Category>) -> HashMap<i64, i64> {
-    let mut renamed = HashMap::new();
+fn join_categories(all: &mut BTreeMap<i64, Category>, new: Vec<Category>) -> BTreeMap<i64, i64> {
+    let mut renamed = BTreeMap::new();
     for category in new {
         let old = category.id;
         let same = all.values().find(|known| known.name == category.name).map(|known| known.id);

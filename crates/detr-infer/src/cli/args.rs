@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use detr_data::DecodeOptions;
 use detr_types::{Limits, PreprocessSpec};
 
 use super::CliError;
@@ -46,17 +47,9 @@ pub struct PredictArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub classes: Vec<String>,
 
-    /// Most images per batch; on a CPU, only images that are resized to one size share one
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub batch_size: u32,
-
-    /// Resize images to this short side, in pixels [default: the model card's]
-    #[arg(long, value_name = "PIXELS", value_parser = edge())]
-    pub size: Option<u32>,
-
-    /// Keep the long side at most this, in pixels [default: the model card's]
-    #[arg(long, value_name = "PIXELS", value_parser = edge())]
-    pub max_size: Option<u32>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub images: ImageArgs,
 
     /// Print one JSON array of all results
     #[arg(long, conflicts_with = "jsonl")]
@@ -89,6 +82,22 @@ pub struct PredictArgs {
     /// Stop at the first image that fails
     #[arg(long)]
     pub strict: bool,
+}
+
+/// How images are decoded, resized and put into batches.
+#[derive(Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// Most images per batch; on a CPU, only images that are resized to one size share one
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub batch_size: u32,
+
+    /// Resize images to this short side, in pixels [default: the model card's]
+    #[arg(long, value_name = "PIXELS", value_parser = edge())]
+    pub size: Option<u32>,
+
+    /// Keep the long side at most this, in pixels [default: the model card's]
+    #[arg(long, value_name = "PIXELS", value_parser = edge())]
+    pub max_size: Option<u32>,
 
     /// Turn images upright by their EXIF orientation
     #[arg(long)]
@@ -97,6 +106,28 @@ pub struct PredictArgs {
     /// Refuse images with more pixels than this
     #[arg(long, value_name = "N", default_value_t = Limits::default().pixels, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
+}
+
+impl ImageArgs {
+    /// The model's image size with that of the flags.
+    pub(super) fn preprocess(&self, card: PreprocessSpec) -> Result<PreprocessSpec, CliError> {
+        let shortest_edge = self.size.unwrap_or(card.shortest_edge);
+        let longest_edge = self.max_size.unwrap_or(card.longest_edge);
+        if self.size.is_some_and(|size| size > longest_edge) {
+            let whose =
+                if self.max_size.is_some() { "--max-size" } else { "the model's longest side" };
+            return Err(CliError::Usage(format!(
+                "--size {shortest_edge} is larger than {whose} ({longest_edge})\n\
+                 hint: give a larger --max-size too"
+            )));
+        }
+        Ok(PreprocessSpec { shortest_edge, longest_edge, ..card })
+    }
+
+    pub(super) fn decoding(&self) -> DecodeOptions {
+        let limits = Limits { pixels: self.max_pixels, ..Limits::default() };
+        DecodeOptions { limits, apply_exif: self.apply_exif }
+    }
 }
 
 /// How models are found and read.

@@ -12,16 +12,19 @@ mod model;
 mod output;
 mod predict;
 mod reader;
+mod stream;
 mod timings;
 
 use std::process::ExitCode;
 
-pub use args::{DEFAULT_MODEL, DeviceArgs, LoadArgs, PredictArgs};
+pub use args::{DEFAULT_MODEL, DeviceArgs, ImageArgs, LoadArgs, PredictArgs};
 pub use console::{Console, LogArgs, Progress};
 pub use exit::CliError;
 pub use model::{HubProgress, host_device, hub, open_model, read_text};
 pub use output::{print, print_json, write_png, write_text};
 pub use predict::predict;
+pub use stream::{Found, Stream, make_predictor};
+pub use timings::Timings;
 
 pub use crate::text::escaped;
 

@@ -1,4 +1,4 @@
-//! Where the time went: what `--timings` shows.
+//! Where the time went: what `--timings` shows, and the throughput of a run.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::StageTimes;
 
 /// Times of a whole run, summed over its images.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Timings {
+pub struct Timings {
     pub(super) images: u32,
     /// Time of the decoding threads, which work beside the rest.
     pub(super) decode: Duration,
@@ -35,6 +35,14 @@ impl Timings {
             ("transformer", self.stages.transformer),
             ("postprocess", self.stages.postprocess),
         ]
+    }
+
+    /// What people want to know of a run: images, images per second, time per image.
+    #[must_use]
+    pub fn throughput(&self) -> String {
+        let (images, seconds) = (self.images, self.wall.as_secs_f64());
+        let (rate, each) = (self.rate(), self.per_image(self.wall));
+        format!("{images} images in {seconds:.2} s: {rate:.2} images/s, {each:.1} ms per image")
     }
 
     fn per_image(&self, time: Duration) -> f64 {

@@ -1,0 +1,81 @@
+//! What an evaluation prints, and the folder that it fills.
+
+use std::path::{Path, PathBuf};
+
+use detr_eval::{Metrics, curves_svg};
+use detr_infer::cli::{CliError, Console, escaped, print, write_text};
+
+use super::results::ResultsFile;
+
+/// The folder for the results, if one is wanted.
+pub(super) struct Report {
+    folder: Option<PathBuf>,
+}
+
+impl Report {
+    /// Makes the folder, before work is done in vain.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub(super) fn new(folder: Option<&Path>) -> Result<Self, CliError> {
+        if let Some(folder) = folder {
+            let shown = folder.display();
+            if folder.exists() && !folder.is_dir() {
+                return Err(CliError::Usage(format!(
+                    "--output {shown}: it is not a folder\nhint: give a folder, or a name that is free"
+                )));
+            }
+            std::fs::create_dir_all(folder)
+                .map_err(|error| CliError::Failed(format!("cannot make {shown}: {error}")))?;
+        }
+        Ok(Self { folder: folder.map(Path::to_owned) })
+    }
+
+    /// The file for a model's detections.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(super) fn results_file(&self) -> Result<Option<ResultsFile>, CliError> {
+        let create = |folder: &PathBuf| ResultsFile::create(&folder.join("results.json"));
+        self.folder.as_ref().map(create).transpose()
+    }
+
+    /// Writes everything but the detections.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(super) fn write(&self, metrics: &Metrics, console: &Console) -> Result<(), CliError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let json = serde_json::to_string_pretty(metrics)
+            .map_err(|error| CliError::Failed(format!("cannot be written as JSON: {error}")))?;
+        write_text(&folder.join("metrics.json"), &(json + "\n"))?;
+        write_text(&folder.join("table.txt"), &table(metrics, true))?;
+        if let Some(curves) = metrics.curves.first() {
+            let picture = curves_svg(curves, "Precision over recall");
+            write_text(&folder.join("curves.svg"), &picture)?;
+        }
+        console.note(&format!("written to {}", folder.display()));
+        Ok(())
+    }
+}
+
+/// Prints the numbers for people.
+///
+/// # Errors
+/// stdout cannot be written.
+pub(super) fn show(metrics: &Metrics, per_class: bool) -> Result<(), CliError> {
+    print(&escaped(&table(metrics, per_class)))
+}
+
+fn table(metrics: &Metrics, per_class: bool) -> String {
+    let mut text = metrics.to_string();
+    if per_class {
+        text += "\n";
+        text += &metrics.class_table();
+    }
+    if let Some(confusion) = &metrics.confusion {
+        text += "\n";
+        text += &confusion.table();
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! Results of any tool, as COCO's JSON: read to be scored, and written of a model.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use detr_eval::{Detected, EvalError, EvalOptions, Evaluator, GroundTruth, Metrics, read_results};
+use detr_infer::cli::{CliError, Console};
+use detr_types::fs::PendingFile;
+use serde::Serialize;
+
+use super::unusable;
+
+/// Scores a file of results.
+///
+/// # Errors
+/// A file that cannot be read, or results that do not belong to the ground truth.
+pub(super) fn score(
+    path: &Path,
+    truth: Arc<GroundTruth>,
+    options: EvalOptions,
+    console: &Console,
+) -> Result<Metrics, CliError> {
+    let results = read_results(path, options.iou).map_err(unusable)?;
+    let mut evaluator = Evaluator::new(truth, options).map_err(unusable)?;
+    evaluator.add_results(results).map_err(|error| match error {
+        EvalError::File { .. } => unusable(error),
+        error => CliError::Data(format!("{}: {error}", path.display())),
+    })?;
+    let metrics = evaluator.finish().map_err(unusable)?;
+    let counts = &metrics.counts;
+    if counts.unknown_category > 0 && counts.detections == 0 {
+        console.warn("no detection counts, because the data have none of their category ids");
+    }
+    Ok(metrics)
+}
+
+/// A file of results in the making. Numbers are written in full, so that scoring the file gives
+/// what scoring the detections gave.
+pub(super) struct ResultsFile {
+    file: PendingFile,
+    path: PathBuf,
+    any: bool,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    image_id: i64,
+    category_id: i64,
+    bbox: Option<[f64; 4]>,
+    score: f64,
+}
+
+impl ResultsFile {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// A path that cannot be written.
+    pub(super) fn create(path: &Path) -> Result<Self, CliError> {
+        let mut file = PendingFile::create(path).map_err(|error| cannot_write(path, &error))?;
+        file.write_all(b"[").map_err(|error| cannot_write(path, &error))?;
+        Ok(Self { file, path: path.to_owned(), any: false })
+    }
+
+    /// Adds the detections of an image.
+    ///
+    /// # Errors
+    /// A full disk and the like.
+    pub(super) fn add(&mut self, image_id: i64, found: &[Detected]) -> Result<(), CliError> {
+        for &Detected { category_id, score, bbox, .. } in found {
+            let entry = Entry { image_id, category_id, bbox, score };
+            let start: &[u8] = if self.any { b",\n" } else { b"\n" };
+            self.any = true;
+            self.file
+                .write_all(start)
+                .and_then(|()| serde_json::to_writer(&mut self.file, &entry).map_err(Into::into))
+                .map_err(|error| cannot_write(&self.path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Completes the file and puts it in place.
+    ///
+    /// # Errors
+    /// A full disk and the like.
+    pub(super) fn finish(mut self) -> Result<(), CliError> {
+        let path = self.path;
+        self.file
+            .write_all(b"\n]\n")
+            .and_then(|()| self.file.persist())
+            .map_err(|error| cannot_write(&path, &error))
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> CliError {
+    CliError::Failed(format!("cannot write {}: {error}", path.display()))
+}
