@@ -33,7 +33,7 @@ pub fn print(text: &str) -> Result<(), CliError> {
 /// Prints a value to stdout as indented JSON.
 ///
 /// # Errors
-/// Those of [`print`].
+/// Those of [`print()`].
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| CliError::Failed(format!("cannot be written as JSON: {error}")))?;
