@@ -7,19 +7,27 @@
 //! then all numbers that are logged. Parameters change only after the latter were found to be finite.
 
 mod accumulate;
+mod checkpoint;
 mod clip;
 mod config;
 mod ema;
 mod groups;
 mod optimizer;
 mod schedule;
+mod run;
+mod settings;
 mod step;
+mod validate;
 
 pub use accumulate::{Accumulated, MicroBatch};
+pub use checkpoint::{Checkpoints, Found, Passed};
 pub use clip::{GradientNorm, clip_coefficient};
 pub use config::{ConfigError, StepConfig};
 pub use ema::{Ema, EmaConfig};
 pub use groups::{GroupConfig, GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, Slot};
 pub use optimizer::{Optimizer, OptimizerConfig, StateError};
+pub use run::{End, Event, Parts, Progress, RunError, named, run};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
+pub use settings::{DataSettings, ModelSettings, RunSettings, TrainConfig, TrainSettings};
 pub use step::{NonFinite, Outcome, Place, StepError, StepReport, Trainer};
+pub use validate::{ValidateError, in_order, upload, validate};
