@@ -157,15 +157,13 @@ fn load(spec: &DatasetSpec, base: &Path) -> Result<Dataset, CliError> {
 fn architecture(config: &TrainConfig, classes: usize) -> Result<ModelConfig, CliError> {
     let arch = &config.model.arch;
     let path = Path::new(arch);
-    let mut model = if path.is_file() {
+    let model = if path.is_file() {
         ModelConfig::from_toml(&read_text(path)?)?
     } else {
         ModelConfig::preset(arch)?
     };
-    model.set_num_classes(classes);
-    if let Some(queries) = config.model.num_queries {
-        model.set_num_queries(queries);
-    }
+    let model = model.with_sizes(classes, config.model.num_queries);
+    model.validate()?;
     Ok(model)
 }
 

@@ -17,6 +17,7 @@ mod schedule;
 mod run;
 mod settings;
 mod step;
+mod truth;
 mod validate;
 
 pub use accumulate::{Accumulated, MicroBatch};
@@ -30,4 +31,5 @@ pub use run::{End, Event, Parts, Progress, RunError, named, run};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
 pub use settings::{DataSettings, ModelSettings, RunSettings, TrainConfig, TrainSettings};
 pub use step::{NonFinite, Outcome, Place, StepError, StepReport, Trainer};
+pub use truth::ground_truth;
 pub use validate::{ValidateError, in_order, upload, validate};
