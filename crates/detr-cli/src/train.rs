@@ -122,7 +122,8 @@ fn settings(args: &TrainArgs) -> Result<TrainConfig, CliError> {
     let config: TrainConfig = if args.set.is_empty() {
         toml::from_str(&text).map_err(|error| usage(&error))?
     } else {
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| usage(&error))?;
+        let mut table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| usage(&error))?;
         args.set.iter().try_for_each(|change| set(&mut table, change))?;
         table.try_into().map_err(|error| usage(&error))?
     };
@@ -189,8 +190,9 @@ impl<'a> Log<'a> {
     fn open(folder: &Path, every: u64, console: &'a Console) -> Result<Self, CliError> {
         let path = folder.join("metrics.jsonl");
         let file = fs::OpenOptions::new().append(true).create(true).open(&path);
-        let file = file
-            .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))?;
+        let file = file.map_err(|error| {
+            CliError::Failed(format!("cannot write {}: {error}", path.display()))
+        })?;
         Ok(Self { file, every, console })
     }
 

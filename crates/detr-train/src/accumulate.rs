@@ -5,8 +5,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Gradients, Tensor};
 use detr_loss::{LossName, Losses, Targets, WholeBatch};
-use detr_model::{Model, NestedTensor};
 use detr_model::weights::{StateDict, official_layout};
+use detr_model::{Model, NestedTensor};
 
 use crate::groups::Groups;
 
@@ -42,7 +42,13 @@ impl Accumulated {
     }
 
     /// Adds a micro-batch.
-    pub(crate) fn add(&mut self, model: &Model, losses: &Losses, targets: &Targets, queries: usize) {
+    pub(crate) fn add(
+        &mut self,
+        model: &Model,
+        losses: &Losses,
+        targets: &Targets,
+        queries: usize,
+    ) {
         let mut flat = Flat { gradients: losses.total.backward(), found: Vec::new() };
         model.visit(&mut flat);
         for (sum, gradient) in self.gradients.iter_mut().zip(flat.found) {

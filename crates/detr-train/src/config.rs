@@ -143,7 +143,9 @@ mod tests {
             error(|config| config.parameters.lr = -1.0),
             "parameters.lr is -1, expected a finite number, 0 or more"
         );
-        assert!(error(|config| config.clip_max_norm = f64::NAN).starts_with("clip_max_norm is NaN"));
+        assert!(
+            error(|config| config.clip_max_norm = f64::NAN).starts_with("clip_max_norm is NaN")
+        );
         assert!(
             error(|config| config.parameters.groups[1].lr = Some(1e-5))
                 .starts_with("parameters.groups[1] (sampling)")

@@ -63,13 +63,19 @@ struct State {
 #[non_exhaustive]
 pub enum StateError {
     /// A tensor that belongs to no trained parameter, or to another optimizer.
-    #[error("optimizer state: `{0}` belongs to no parameter that is trained\nhint: resume with the model, optimizer and groups that the state was saved with")]
+    #[error(
+        "optimizer state: `{0}` belongs to no parameter that is trained\nhint: resume with the model, optimizer and groups that the state was saved with"
+    )]
     Unexpected(String),
     /// Part of a parameter's state is missing.
-    #[error("optimizer state: `{0}` is missing\nhint: the file is incomplete; resume from an earlier checkpoint")]
+    #[error(
+        "optimizer state: `{0}` is missing\nhint: the file is incomplete; resume from an earlier checkpoint"
+    )]
     Missing(String),
     /// A tensor of another shape.
-    #[error("optimizer state: `{name}` has shape {found:?}, expected {expected:?}\nhint: resume with the model that the state was saved with")]
+    #[error(
+        "optimizer state: `{name}` has shape {found:?}, expected {expected:?}\nhint: resume with the model that the state was saved with"
+    )]
     Shape {
         /// Its name.
         name: String,
@@ -249,9 +255,9 @@ impl Optimizer {
         }
         if used < saved.len() {
             let expected = |name: &str| {
-                let owner = name.rsplit_once('.').filter(|(_, kind)| {
-                    *kind == STEP || config.kept().contains(kind)
-                });
+                let owner = name
+                    .rsplit_once('.')
+                    .filter(|(_, kind)| *kind == STEP || config.kept().contains(kind));
                 owner.is_some_and(|(owner, _)| {
                     let mut slots = groups.slots().iter().zip(&optimizer.state);
                     slots.any(|(slot, state)| state.is_some() && slot.parameter.name == owner)
@@ -286,9 +292,7 @@ fn flat(values: Vec<f32>, slot: &Slot, device: &Device) -> Tensor<1> {
     let elements = values.len();
     let tensor = Tensor::<1>::from_data(TensorData::new(values, [elements]), (device, DType::F32));
     match (slot.parameter.transposed, &slot.parameter.shape[..]) {
-        (true, &[rows, columns]) => {
-            tensor.reshape([rows, columns]).transpose().reshape([elements])
-        }
+        (true, &[rows, columns]) => tensor.reshape([rows, columns]).transpose().reshape([elements]),
         _ => tensor,
     }
 }

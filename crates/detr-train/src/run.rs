@@ -12,7 +12,8 @@ use detr_data::{Batch, Loader, LoaderError};
 use detr_eval::{GroundTruth, Metrics};
 use detr_loss::{LossName, Target, TargetError, Targets};
 use detr_model::weights::{
-    Checkpoint, StateDict, WeightsError, load_into, read_parameters, read_state_dict, tensors_to_bytes,
+    Checkpoint, StateDict, WeightsError, load_into, read_parameters, read_state_dict,
+    tensors_to_bytes,
 };
 use detr_model::{Model, ModelConfig};
 use detr_types::{ClassTable, PreprocessSpec};

@@ -191,10 +191,7 @@ mod tests {
             [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25],
         );
         // Epochs 0, 0, 0, 1, 1, 1, 2, 2.
-        check(
-            "course = { kind = 'step', every = 2 }",
-            [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1],
-        );
+        check("course = { kind = 'step', every = 2 }", [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1]);
         check(
             "per = 'step'\ncourse = { kind = 'multi-step', milestones = [2, 5] }",
             [1.0, 1.0, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01],

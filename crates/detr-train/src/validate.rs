@@ -5,9 +5,9 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use detr_data::{DatasetSource, HostBatch, Loader, LoaderError};
 use detr_eval::{Detected, EvalError, Evaluator, GroundTruth, Metrics};
+use detr_model::nested::Padding;
 use detr_model::postprocess::HostOutput;
 use detr_model::{Model, ModelConfig, NestedTensor};
-use detr_model::nested::Padding;
 use detr_types::ClassTable;
 
 /// Pairs of query and class per image that count, as in the published evaluation.
@@ -84,7 +84,11 @@ pub fn validate(
 ///
 /// # Errors
 /// As [`Loader::new`].
-pub fn in_order(source: DatasetSource, workers: usize, batch_size: usize) -> Result<Loader, LoaderError> {
+pub fn in_order(
+    source: DatasetSource,
+    workers: usize,
+    batch_size: usize,
+) -> Result<Loader, LoaderError> {
     let config = detr_data::LoaderConfig {
         batch_size,
         shuffle: false,

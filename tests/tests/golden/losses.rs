@@ -295,7 +295,12 @@ fn costs(
 }
 
 /// The pairs of every image, where the case has them.
-pub fn matching(case: &Case, failures: &mut Failures, prefix: &str, images: &[Vec<(usize, usize)>]) {
+pub fn matching(
+    case: &Case,
+    failures: &mut Failures,
+    prefix: &str,
+    images: &[Vec<(usize, usize)>],
+) {
     for (image, pairs) in images.iter().enumerate() {
         let [queries, objects] = ["src", "tgt"].map(|side| format!("{prefix}match{image}.{side}"));
         if !case.tensors.contains_key(&queries) {

@@ -286,7 +286,7 @@ impl Checkpoint {
             (Format::Pth | Format::Safetensors, None) => {
                 "give the architecture with --arch if it is not the one that was inferred"
             }
-            (Format::Recipe, _) => return None,
+            (Format::Recipe | Format::Trained, _) => return None,
         };
         Some(hint.into())
     }

@@ -24,6 +24,6 @@ pub use hugging_face::official_names;
 use module::cast_to;
 pub use module::{expected_tensors, load_into};
 pub use parameters::{NamedParameter, named_parameters, official_layout, read_parameters};
-pub use safetensors::to_bytes as tensors_to_bytes;
 pub use recipe::{recipe_image, recipe_state_dict, recipe_value, recipe_weight};
+pub use safetensors::to_bytes as tensors_to_bytes;
 pub use state_dict::{ElementType, StateDict, StoredTensor};
