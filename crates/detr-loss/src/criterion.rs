@@ -243,7 +243,7 @@ impl WholeBatch {
     /// Of a batch in parts, on one rank.
     #[must_use]
     pub fn new<'a>(parts: impl IntoIterator<Item = &'a Targets>) -> Self {
-        let parts = parts.into_iter().flat_map(|targets| targets.images());
+        let parts = parts.into_iter().flat_map(Targets::images);
         let objects: Vec<usize> = parts.map(|target| target.labels.len()).collect();
         #[allow(clippy::cast_precision_loss)] // objects of a batch
         let num_boxes = objects.iter().sum::<usize>() as f64;

@@ -1,5 +1,5 @@
 //! Exponential moving average of the parameters, as a model of its own. The decay's warm-up is that of
-//! YOLOv5 and RT-DETR; the references have no average.
+//! `YOLOv5` and RT-DETR; the references have no average.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;

@@ -140,9 +140,10 @@ impl GroupsConfig {
             ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => (1e-4, vec![backbone(1e-5)]),
             ModelConfig::DeformableDetr(config) => {
                 // Two-stage models take their reference points from the encoder.
-                let patterns: &[&str] = match config.two_stage {
-                    true => &["sampling_offsets"],
-                    false => &["reference_points", "sampling_offsets"],
+                let patterns: &[&str] = if config.two_stage {
+                    &["sampling_offsets"]
+                } else {
+                    &["reference_points", "sampling_offsets"]
                 };
                 let sampling = GroupConfig {
                     name: "sampling".to_owned(),
@@ -310,13 +311,18 @@ impl fmt::Display for GroupTable<'_> {
             write!(f, "{name:width$}  {tensors:>7}  {parameters:>10}")?;
             match (lr, weight_decay) {
                 (Some(lr), Some(decay)) => {
-                    writeln!(f, "  {:>7}  {:>12}", format!("{lr:e}"), format!("{decay:e}"))?;
+                    writeln!(f, "  {:>7}  {:>12}", short(*lr), short(*decay))?;
                 }
                 _ => writeln!(f, "  {:>7}  {:>12}", "frozen", "-")?,
             }
         }
         Ok(())
     }
+}
+
+/// A rate as people write it: `2e-4 * 0.1` is not quite `2e-5`.
+fn short(rate: f64) -> String {
+    format!("{:e}", format!("{rate:.5e}").parse().unwrap_or(rate))
 }
 
 struct Freezer<'a>(std::slice::Iter<'a, Slot>);

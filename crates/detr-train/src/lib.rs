@@ -1,5 +1,5 @@
 //! Training of DETR and Deformable DETR, up to one step of the optimizer: parameter groups, schedules,
-//! AdamW and SGD, clipping, gradient accumulation, moving averages, and the [`Trainer`] that puts them
+//! `AdamW` and SGD, clipping, gradient accumulation, moving averages, and the [`Trainer`] that puts them
 //! together as `engine.py` of the references does. It is not the loop: batches come from outside, and
 //! nothing is written to disk here.
 //!

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter 2019) and SGD with momentum, with the numbers of `torch.optim`. Burn's own
+//! `AdamW` (Loshchilov and Hutter 2019) and SGD with momentum, with the numbers of `torch.optim`. Burn's own
 //! are not used: their state is keyed by numbers that differ in every process, is restored on the default
 //! device, and has the parameter's precision; ours has the names of a checkpoint, stays where the
 //! parameters are, and is f32.
@@ -54,7 +54,7 @@ struct State {
     step: u64,
     /// Mean gradient, or the momentum.
     first: Tensor<1>,
-    /// Mean square of the gradient; AdamW only.
+    /// Mean square of the gradient; `AdamW` only.
     second: Option<Tensor<1>>,
 }
 
@@ -254,20 +254,31 @@ impl Optimizer {
             *state = Some(State { step, first, second: kept.next() });
         }
         if used < saved.len() {
-            let expected = |name: &str| {
-                let owner = name
-                    .rsplit_once('.')
-                    .filter(|(_, kind)| *kind == STEP || config.kept().contains(kind));
-                owner.is_some_and(|(owner, _)| {
-                    let mut slots = groups.slots().iter().zip(&optimizer.state);
-                    slots.any(|(slot, state)| state.is_some() && slot.parameter.name == owner)
-                })
-            };
-            let mut names = saved.iter().map(|(name, _)| name);
-            let name = names.find(|name| !expected(name)).unwrap_or_default();
-            return Err(StateError::Unexpected(name.to_owned()));
+            return Err(optimizer.stranger(groups, saved));
         }
         Ok(optimizer)
+    }
+
+    /// What is wrong with a saved state of which not all was used.
+    fn stranger(&self, groups: &Groups, saved: &StateDict) -> StateError {
+        let slot = |name: &str| {
+            let mut slots = groups.slots().iter().zip(&self.state);
+            slots.find(|(slot, _)| slot.lr.is_some() && slot.parameter.name == name)
+        };
+        for (name, _) in saved.iter() {
+            let Some((owner, kind)) = name.rsplit_once('.') else {
+                return StateError::Unexpected(name.to_owned());
+            };
+            match slot(owner) {
+                Some((_, state)) if kind == STEP || self.config.kept().contains(&kind) => {
+                    if state.is_none() {
+                        return StateError::Missing(format!("{owner}.{STEP}"));
+                    }
+                }
+                _ => return StateError::Unexpected(name.to_owned()),
+            }
+        }
+        StateError::Unexpected(String::new())
     }
 }
 
@@ -278,13 +289,15 @@ fn read(saved: &StateDict, name: String, expected: &[usize]) -> Result<Vec<f32>,
         let (found, expected) = (tensor.shape.clone(), expected.to_vec());
         return Err(StateError::Shape { name, found, expected });
     }
-    let values = tensor.to_f32();
-    let values = values.map_err(|error| error.to_string());
-    let whole = values.and_then(|values| match values.len() == tensor.elements() {
-        true => Ok(values),
-        false => Err(format!("{} of {} elements", values.len(), tensor.elements())),
-    });
-    whole.map_err(|reason| StateError::Unreadable { name, reason })
+    let values = match tensor.to_f32() {
+        Ok(values) => values,
+        Err(error) => return Err(StateError::Unreadable { name, reason: error.to_string() }),
+    };
+    if values.len() != tensor.elements() {
+        let reason = format!("{} of {} elements", values.len(), tensor.elements());
+        return Err(StateError::Unreadable { name, reason });
+    }
+    Ok(values)
 }
 
 /// Numbers in a checkpoint's layout, as Burn lays the parameter out.
