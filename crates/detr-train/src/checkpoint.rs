@@ -3,7 +3,7 @@
 //! count. So whenever the program is stopped, the newest that counts is whole.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use detr_types::fs::atomic_write;
@@ -67,7 +67,7 @@ impl Checkpoints {
     pub fn save(&self, step: u64, files: &[(&str, Vec<u8>)]) -> io::Result<PathBuf> {
         let temporary = self.folder.join(format!(".step-{step}.tmp"));
         let path = self.folder.join(format!("step-{step}"));
-        let written = self.write(&temporary, step, files);
+        let written = write(&temporary, step, files);
         if let Err(error) = written {
             drop(fs::remove_dir_all(&temporary));
             return Err(error);
@@ -77,24 +77,6 @@ impl Checkpoints {
         }
         fs::rename(&temporary, &path)?;
         Ok(path)
-    }
-
-    fn write(&self, folder: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
-        let mut listed = Vec::with_capacity(files.len());
-        for (name, content) in files {
-            atomic_write(&folder.join(name), |file| file.write_all(content))?;
-            listed.push(File {
-                name: (*name).to_owned(),
-                bytes: content.len() as u64,
-                sha256: sha256(content),
-            });
-        }
-        let manifest = Manifest { version: VERSION, step, files: listed };
-        let json = serde_json::to_vec_pretty(&manifest)?;
-        atomic_write(&folder.join(MANIFEST), |file| file.write_all(&json))
     }
 
     /// The newest checkpoint that counts, and the newer ones that do not.
@@ -138,6 +120,25 @@ impl Checkpoints {
         listed.sort();
         listed
     }
+}
+
+/// Writes the files, and the manifest last.
+fn write(folder: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let mut listed = Vec::with_capacity(files.len());
+    for (name, content) in files {
+        atomic_write(&folder.join(name), |file| file.write_all(content))?;
+        listed.push(File {
+            name: (*name).to_owned(),
+            bytes: content.len() as u64,
+            sha256: sha256(content),
+        });
+    }
+    let manifest = Manifest { version: VERSION, step, files: listed };
+    let json = serde_json::to_vec_pretty(&manifest)?;
+    atomic_write(&folder.join(MANIFEST), |file| file.write_all(&json))
 }
 
 /// Whether a folder holds what its manifest says.

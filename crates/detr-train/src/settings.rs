@@ -1,8 +1,6 @@
 //! The settings of a run, as they stand in `configs/train/*.toml`: a model, data, and how long and how
 //! fast it learns. What is not stated is the reference's for the model.
 
-use std::path::PathBuf;
-
 use detr_data::dataset::{DatasetSpec, Labels};
 use detr_data::{Augmentation, CacheMode, LoaderConfig};
 use detr_loss::SetCriterion;
