@@ -13,3 +13,4 @@ mod msda;
 mod round_trip;
 mod self_test;
 mod support;
+mod train;
