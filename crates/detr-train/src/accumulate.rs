@@ -67,8 +67,13 @@ impl Accumulated {
 
     /// Multiplies all gradients, to undo a scale of the losses or to take a mean over ranks.
     pub fn scale(&mut self, factor: f64) {
-        for gradient in self.gradients.iter_mut().flatten() {
-            *gradient = gradient.clone() * factor;
+        self.map(|gradient| gradient * factor);
+    }
+
+    /// Replaces every gradient, in place where the device can.
+    pub(crate) fn map(&mut self, f: impl Fn(Tensor<1>) -> Tensor<1>) {
+        for gradient in &mut self.gradients {
+            *gradient = gradient.take().map(&f);
         }
     }
 

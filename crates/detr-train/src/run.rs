@@ -24,8 +24,9 @@ use crate::checkpoint::{Checkpoints, Passed};
 use crate::ema::Ema;
 use crate::groups::GroupsError;
 use crate::optimizer::{Optimizer, StateError};
+use crate::outcome::{NonFinite, Outcome, StepError, StepReport};
 use crate::settings::TrainConfig;
-use crate::step::{NonFinite, Outcome, StepError, StepReport, Trainer};
+use crate::step::Trainer;
 use crate::validate::{ValidateError, upload, validate};
 
 /// What a run needs beside its settings.

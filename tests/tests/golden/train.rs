@@ -1,4 +1,4 @@
-//! Group 08: five steps of training, with the reference's groups, clipping and AdamW: losses, gradient
+//! Group 08: five steps of training, with the reference's groups, clipping and `AdamW`: losses, gradient
 //! norms, and samples of gradients and parameters.
 
 use std::collections::BTreeSet;

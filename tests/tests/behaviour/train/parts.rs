@@ -192,4 +192,6 @@ fn patterns_that_match_nothing_are_refused() {
         config.groups[0].lr = Some(0.0);
     });
     assert_eq!(nothing, GroupsError::NothingTrained);
+    let plain = Groups::new(&deformable().init(&Device::flex()), &config(|_| {})).unwrap_err();
+    assert_eq!(plain, GroupsError::NoGradients);
 }
