@@ -24,7 +24,8 @@
 //! `wgpu` by default, `cuda`, `vulkan`, `metal`, `ndarray`.
 //!
 //! Below the predictor, [`model`] has the architectures, [`weights`] the file formats and
-//! [`postprocess`] the way from a model's output to boxes.
+//! [`postprocess`] the way from a model's output to boxes. [`data`] reads, checks and augments data
+//! sets, [`eval`] has COCO's metrics, [`loss`] the matcher and the losses.
 //!
 //! Nothing here prints, exits or keeps global state.
 
@@ -41,6 +42,21 @@ pub use detr_model::{ConfigError, Model, ModelConfig, postprocess, weights};
 pub use detr_types::{
     Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, Xywh, Xyxy,
 };
+
+/// Data sets: everything of the crate `detr-data`.
+pub mod data {
+    pub use detr_data::*;
+}
+
+/// COCO's metrics: everything of the crate `detr-eval`.
+pub mod eval {
+    pub use detr_eval::*;
+}
+
+/// Matching and losses: everything of the crate `detr-loss`.
+pub mod loss {
+    pub use detr_loss::*;
+}
 
 /// Architectures: everything of the crate `detr-model`.
 pub mod model {

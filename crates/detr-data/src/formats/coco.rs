@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::paths::Root;
+use super::paths::{Located, Root};
 use super::{DatasetError, Format, ReadOptions, text};
 use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
 use crate::segmentation::{Rle, Segmentation};
@@ -34,10 +34,10 @@ struct File<'a> {
 }
 
 #[derive(Deserialize)]
-struct Image<'a> {
+pub(super) struct Image<'a> {
     id: Int,
     #[serde(borrow)]
-    file_name: Cow<'a, str>,
+    pub(super) file_name: Cow<'a, str>,
     width: Option<u32>,
     height: Option<u32>,
     license: Option<IgnoredAny>,
@@ -125,7 +125,7 @@ pub(super) fn categories(builder: &mut Builder, place: Place<'_>, records: &[&Ra
     }
 }
 
-fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
+pub(super) fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
     let id = image.id.0;
     builder.other_fields([
         ("images.license", image.license.is_some()),
@@ -133,16 +133,7 @@ fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
         ("images.flickr_url", image.flickr_url.is_some()),
         ("images.date_captured", image.date_captured.is_some()),
     ]);
-    let located = match root.locate(&image.file_name) {
-        Ok(located) => located,
-        Err(reason) => {
-            let example = format!("image {id}: {:?} {reason}", image.file_name);
-            return builder.report.add(Problem::UnsafeFileName, example);
-        }
-    };
-    if !located.exists {
-        builder.report.add(Problem::MissingFile, &located.name);
-    }
+    let Some(located) = locate(builder, root, id, &image.file_name) else { return };
     let size = image.height.zip(image.width).filter(|&(h, w)| h > 0 && w > 0);
     builder.image(ImageRecord {
         id,
@@ -151,6 +142,28 @@ fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
         size: size.map(|(height, width)| ImageSize::new(height, width)),
         objects: Vec::new(),
     });
+}
+
+/// The file of an image, or of its segments; none if the name leads out. What is wrong is counted.
+pub(super) fn locate(
+    builder: &mut Builder,
+    root: &Root,
+    image_id: i64,
+    name: &str,
+) -> Option<Located> {
+    match root.locate(name) {
+        Ok(located) => {
+            if !located.exists {
+                builder.report.add(Problem::MissingFile, &located.name);
+            }
+            Some(located)
+        }
+        Err(reason) => {
+            let example = format!("image {image_id}: {name:?} {reason}");
+            builder.report.add(Problem::UnsafeFileName, example);
+            None
+        }
+    }
 }
 
 fn add_object(builder: &mut Builder, annotation: Annotation<'_>) {

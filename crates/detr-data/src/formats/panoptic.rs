@@ -5,15 +5,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use detr_types::ImageSize;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::coco::lenient::{self, Flag, Int, Num};
-use super::coco::{self, Place};
+use super::coco::{self, Image, Place, locate};
 use super::paths::Root;
 use super::{DatasetError, Format, ReadOptions, text};
-use crate::dataset::{Builder, Dataset, ImageRecord, ObjectRecord, Problem};
+use crate::dataset::{Builder, Dataset, ObjectRecord};
 
 /// A panoptic data set.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,15 +32,6 @@ struct File<'a> {
     annotations: Vec<&'a RawValue>,
     #[serde(borrow, default)]
     categories: Vec<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Image<'a> {
-    id: Int,
-    #[serde(borrow)]
-    file_name: Cow<'a, str>,
-    width: Option<u32>,
-    height: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -100,26 +90,7 @@ pub(super) fn read_text(
     };
     let root = open(&folder)?;
     for image in images {
-        let id = image.id.0;
-        match root.locate(&image.file_name) {
-            Ok(located) => {
-                if !located.exists {
-                    builder.report.add(Problem::MissingFile, &located.name);
-                }
-                let size = image.height.zip(image.width).filter(|&(h, w)| h > 0 && w > 0);
-                builder.image(ImageRecord {
-                    id,
-                    path: located.path,
-                    file_name: located.name,
-                    size: size.map(|(height, width)| ImageSize::new(height, width)),
-                    objects: Vec::new(),
-                });
-            }
-            Err(reason) => {
-                let example = format!("image {id}: {:?} {reason}", image.file_name);
-                builder.report.add(Problem::UnsafeFileName, example);
-            }
-        }
+        coco::add_image(&mut builder, &root, &image);
     }
     let beside = path.with_extension("");
     let masks = open(segments.unwrap_or(&beside))?;
@@ -128,17 +99,8 @@ pub(super) fn read_text(
         place.records::<Annotation<'_>>("annotations", &file.annotations, &mut builder)
     {
         let image_id = annotation.image_id.0;
-        match masks.locate(&annotation.file_name) {
-            Ok(located) => {
-                if !located.exists {
-                    builder.report.add(Problem::MissingFile, &located.name);
-                }
-                files.insert(image_id, located.path);
-            }
-            Err(reason) => {
-                let example = format!("image {image_id}: {:?} {reason}", annotation.file_name);
-                builder.report.add(Problem::UnsafeFileName, example);
-            }
+        if let Some(located) = locate(&mut builder, &masks, image_id, &annotation.file_name) {
+            files.insert(image_id, located.path);
         }
         for segment in annotation.segments_info {
             let object = ObjectRecord {
