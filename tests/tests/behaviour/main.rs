@@ -14,4 +14,3 @@ mod msda;
 mod round_trip;
 mod self_test;
 mod support;
-mod train;
