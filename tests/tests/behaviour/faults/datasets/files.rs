@@ -113,3 +113,37 @@ fn a_picture_of_samples_names_the_image_that_cannot_be_read() {
     );
     assert!(!folder.path().join("grid.png").exists());
 }
+
+#[test]
+fn bad_images_are_replaced_up_to_a_limit_and_no_epoch_is_shorter() {
+    let folder = tempfile::tempdir().unwrap();
+    let synth = ["data", "synth", "s", "--count", "30", "--size", "32x40", "--objects", "1"];
+    detr(synth).inside(folder.path()).run().expect(0);
+    std::fs::write(folder.path().join("no.toml"), "transforms = []\n").unwrap();
+    let spoil = |numbers: std::ops::RangeInclusive<u32>| {
+        for number in numbers {
+            let image = folder.path().join(format!("s/train/{number:012}.png"));
+            let bytes = fs::read(&image).unwrap();
+            fs::write(&image, truncated(&bytes, 50)).unwrap();
+        }
+    };
+    let load = |workers: &str| {
+        let args = ["bench", "data", "s", "--batch-size", "4", "--augmentation", "no.toml"];
+        detr(args).args(["--json", "--workers", workers]).inside(folder.path()).run()
+    };
+    spoil(3..=4);
+    let runs = ["0", "1", "4"].map(|workers| load(workers).expect(0).json());
+    for run in &runs {
+        assert_eq!(
+            (&run["images"], &run["batches"], &run["replaced"]),
+            (&30.into(), &8.into(), &2.into())
+        );
+        assert_eq!(run["hashes"], runs[0]["hashes"]);
+    }
+    // Ten may be replaced, not eleven.
+    spoil(5..=13);
+    for workers in ["0", "4"] {
+        let stopped = load(workers).expect(1);
+        assert!(stopped.stderr.contains(".png") && stopped.stdout.is_empty(), "{}", stopped.stderr);
+    }
+}
