@@ -1,4 +1,5 @@
-//! Images on the host: decoding, resizing, normalisation and padded batches.
+//! Data on the host: images (decoding, resizing, normalisation, padded batches), and data sets
+//! (annotation formats, a doctor, augmentation, a loader, generated shapes).
 //!
 //! The pixels follow the reference implementation's preprocessing, which is Pillow's decoding and
 //! resizing and `torchvision`'s normalisation; each module states where it differs.
