@@ -10,6 +10,7 @@ mod inspect;
 mod models;
 mod self_test;
 mod size;
+mod train;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ enum Command {
     Predict(Box<PredictArgs>),
     /// Score a model, or the results of any tool, with COCO's metrics
     Eval(Box<eval::EvalArgs>),
+    /// Train a model
+    Train(Box<train::TrainArgs>),
     /// List what this machine can compute on
     Devices(devices::DevicesArgs),
     /// Check that a device computes what the CPU does
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     cli::run(&args.log, |console| match &args.command {
         Command::Predict(args) => cli::predict(args, console),
         Command::Eval(args) => eval::run(args, console),
+        Command::Train(args) => train::run(args, console),
         Command::Devices(args) => devices::run(args),
         Command::SelfTest(args) => self_test::run(args, console),
         Command::Models(command) => models::run(command, console),

@@ -85,6 +85,16 @@ pub enum LossLayer {
     Encoder,
 }
 
+/// What losses are divided by: facts of a whole batch, of which the predictions at hand may be a part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeBatch {
+    /// Objects of the batch; with several ranks, those of all their batches over the number of ranks.
+    /// At least 1 when it divides.
+    pub num_boxes: f64,
+    /// Objects of every image.
+    pub objects: Vec<usize>,
+}
+
 /// All losses of a batch, on the device.
 #[derive(Clone, Debug)]
 pub struct Losses {
@@ -152,11 +162,25 @@ impl SetCriterion {
         matches: &Matches,
         num_boxes: f64,
     ) -> Losses {
-        let num_boxes = num_boxes.max(1.0);
+        let whole = WholeBatch { num_boxes, ..WholeBatch::new([targets]) };
+        self.losses_of_part(predictions, targets, matches, &whole)
+    }
+
+    /// The losses of a part of a batch: over all parts, each loss sums up to that of the batch. (What is
+    /// only logged does not: `class_error` and `cardinality_error` are those of the part.)
+    #[must_use]
+    pub fn losses_of_part(
+        &self,
+        predictions: &Predictions,
+        targets: &Targets,
+        matches: &Matches,
+        whole: &WholeBatch,
+    ) -> Losses {
+        let num_boxes = whole.num_boxes.max(1.0);
         let output = self.counted(&predictions.output);
         let layers = output.pred_logits.dims()[0];
         let group = Group::new(output.pred_logits, output.pred_boxes, &matches.layers, targets);
-        let found = group.losses(self.classification, num_boxes);
+        let found = group.losses(self.classification, num_boxes, &whole.objects);
         let device = found.ce.device();
         let mut losses = Losses {
             total: Tensor::zeros([1], (&device, DType::F32)),
@@ -177,7 +201,7 @@ impl SetCriterion {
             let logits = encoder.pred_logits.unsqueeze::<4>();
             let boxes = encoder.pred_boxes.unsqueeze::<4>();
             let group = Group::new(logits, boxes, matched, &targets);
-            let found = group.losses(self.classification, num_boxes);
+            let found = group.losses(self.classification, num_boxes, &whole.objects);
             self.add(&mut losses, found, 1, |_| Some(LossLayer::Encoder));
         }
         losses
@@ -215,18 +239,42 @@ impl SetCriterion {
     }
 }
 
+impl WholeBatch {
+    /// Of a batch in parts, on one rank.
+    #[must_use]
+    pub fn new<'a>(parts: impl IntoIterator<Item = &'a Targets>) -> Self {
+        let parts = parts.into_iter().flat_map(Targets::images);
+        let objects: Vec<usize> = parts.map(|target| target.labels.len()).collect();
+        #[allow(clippy::cast_precision_loss)] // objects of a batch
+        let num_boxes = objects.iter().sum::<usize>() as f64;
+        Self { num_boxes, objects }
+    }
+}
+
 impl Losses {
     /// The weighted sum, and every loss and logged number by name: one read-back.
     ///
     /// # Errors
     /// The device failed; the message is Burn's.
     pub fn read(&self) -> Result<(f32, Vec<(LossName, f32)>), String> {
-        let all = Tensor::cat([vec![self.total.clone()], self.values.clone()].concat(), 0);
-        let data = Transaction::default().register(all.detach()).try_execute();
+        let data = Transaction::default().register(self.stacked()).try_execute();
         let data = data.map_err(|error| format!("{error:?}"))?;
         let mut numbers = data.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>());
         let total = numbers.next().ok_or("the device gave no numbers")?;
         Ok((total, self.names.iter().cloned().zip(numbers).collect()))
+    }
+
+    /// Names of the losses and logged numbers, in the order of [`Losses::stacked`].
+    #[must_use]
+    pub fn names(&self) -> &[LossName] {
+        &self.names
+    }
+
+    /// The weighted sum, then every number of [`Losses::names`], for those who read them together with
+    /// something else.
+    #[must_use]
+    pub fn stacked(&self) -> Tensor<1> {
+        Tensor::cat([vec![self.total.clone()], self.values.clone()].concat(), 0).detach()
     }
 
     /// A loss that counts.

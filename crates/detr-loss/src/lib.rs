@@ -16,7 +16,7 @@ mod targets;
 pub use assignment::{AssignmentError, assign};
 pub use cost::CostWeights;
 pub use criterion::{
-    Classification, LossLayer, LossName, LossWeights, Losses, Predictions, SetCriterion,
+    Classification, LossLayer, LossName, LossWeights, Losses, Predictions, SetCriterion, WholeBatch,
 };
 pub use matcher::{BatchError, MatchError, Matched, Matches, Term, match_outputs, matching_costs};
 pub use targets::{Target, TargetError, TargetMasks, Targets};

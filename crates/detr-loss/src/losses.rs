@@ -45,10 +45,16 @@ impl<'a> Group<'a> {
         }
     }
 
-    pub(crate) fn losses(&self, classification: Classification, num_boxes: f64) -> GroupLosses {
+    /// `objects` are those of every image of the whole batch.
+    pub(crate) fn losses(
+        &self,
+        classification: Classification,
+        num_boxes: f64,
+        objects: &[usize],
+    ) -> GroupLosses {
         let (bbox, giou) = self.boxes(num_boxes);
         let ce = match classification {
-            Classification::Softmax { eos_coef } => self.cross_entropy(eos_coef),
+            Classification::Softmax { eos_coef } => self.cross_entropy(eos_coef, objects),
             Classification::Focal { alpha } => self.focal(alpha, num_boxes),
         };
         GroupLosses { ce, bbox, giou, cardinality: self.cardinality() }
@@ -92,8 +98,9 @@ impl<'a> Group<'a> {
         (bbox.reshape([layers]) / num_boxes, giou.reshape([layers]) / num_boxes)
     }
 
-    /// Cross-entropy over all queries, "no object" counting `eos_coef`; a mean by weight.
-    fn cross_entropy(&self, eos_coef: f64) -> Tensor<1> {
+    /// Cross-entropy over all queries, "no object" counting `eos_coef`; a mean by weight over the whole
+    /// batch.
+    fn cross_entropy(&self, eos_coef: f64, objects: &[usize]) -> Tensor<1> {
         let [layers, b, q, c] = self.logits.dims();
         let device = self.logits.device();
         let classes = self.classes(c - 1);
@@ -107,7 +114,11 @@ impl<'a> Group<'a> {
         let classes = int(&classes, &device).reshape([layers, b, q, 1]);
         let likelihood = log_softmax(self.logits.clone(), 3).gather(3, classes);
         let likelihood = likelihood.reshape([layers, b * q]);
-        let sum = (likelihood * weights.clone()).sum_dim(1) / weights.sum_dim(1);
+        // Every object is matched, as long as there are queries left.
+        let matched: usize = objects.iter().map(|&n| n.min(q)).sum();
+        #[allow(clippy::cast_precision_loss)] // queries of a batch
+        let weight = matched as f64 + eos_coef * (objects.len() * q - matched) as f64;
+        let sum = (likelihood * weights).sum_dim(1) / weight;
         sum.neg().reshape([layers])
     }
 

@@ -264,6 +264,19 @@ impl ModelConfig {
         }
     }
 
+    /// The same architecture for other classes or another number of queries.
+    #[must_use]
+    pub fn with_sizes(mut self, num_classes: usize, num_queries: Option<usize>) -> Self {
+        let (classes, queries) = match &mut self {
+            Self::Detr(c) => (&mut c.num_classes, &mut c.num_queries),
+            Self::DeformableDetr(c) => (&mut c.num_classes, &mut c.num_queries),
+            Self::DetrDemo(c) => (&mut c.num_classes, &mut c.num_queries),
+        };
+        *classes = num_classes;
+        *queries = num_queries.unwrap_or(*queries);
+        self
+    }
+
     /// The backbone.
     #[must_use]
     pub fn backbone(&self) -> &ResNetConfig {

@@ -14,3 +14,4 @@ mod msda;
 mod round_trip;
 mod self_test;
 mod support;
+mod train;

@@ -22,7 +22,7 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
 }
 
 /// The reference's command line as a configuration.
-fn config(args: &Value) -> DeformableDetrConfig {
+pub fn config(args: &Value) -> DeformableDetrConfig {
     let number = |key: &str| usize::try_from(args[key].as_u64().expect(key)).expect("a size");
     let flag = |key: &str| args[key].as_bool().expect(key);
     DeformableDetrConfig {

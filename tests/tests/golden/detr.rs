@@ -39,7 +39,7 @@ fn demo(case: &Case, bench: &Bench, failures: &mut Failures) {
 }
 
 /// The reference's command line as a configuration.
-fn config(args: &Value) -> DetrConfig {
+pub fn config(args: &Value) -> DetrConfig {
     let number = |key: &str| usize::try_from(args[key].as_u64().expect(key)).expect("a size");
     let flag = |key: &str| args[key].as_bool().expect(key);
     let learned = args["position_embedding"] == "learned";

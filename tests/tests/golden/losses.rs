@@ -234,7 +234,8 @@ fn configured(case: &Case) -> SetCriterion {
     criterion
 }
 
-fn targets(case: &Case, device: &Device, failures: &mut Failures) -> Targets {
+/// Stored targets of the case.
+pub fn targets(case: &Case, device: &Device, failures: &mut Failures) -> Targets {
     let counts: Vec<usize> =
         serde_json::from_value(case.config("targets").clone()).expect("counts");
     let images = (0..counts.len())
@@ -256,7 +257,9 @@ fn targets(case: &Case, device: &Device, failures: &mut Failures) -> Targets {
             Target { labels, boxes, masks }
         })
         .collect();
-    Targets::new(images, case.number("num_classes"), device).expect("targets that fit")
+    // The labels of COCO where the case does not say.
+    let classes = if case.config("num_classes").is_u64() { case.number("num_classes") } else { 91 };
+    Targets::new(images, classes, device).expect("targets that fit")
 }
 
 /// Costs of the last layer, image by image; those of pairs across images are never used.
@@ -291,7 +294,13 @@ fn costs(
     failures.values(case, bench.slack, "cost_matrix", &[b * q, columns], &all);
 }
 
-fn matching(case: &Case, failures: &mut Failures, prefix: &str, images: &[Vec<(usize, usize)>]) {
+/// The pairs of every image, where the case has them.
+pub fn matching(
+    case: &Case,
+    failures: &mut Failures,
+    prefix: &str,
+    images: &[Vec<(usize, usize)>],
+) {
     for (image, pairs) in images.iter().enumerate() {
         let [queries, objects] = ["src", "tgt"].map(|side| format!("{prefix}match{image}.{side}"));
         if !case.tensors.contains_key(&queries) {

@@ -126,7 +126,7 @@ fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
 /// Data that cannot be read; wrong names of classes are wrong flags, and an empty data set is read
 /// well, but there is nothing to do.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
-fn unreadable(error: DatasetError) -> CliError {
+pub(crate) fn unreadable(error: DatasetError) -> CliError {
     let mut message = error.to_string();
     if !message.contains("hint: ") {
         message += match error {

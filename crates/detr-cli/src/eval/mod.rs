@@ -5,7 +5,6 @@ mod classes;
 mod model;
 mod report;
 mod results;
-mod truth;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,7 +113,8 @@ pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
             let dataset = args.read.load_annotations(&args.data, Accept::Errors)?;
             note_data(&dataset, console);
             args.read.refuse_other_ids(&dataset)?;
-            let truth = Arc::new(truth::ground_truth(&dataset, options.iou).map_err(unusable)?);
+            let truth =
+                Arc::new(detr_train::ground_truth(&dataset, options.iou).map_err(unusable)?);
             (results::score(path, truth, options, console)?, 0)
         }
         (None, Some(_)) if options.iou == IouKind::Segm => {

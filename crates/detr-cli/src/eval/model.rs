@@ -15,7 +15,7 @@ use detr_types::Detection;
 
 use super::classes::Classes;
 use super::report::Report;
-use super::{EvalArgs, truth, unusable};
+use super::{EvalArgs, unusable};
 
 /// Pairs of query and class per image in the numbers that were published for Deformable DETR.
 const DEFORMABLE_PAIRS: usize = 100;
@@ -34,7 +34,7 @@ pub(super) fn score(
     console: &Console,
 ) -> Result<(Metrics, usize), CliError> {
     refuse_without_images(dataset)?;
-    let truth = Arc::new(truth::ground_truth(dataset, options.iou).map_err(unusable)?);
+    let truth = Arc::new(detr_train::ground_truth(dataset, options.iou).map_err(unusable)?);
     let [.., limit] = options.max_detections;
     let mut evaluator = Evaluator::new(truth, options).map_err(unusable)?;
 

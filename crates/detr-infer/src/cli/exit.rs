@@ -27,6 +27,9 @@ pub enum CliError {
     /// A data set or a file of results that cannot be read.
     #[error("{0}")]
     Data(String),
+    /// Training that cannot go on, because its numbers are not finite.
+    #[error("{0}")]
+    Diverged(String),
     /// An argument that leads to no image.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -60,6 +63,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const UNREADABLE: u8 = 3;
 const BACKEND: u8 = 4;
+const DIVERGED: u8 = 5;
 
 impl CliError {
     /// The exit code of the process.
@@ -80,6 +84,7 @@ impl CliError {
             Self::Backend(_)
             | Self::Predictor(PredictorError::Backend(_))
             | Self::Predict(PredictError::Backend(_)) => BACKEND,
+            Self::Diverged(_) => DIVERGED,
             Self::Failed(_)
             | Self::Write(_)
             | Self::Predict(_)

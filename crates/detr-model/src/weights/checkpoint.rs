@@ -32,6 +32,8 @@ pub enum Format {
     Safetensors,
     /// No file: numbers of the weight recipe, untrained.
     Recipe,
+    /// No file: a model that was trained by this program.
+    Trained,
 }
 
 /// An opened checkpoint. The tensors are read when it is loaded.
@@ -71,6 +73,7 @@ impl Format {
             Self::Pth => "PyTorch checkpoint",
             Self::Safetensors => "safetensors with official names",
             Self::Recipe => "untrained recipe weights",
+            Self::Trained => "detr training",
         }
     }
 }
@@ -88,6 +91,29 @@ impl Checkpoint {
             preprocess: PreprocessSpec::default(),
             classes: Some(default_classes(config.num_classes())),
             state: recipe_state_dict(&expected, seed),
+            notes: Vec::new(),
+            card: None,
+            weights: None,
+            missing_copies: Vec::new(),
+            looks_like: None,
+        }
+    }
+
+    /// A model that was trained, to be saved: its tensors by official name, each once.
+    #[must_use]
+    pub fn trained(
+        config: &ModelConfig,
+        state: StateDict,
+        preprocess: PreprocessSpec,
+        classes: ClassTable,
+    ) -> Self {
+        Self {
+            path: PathBuf::from("training"),
+            format: Format::Trained,
+            architecture: config.clone().into(),
+            preprocess,
+            classes: Some(classes),
+            state,
             notes: Vec::new(),
             card: None,
             weights: None,
@@ -260,7 +286,7 @@ impl Checkpoint {
             (Format::Pth | Format::Safetensors, None) => {
                 "give the architecture with --arch if it is not the one that was inferred"
             }
-            (Format::Recipe, _) => return None,
+            (Format::Recipe | Format::Trained, _) => return None,
         };
         Some(hint.into())
     }

@@ -191,17 +191,17 @@ fn compare(slots: &[Slot], state: &StateDict) -> Mismatch {
 
 /// Where a traversal is, in official terms.
 #[derive(Default)]
-struct ModulePath {
+pub(super) struct ModulePath {
     /// Field and the type it belongs to.
     stack: Vec<(String, String)>,
 }
 
 impl ModulePath {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(super) fn enter(&mut self, name: &str, container: &str) {
         self.stack.push((name.to_owned(), container.to_owned()));
     }
 
-    fn exit(&mut self) {
+    pub(super) fn exit(&mut self) {
         self.stack.pop();
     }
 
@@ -209,7 +209,7 @@ impl ModulePath {
         self.stack.last().map_or("", |(_, container)| container)
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let mut name = String::new();
         for (field, container) in &self.stack {
             if container.starts_with("Enum:") {
@@ -228,7 +228,7 @@ impl ModulePath {
     }
 
     /// Whether the parameter here is a linear layer's weight, which Burn stores `[in, out]`.
-    fn is_linear_weight(&self) -> bool {
+    pub(super) fn is_linear_weight(&self) -> bool {
         self.owner() == "Struct:Linear"
             && self.stack.last().is_some_and(|(field, _)| field == "weight")
     }

@@ -8,7 +8,7 @@ use detr_eval::{Category, EvalError, GroundTruth, ImageTruth, IouKind, Mask, Tru
 ///
 /// # Errors
 /// Those of [`GroundTruth::new`].
-pub(super) fn ground_truth(dataset: &Dataset, iou: IouKind) -> Result<GroundTruth, EvalError> {
+pub fn ground_truth(dataset: &Dataset, iou: IouKind) -> Result<GroundTruth, EvalError> {
     let object = |object: &ObjectRecord| TruthObject {
         id: object.id,
         category_id: object.category_id,

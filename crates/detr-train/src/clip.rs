@@ -1,0 +1,33 @@
+//! Clipping by the norm of all gradients together (`torch.nn.utils.clip_grad_norm_`). Nothing here waits
+//! for the device.
+
+use burn::tensor::Tensor;
+
+/// Norms of gradients, on the device, in f32.
+#[derive(Clone, Debug)]
+pub struct GradientNorm {
+    /// `[1]`: L2 norm of all gradients together.
+    pub total: Tensor<1>,
+    /// `[tensors]`: L2 norm of each; a NaN or infinity in a gradient is one here.
+    pub each: Tensor<1>,
+}
+
+impl GradientNorm {
+    /// Norms of some gradients; none of no gradients.
+    #[must_use]
+    pub fn of<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<Self> {
+        let norms: Vec<Tensor<1>> =
+            gradients.into_iter().map(|gradient| gradient.clone().square().sum().sqrt()).collect();
+        if norms.is_empty() {
+            return None;
+        }
+        let each = Tensor::cat(norms, 0);
+        Some(Self { total: each.clone().square().sum().sqrt(), each })
+    }
+}
+
+/// `[1]`: what gradients of a norm are multiplied with, `min(1, max_norm / (norm + 1e-6))`.
+#[must_use]
+pub fn clip_coefficient(norm: Tensor<1>, max_norm: f64) -> Tensor<1> {
+    norm.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0)
+}

@@ -1,0 +1,160 @@
+//! Settings of a training step, and what is wrong with them.
+
+use std::fmt::Display;
+
+use detr_loss::SetCriterion;
+use detr_model::ModelConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::ema::EmaConfig;
+use crate::groups::GroupsConfig;
+use crate::optimizer::OptimizerConfig;
+
+/// Everything that decides what a step does, but for the learning rate's course.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepConfig {
+    /// Matching and losses.
+    pub criterion: SetCriterion,
+    /// The rule of the update.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// Learning rates, weight decay, and what is not trained.
+    pub parameters: GroupsConfig,
+    /// Largest L2 norm of all gradients together; 0 turns clipping off.
+    #[serde(default = "default_clip")]
+    pub clip_max_norm: f64,
+    /// Moving average of the parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<EmaConfig>,
+}
+
+/// A setting that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, expected {expected}")]
+pub struct ConfigError {
+    /// Path of the field, such as `parameters.lr`.
+    pub field: String,
+    /// Its value.
+    pub value: String,
+    /// What it should be.
+    pub expected: &'static str,
+}
+
+/// Both references' `--clip_max_norm`.
+const fn default_clip() -> f64 {
+    0.1
+}
+
+impl StepConfig {
+    /// What the reference of an architecture trains with.
+    #[must_use]
+    pub fn for_model(model: &ModelConfig) -> Self {
+        let criterion = match model {
+            ModelConfig::DeformableDetr(_) => SetCriterion::deformable_detr(),
+            ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => SetCriterion::detr(),
+        };
+        Self {
+            criterion,
+            optimizer: OptimizerConfig::default(),
+            parameters: GroupsConfig::for_model(model),
+            clip_max_norm: default_clip(),
+            ema: None,
+        }
+    }
+
+    /// Refuses numbers that cannot work.
+    ///
+    /// # Errors
+    /// The first field that is wrong. Whether patterns match is known only with a model, to
+    /// [`Groups::new`](crate::Groups::new).
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.optimizer.validate("optimizer")?;
+        self.parameters.validate("parameters")?;
+        not_negative("clip_max_norm", self.clip_max_norm)?;
+        let SetCriterion { cost, weights, .. } = &self.criterion;
+        for (field, value) in [
+            ("criterion.cost.class", cost.class),
+            ("criterion.cost.bbox", cost.bbox),
+            ("criterion.cost.giou", cost.giou),
+            ("criterion.weights.ce", weights.ce),
+            ("criterion.weights.bbox", weights.bbox),
+            ("criterion.weights.giou", weights.giou),
+            ("criterion.weights.mask", weights.mask),
+            ("criterion.weights.dice", weights.dice),
+        ] {
+            not_negative(field, value)?;
+        }
+        self.ema.as_ref().map_or(Ok(()), |ema| ema.validate("ema"))
+    }
+}
+
+/// Refuses a field unless the condition holds.
+pub(crate) fn require(
+    ok: bool,
+    field: impl Display,
+    value: impl Display,
+    expected: &'static str,
+) -> Result<(), ConfigError> {
+    if ok {
+        return Ok(());
+    }
+    Err(ConfigError { field: field.to_string(), value: value.to_string(), expected })
+}
+
+pub(crate) fn not_negative(field: impl Display, value: f64) -> Result<(), ConfigError> {
+    require(value.is_finite() && value >= 0.0, field, value, "a finite number, 0 or more")
+}
+
+pub(crate) fn positive(field: impl Display, value: f64) -> Result<(), ConfigError> {
+    require(value.is_finite() && value > 0.0, field, value, "a finite number above 0")
+}
+
+pub(crate) fn below_one(field: impl Display, value: f64) -> Result<(), ConfigError> {
+    require((0.0..1.0).contains(&value), field, value, "a number from 0 to below 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deformable() -> StepConfig {
+        StepConfig::for_model(&ModelConfig::preset("deformable-detr-r50").unwrap())
+    }
+
+    #[test]
+    fn the_references_settings_survive_toml() {
+        for preset in ModelConfig::presets() {
+            let config = StepConfig::for_model(&ModelConfig::preset(preset).unwrap());
+            config.validate().unwrap();
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<StepConfig>(&text).unwrap(), config, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_cannot_work_are_named() {
+        let error = |change: fn(&mut StepConfig)| {
+            let mut config = deformable();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(|config| config.parameters.lr = -1.0),
+            "parameters.lr is -1, expected a finite number, 0 or more"
+        );
+        assert!(
+            error(|config| config.clip_max_norm = f64::NAN).starts_with("clip_max_norm is NaN")
+        );
+        assert!(
+            error(|config| config.parameters.groups[1].lr = Some(1e-5))
+                .starts_with("parameters.groups[1] (sampling)")
+        );
+        assert!(
+            error(|config| config.ema = Some(EmaConfig { decay: 1.0, warmup: 0 }))
+                .starts_with("ema.decay is 1")
+        );
+        let text = toml::to_string(&deformable()).unwrap() + "\n[more]\n";
+        assert!(toml::from_str::<StepConfig>(&text).unwrap_err().to_string().contains("`more`"));
+    }
+}

@@ -1,0 +1,110 @@
+//! What becomes of a training step, and what was not finite where it was skipped.
+
+use std::fmt;
+
+use detr_loss::{LossName, MatchError};
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The parameters changed.
+    Updated(StepReport),
+    /// Nothing changed.
+    Skipped(NonFinite),
+}
+
+/// The numbers of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReport {
+    /// Weighted sum of the losses.
+    pub loss: f32,
+    /// Losses before their weights, and numbers that are only logged.
+    pub losses: Vec<(LossName, f32)>,
+    /// L2 norm of all gradients, before clipping.
+    pub grad_norm: f32,
+}
+
+/// A number that is not finite.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NonFinite {
+    /// A cost of the matcher, found before there were losses.
+    Cost {
+        /// Position of the micro-batch.
+        micro_batch: usize,
+        /// Which query, object and term.
+        error: MatchError,
+        /// What was already not finite before the model ran.
+        origin: Option<Place>,
+    },
+    /// A loss.
+    Loss {
+        /// The first in the order of the layers; none if only their sum overflowed.
+        name: Option<LossName>,
+        /// Its value.
+        value: f32,
+        /// The batch's numbers, all of them.
+        losses: Vec<(LossName, f32)>,
+    },
+    /// A gradient, of finite losses.
+    Gradient {
+        /// The first parameter whose gradient has no finite norm; none if only all together have none.
+        parameter: Option<String>,
+        /// Norm of all gradients.
+        norm: f32,
+        /// The batch's numbers.
+        report: StepReport,
+    },
+}
+
+/// Input that is not finite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An image, by its position in its micro-batch.
+    Image(usize),
+    /// A parameter, by its official name.
+    Parameter(String),
+}
+
+/// Why a step cannot be done at all.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// No micro-batch, or one without images.
+    #[error("a step needs images")]
+    NoImages,
+    /// The device failed; the message is Burn's.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+impl fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cost { error, origin, .. } => {
+                let text = error.to_string();
+                f.write_str(text.lines().next().unwrap_or_default())?;
+                match origin {
+                    Some(place) => write!(f, "; {place} is not finite to begin with"),
+                    None => Ok(()),
+                }
+            }
+            Self::Loss { name: Some(name), value, .. } => write!(f, "{name} is {value}"),
+            Self::Loss { name: None, value, .. } => write!(f, "the sum of all losses is {value}"),
+            Self::Gradient { parameter: Some(name), .. } => {
+                write!(f, "the gradient of {name} is not finite")
+            }
+            Self::Gradient { parameter: None, norm, .. } => {
+                write!(f, "the norm of all gradients is {norm}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(image) => write!(f, "image {image}"),
+            Self::Parameter(name) => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The settings of a run, as they stand in `configs/train/*.toml`: a model, data, and how long and how
+//! fast it learns. What is not stated is the reference's for the model.
+
+use detr_data::dataset::{DatasetSpec, Labels};
+use detr_data::{Augmentation, CacheMode, LoaderConfig};
+use detr_loss::SetCriterion;
+use detr_model::ModelConfig;
+use detr_types::PreprocessSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, StepConfig, require};
+use crate::ema::EmaConfig;
+use crate::groups::{GroupConfig, GroupsConfig};
+use crate::optimizer::OptimizerConfig;
+use crate::schedule::ScheduleConfig;
+
+/// Everything that a run is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The model.
+    pub model: ModelSettings,
+    /// The data.
+    pub data: DataSettings,
+    /// The course of the training.
+    pub train: TrainSettings,
+    /// How often is looked at, written and validated.
+    #[serde(default)]
+    pub run: RunSettings,
+}
+
+/// Which model, and what it starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// A preset, or the path of a TOML file like those in `configs/models/`.
+    pub arch: String,
+    /// Object queries, where they are not those of the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_queries: Option<usize>,
+    /// Any checkpoint to start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+}
+
+/// What is learned from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    /// Data for training.
+    pub train: DatasetSpec,
+    /// Data for validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val: Option<DatasetSpec>,
+    /// How categories become labels.
+    #[serde(default)]
+    pub labels: Labels,
+    /// What is done with the images of the training.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+    /// Sizes of the images of the validation, and of the model that comes out.
+    #[serde(default)]
+    pub preprocess: PreprocessSpec,
+    /// How samples become batches.
+    #[serde(default)]
+    pub loader: LoaderConfig,
+    /// Where image files are kept between epochs.
+    #[serde(default)]
+    pub cache_mode: CacheMode,
+}
+
+/// How the model learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Seed of the weights, the order and the augmentation.
+    #[serde(default)]
+    pub seed: u64,
+    /// Learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Learning rate of the backbone; 0 freezes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_backbone: Option<f64>,
+    /// Weight decay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Parts of the names of parameters that are not trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Vec<String>>,
+    /// Groups of parameters with numbers of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<GroupConfig>>,
+    /// The rule of the update.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// The course of the learning rate.
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    /// Largest norm of all gradients together; 0 for no clipping.
+    #[serde(default = "default_clip")]
+    pub clip_max_norm: f64,
+    /// Batches that make one step together.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Moving average of the parameters, which is then validated and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<EmaConfig>,
+    /// Matching and losses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criterion: Option<SetCriterion>,
+}
+
+/// How often something happens beside the steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSettings {
+    /// Epochs between validations.
+    pub validate_every: u64,
+    /// Steps between checkpoints, beside those after every epoch; 0 for none.
+    pub checkpoint_every: u64,
+    /// Checkpoints that are kept, the best not counted.
+    pub keep: usize,
+    /// Steps between lines of the log.
+    pub log_every: u64,
+    /// Steps in a row without finite numbers after which the run stops.
+    pub max_skipped: u32,
+}
+
+const fn one() -> usize {
+    1
+}
+
+/// Both references' `--clip_max_norm`.
+const fn default_clip() -> f64 {
+    0.1
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self { validate_every: 1, checkpoint_every: 0, keep: 2, log_every: 10, max_skipped: 5 }
+    }
+}
+
+impl TrainSettings {
+    /// What a step does, for a model.
+    #[must_use]
+    pub fn step(&self, model: &ModelConfig) -> StepConfig {
+        let reference = StepConfig::for_model(model);
+        let defaults = reference.parameters;
+        let mut groups = self.groups.clone().unwrap_or(defaults.groups);
+        for group in groups.iter_mut().filter(|group| group.name == "backbone") {
+            group.lr = self.lr_backbone.or(group.lr);
+        }
+        StepConfig {
+            criterion: self.criterion.unwrap_or(reference.criterion),
+            optimizer: self.optimizer,
+            parameters: GroupsConfig {
+                lr: self.lr.unwrap_or(defaults.lr),
+                weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
+                frozen: self.frozen.clone().unwrap_or(defaults.frozen),
+                groups,
+            },
+            clip_max_norm: self.clip_max_norm,
+            ema: self.ema,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Refuses numbers that cannot work, as far as they can be told without model and data.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
+        require(self.train.accumulate > 0, "train.accumulate", 0, "at least 1")?;
+        require(self.run.validate_every > 0, "run.validate_every", 0, "at least 1")?;
+        require(self.run.keep > 0, "run.keep", 0, "at least 1")?;
+        require(self.run.log_every > 0, "run.log_every", 0, "at least 1")?;
+        self.train.schedule.validate("train.schedule")
+    }
+}

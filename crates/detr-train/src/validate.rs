@@ -1,0 +1,99 @@
+//! COCO's metrics of a model in training, on the device that it trains on.
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use detr_data::{DatasetSource, HostBatch, Loader, LoaderError};
+use detr_eval::{Detected, EvalError, Evaluator, GroundTruth, Metrics};
+use detr_model::nested::Padding;
+use detr_model::postprocess::HostOutput;
+use detr_model::{Model, ModelConfig, NestedTensor};
+use detr_types::ClassTable;
+
+/// Pairs of query and class per image that count, as in the published evaluation.
+const MOST: usize = 100;
+
+/// Why a model cannot be validated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValidateError {
+    /// Images that cannot be loaded.
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
+    /// Ground truth that cannot be used.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// The device failed; the message is Burn's.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// A batch on a device, padded as the reference does it.
+#[must_use]
+pub fn upload(batch: HostBatch, device: &Device) -> NestedTensor {
+    let (b, h, w) = (batch.len(), batch.size.height as usize, batch.size.width as usize);
+    let padding = batch.mask.map_or(Padding::None, |mask| {
+        Padding::Mask(Tensor::from_data(TensorData::new(mask, [b, h, w]), device))
+    });
+    let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);
+    NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), padding }
+}
+
+/// Runs a model over all images of a loader, in its order, and scores it. `model` is without autodiff;
+/// `progress` hears the images done.
+///
+/// # Errors
+/// Images that cannot be loaded, or a device that fails.
+pub fn validate(
+    model: &Model,
+    config: &ModelConfig,
+    classes: &ClassTable,
+    truth: &Arc<GroundTruth>,
+    loader: &Loader,
+    device: &Device,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Metrics, ValidateError> {
+    let mut evaluator = Evaluator::new(truth.clone(), detr_eval::EvalOptions::default())?;
+    let mut done = 0;
+    for batch in loader.epoch(0, 0)? {
+        let batch = batch?;
+        let ids: Vec<i64> = batch.targets.iter().map(|target| target.image_id).collect();
+        let sizes: Vec<_> = batch.targets.iter().map(|target| target.original_size).collect();
+        let output = model.forward(upload(batch.images, device));
+        let output = HostOutput::read(&output).map_err(ValidateError::Device)?;
+        let answers = output.answers(config, &sizes, MOST, |label| classes.get(label).is_some());
+        for (id, answers) in ids.into_iter().zip(answers) {
+            let found = answers.iter().filter_map(|answer| {
+                let bbox = answer.bbox.to_xywh();
+                Some(Detected {
+                    category_id: i64::try_from(classes.get(answer.label)?.id).ok()?,
+                    score: answer.score.into(),
+                    bbox: Some([bbox.x, bbox.y, bbox.w, bbox.h].map(f64::from)),
+                    mask: None,
+                })
+            });
+            evaluator.add(id, found.collect())?;
+            done += 1;
+        }
+        progress(done);
+    }
+    Ok(evaluator.finish()?)
+}
+
+/// A loader that gives every image once, in order.
+///
+/// # Errors
+/// As [`Loader::new`].
+pub fn in_order(
+    source: DatasetSource,
+    workers: usize,
+    batch_size: usize,
+) -> Result<Loader, LoaderError> {
+    let config = detr_data::LoaderConfig {
+        batch_size,
+        shuffle: false,
+        workers,
+        ..detr_data::LoaderConfig::default()
+    };
+    Loader::new(Arc::new(source), config)
+}
