@@ -111,10 +111,24 @@ pub struct TrainSettings {
     /// Matching and losses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub criterion: Option<SetCriterion>,
+    /// When to stop before all epochs are done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+}
+
+/// When to stop before all epochs are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Epochs without a better AP.
+    pub patience: usize,
+    /// Epochs before which it does not stop.
+    #[serde(default)]
+    pub min_epochs: usize,
 }
 
 /// How often something happens beside the steps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
     /// Epochs between validations.
@@ -127,6 +141,13 @@ pub struct RunSettings {
     pub log_every: u64,
     /// Steps in a row without finite numbers after which the run stops.
     pub max_skipped: u32,
+    /// Learns from the first so many images with objects alone, as they are, and validates on the same:
+    /// a model and data that fit together come near an AP of 1 soon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overfit: Option<usize>,
+    /// Stops after a validation with this AP or a higher one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at_ap: Option<f64>,
 }
 
 const fn one() -> usize {
@@ -140,7 +161,15 @@ const fn default_clip() -> f64 {
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { validate_every: 1, checkpoint_every: 0, keep: 2, log_every: 10, max_skipped: 5 }
+        Self {
+            validate_every: 1,
+            checkpoint_every: 0,
+            keep: 2,
+            log_every: 10,
+            max_skipped: 5,
+            overfit: None,
+            stop_at_ap: None,
+        }
     }
 }
 
