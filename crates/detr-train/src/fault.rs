@@ -1,6 +1,6 @@
-//! Numbers that are not finite on purpose, for tests: `DETR_FAULT=image:7` makes the pixels of step 7 and
-//! of all after it NaN; likewise `weight`, `cost` and `gradient`. Compiled only with the feature
-//! `fault-injection`, which no program turns on.
+//! Faults on purpose, for tests: `DETR_FAULT=image:7` makes the pixels of step 7 and of all after it NaN;
+//! likewise `weight`, `cost` and `gradient`. With `device` the step panics as Burn does when a device
+//! fails. Compiled only with the feature `fault-injection`, which no program turns on.
 
 /// Where the numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,10 @@ pub(crate) enum Site {
     Weight,
     /// Boxes, on their way to the costs of the matching.
     Cost,
-    /// Gradients of a parameter.
+    /// Gradients of all parameters.
     Gradient,
+    /// The device itself.
+    Device,
 }
 
 #[cfg(feature = "fault-injection")]
@@ -57,6 +59,7 @@ mod hook {
             Site::Weight => "weight",
             Site::Cost => "cost",
             Site::Gradient => "gradient",
+            Site::Device => "device",
         };
         let step = asked.split_once(':').filter(|(site, _)| *site == name);
         step.and_then(|(_, step)| step.parse().ok()).is_some_and(|step: u64| STEP.get() >= step)

@@ -34,7 +34,7 @@ pub(super) fn build(
         console.note(&format!("learning from {} images alone", train.images.len()));
     }
     let classes = train.class_table(config.data.labels).map_err(unreadable)?;
-    let model = architecture(config, classes.len())?;
+    let model = architecture(config, base, classes.len())?;
     device.seed(config.train.seed);
     let start = model.init(&device);
     let validation = val.map(|dataset| validation(config, dataset, &classes)).transpose()?;
@@ -48,13 +48,17 @@ pub(super) fn build(
     Ok(Parts { model, start, device, classes, loader, validation, preprocess, folder })
 }
 
-/// The settings with data by absolute paths.
+/// The settings with files by absolute paths.
 pub(super) fn absolute(config: &TrainConfig, base: &Path) -> Result<TrainConfig, CliError> {
     let failed = |error| CliError::Failed(format!("the current folder cannot be told: {error}"));
     let mut config = config.clone();
     config.data.train = config.data.train.absolute(base).map_err(failed)?;
     if let Some(val) = &mut config.data.val {
         *val = val.absolute(base).map_err(failed)?;
+    }
+    let file = base.join(&config.model.arch);
+    if file.is_file() {
+        config.model.arch = std::path::absolute(file).map_err(failed)?.display().to_string();
     }
     Ok(config)
 }
@@ -83,13 +87,16 @@ fn load(spec: &DatasetSpec, base: &Path) -> Result<Dataset, CliError> {
 }
 
 /// The model's architecture with a head for the classes.
-fn architecture(config: &TrainConfig, classes: usize) -> Result<ModelConfig, CliError> {
-    let arch = &config.model.arch;
-    let path = Path::new(arch);
-    let model = if path.is_file() {
-        ModelConfig::from_toml(&read_text(path)?)?
+fn architecture(
+    config: &TrainConfig,
+    base: &Path,
+    classes: usize,
+) -> Result<ModelConfig, CliError> {
+    let file = base.join(&config.model.arch);
+    let model = if file.is_file() {
+        ModelConfig::from_toml(&read_text(&file)?)?
     } else {
-        ModelConfig::preset(arch)?
+        ModelConfig::preset(&config.model.arch)?
     };
     let model = model.with_sizes(classes, config.model.num_queries);
     model.validate()?;

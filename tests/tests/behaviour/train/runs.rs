@@ -9,7 +9,7 @@ use detr_types::env;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Run, Running, detr};
+use crate::support::{Run, Running, detr, root};
 
 /// Steps in an epoch of the small data set.
 const STEPS: usize = 12;
@@ -27,7 +27,7 @@ impl Small {
         }
         let settings = r#"
             [model]
-            arch = "deformable-detr-tiny"
+            arch = "tiny.toml"
             num_queries = 10
             [data]
             train = { sources = [{ path = "shapes", split = "train" }] }
@@ -47,6 +47,11 @@ impl Small {
             ema = { decay = 0.9 }
         "#;
         fs::write(folder.path().join("small.toml"), settings).unwrap();
+        // With dropout, so that what a run draws at random counts, too.
+        let tiny = fs::read_to_string(root().join("configs/models/deformable-detr-tiny.toml")).unwrap();
+        let dropout = tiny.replacen("dropout = 0.0", "dropout = 0.1", 1);
+        assert_ne!(dropout, tiny);
+        fs::write(folder.path().join("tiny.toml"), dropout).unwrap();
         Self(folder)
     }
 
@@ -277,6 +282,17 @@ fn a_full_disk_costs_checkpoints_and_not_the_run() {
     // With space again, it goes on from there.
     small.resume("run").args(["--set", "train.epochs=2"]).run().expect(0);
     small.learned("run", 2 * STEPS);
+}
+
+#[test]
+fn a_device_that_fails_ends_a_run_with_its_batch_and_the_checkpoints_stay() {
+    let small = Small::new();
+    let run = small.train("run", &[]).env(env::DETR_FAULT, "device:15").run().expect(4);
+    let said = "step 15 on 2 images of 80x64: out of memory on purpose";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+    assert!(run.ends_with_hint(), "{}", run.stderr);
+    let resumed = small.resume("run").run().expect(0);
+    assert!(resumed.stderr.contains("goes on after step 12"), "{}", resumed.stderr);
 }
 
 #[test]
