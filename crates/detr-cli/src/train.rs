@@ -116,38 +116,9 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
 
 /// The file's settings, with those of the flags.
 fn settings(args: &TrainArgs) -> Result<TrainConfig, CliError> {
-    let file = args.config.display();
-    let usage = |error: &dyn std::fmt::Display| CliError::Usage(format!("{file}: {error}"));
     let text = read_text(&args.config)?;
-    let config: TrainConfig = if args.set.is_empty() {
-        toml::from_str(&text).map_err(|error| usage(&error))?
-    } else {
-        let mut table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| usage(&error))?;
-        args.set.iter().try_for_each(|change| set(&mut table, change))?;
-        table.try_into().map_err(|error| usage(&error))?
-    };
-    config.validate().map_err(|error| usage(&error))?;
-    Ok(config)
-}
-
-/// Puts `a.b=value` into a table; what is no TOML value is taken as text.
-fn set(table: &mut toml::Table, change: &str) -> Result<(), CliError> {
-    let wrong = |reason: &str| {
-        CliError::Usage(format!("--set {change}: {reason}\nhint: --set train.lr=1e-4"))
-    };
-    let (path, value) = change.split_once('=').ok_or_else(|| wrong("expected KEY=VALUE"))?;
-    let value = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = value
-        .unwrap_or_else(|| toml::Value::String(change.split_once('=').map_or("", |c| c.1).into()));
-    let (parents, key) = path.rsplit_once('.').unwrap_or(("", path));
-    let mut place = table;
-    for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
-        let next = place.entry(parent).or_insert_with(|| toml::Table::new().into());
-        place = next.as_table_mut().ok_or_else(|| wrong("is inside of a value"))?;
-    }
-    place.insert(key.to_owned(), value);
-    Ok(())
+    TrainConfig::load(&args.config, &text, &args.set)
+        .map_err(|error| CliError::Usage(error.to_string()))
 }
 
 fn load(spec: &DatasetSpec, base: &Path) -> Result<Dataset, CliError> {

@@ -14,6 +14,7 @@ mod ema;
 mod groups;
 mod optimizer;
 mod outcome;
+mod precision_setting;
 mod run;
 mod schedule;
 mod settings;
@@ -29,9 +30,13 @@ pub use ema::{Ema, EmaConfig};
 pub use groups::{GroupConfig, GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, Slot};
 pub use optimizer::{Optimizer, OptimizerConfig, StateError};
 pub use outcome::{NonFinite, Outcome, Place, StepError, StepReport};
+pub use precision_setting::Precision;
 pub use run::{End, Event, Parts, Progress, RunError, named, run};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
-pub use settings::{DataSettings, ModelSettings, RunSettings, TrainConfig, TrainSettings};
+pub use settings::{
+    DataSettings, EarlyStopping, ModelSettings, RunSettings, SettingKey, SettingPlace,
+    SettingsError, TrainConfig, TrainSettings,
+};
 pub use step::Trainer;
 pub use truth::ground_truth;
 pub use validate::{ValidateError, in_order, upload, validate};
