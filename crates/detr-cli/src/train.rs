@@ -59,7 +59,10 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
     let classes = train.class_table(config.data.labels).map_err(unreadable)?;
     let model = architecture(&config, classes.len())?;
     device.seed(config.train.seed);
-    let start = model.init(&device);
+    let started = detr_train::start(&config.model, &base, &model, &classes, &device)
+        .map_err(|error| CliError::Model(error.to_string()))?;
+    started.notes.iter().for_each(|note| console.note(note));
+    let start = started.model;
     let validation = match &config.data.val {
         Some(spec) => Some(load(spec, &base)?),
         None => None,

@@ -18,6 +18,7 @@ mod precision_setting;
 mod run;
 mod schedule;
 mod settings;
+mod start;
 mod step;
 mod truth;
 mod validate;
@@ -37,6 +38,7 @@ pub use settings::{
     DataSettings, EarlyStopping, ModelSettings, RunSettings, SettingKey, SettingPlace,
     SettingsError, TrainConfig, TrainSettings,
 };
+pub use start::{StartError, Started, start};
 pub use step::Trainer;
 pub use truth::ground_truth;
 pub use validate::{ValidateError, in_order, upload, validate};

@@ -1,6 +1,7 @@
 //! Training up to one step: the parts against numbers by hand, and what a step promises.
 
 mod parts;
+mod start;
 mod steps;
 
 use burn::module::{Module, ModuleMapper, Param};
