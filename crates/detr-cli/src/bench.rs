@@ -295,7 +295,7 @@ fn proc_field(file: &str, name: &str) -> Option<String> {
 }
 
 /// In units of 1000 * 1000 bytes.
-fn peak_memory_mb() -> Option<f64> {
+pub(crate) fn peak_memory_mb() -> Option<f64> {
     let kib = proc_field("/proc/self/status", "VmHWM")?;
     let kib: f64 = kib.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0 / 1e6)

@@ -7,32 +7,45 @@
 //! then all numbers that are logged. Parameters change only after the latter were found to be finite.
 
 mod accumulate;
+mod batches;
 mod checkpoint;
 mod clip;
 mod config;
+mod course;
+mod dump;
 mod ema;
 mod groups;
+mod learner;
+mod numbers;
 mod optimizer;
 mod outcome;
 mod precision_setting;
+mod renderer;
 mod run;
 mod schedule;
 mod settings;
 mod start;
+mod state;
 mod step;
 mod truth;
 mod validate;
 
 pub use accumulate::{Accumulated, MicroBatch};
+pub use batches::micro_batch;
+/// Burn's handle that stops a run.
+pub use burn::train::Interrupter;
 pub use checkpoint::{Checkpoints, Found, Passed};
 pub use clip::{GradientNorm, clip_coefficient};
 pub use config::{ConfigError, StepConfig};
 pub use ema::{Ema, EmaConfig};
 pub use groups::{GroupConfig, GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, Slot};
+pub use learner::Learned;
+pub use numbers::{Number, Numbers};
 pub use optimizer::{Optimizer, OptimizerConfig, StateError};
 pub use outcome::{NonFinite, Outcome, Place, StepError, StepReport};
 pub use precision_setting::Precision;
-pub use run::{End, Event, Parts, Progress, RunError, named, run};
+pub use renderer::{Silent, dashboard};
+pub use run::{End, Event, Hooks, Parts, Progress, RunError, Step, Validation, named, run};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
 pub use settings::{
     DataSettings, EarlyStopping, ModelSettings, RunSettings, SettingKey, SettingPlace,

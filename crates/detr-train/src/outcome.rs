@@ -56,6 +56,28 @@ pub enum NonFinite {
     },
 }
 
+impl NonFinite {
+    /// The first tensor that is not finite, in the order in which a step computes them; `images` are the
+    /// ids of the batch.
+    #[must_use]
+    pub fn tensor(&self, images: &[i64]) -> String {
+        match self {
+            Self::Cost { origin: Some(Place::Image(image)), .. } => match images.get(*image) {
+                Some(id) => format!("pixels of image {id}"),
+                None => "pixels".to_owned(),
+            },
+            Self::Cost { origin: Some(Place::Parameter(name)), .. } => name.clone(),
+            Self::Cost { error, .. } => {
+                format!("costs: {}", error.to_string().lines().next().unwrap_or_default())
+            }
+            Self::Loss { name: Some(name), .. } => name.to_string(),
+            Self::Loss { name: None, .. } => "sum of all losses".to_owned(),
+            Self::Gradient { parameter: Some(name), .. } => format!("gradient of {name}"),
+            Self::Gradient { parameter: None, .. } => "norm of all gradients".to_owned(),
+        }
+    }
+}
+
 /// Input that is not finite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {

@@ -139,15 +139,15 @@ pub struct TrainSettings {
     pub early_stopping: Option<EarlyStopping>,
 }
 
-/// When a run ends because it does not get better.
+/// When to stop before all epochs are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopping {
-    /// Epochs without a better AP after which it ends.
-    pub patience: u64,
-    /// Epochs that are trained whatever comes.
+    /// Epochs without a better AP.
+    pub patience: usize,
+    /// Epochs before which it does not stop.
     #[serde(default)]
-    pub min_epochs: u64,
+    pub min_epochs: usize,
 }
 
 /// How often something happens beside the steps.
@@ -168,6 +168,15 @@ pub struct RunSettings {
     pub samples: usize,
     /// Least score of a box that is drawn on them.
     pub threshold: f32,
+    /// Pairs of query and class per image that a validation counts, the best ones.
+    pub max_detections: usize,
+    /// Learns from the first so many images with objects alone, as they are, and validates on the same:
+    /// a model and data that fit together come near an AP of 1 soon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overfit: Option<usize>,
+    /// Stops after a validation with this AP or a higher one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at_ap: Option<f64>,
 }
 
 const fn one() -> usize {
@@ -189,6 +198,9 @@ impl Default for RunSettings {
             max_skipped: 5,
             samples: 4,
             threshold: 0.3,
+            max_detections: 100,
+            overfit: None,
+            stop_at_ap: None,
         }
     }
 }

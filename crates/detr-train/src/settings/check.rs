@@ -43,9 +43,21 @@ pub(super) fn check(config: &TrainConfig) -> Result<(), Refused> {
     }
     let threshold = run.threshold;
     require((0.0..=1.0).contains(&threshold), "run.threshold", threshold, "a number from 0 to 1")?;
-    if train.early_stopping.is_some() && data.val.is_none() {
-        let hint = "add data.val, or leave early_stopping out";
-        return refuse("train.early_stopping", "set", "data to validate on, too", Some(hint));
+    let keys = [("run.max_detections", Some(run.max_detections)), ("run.overfit", run.overfit)];
+    for (key, value) in keys {
+        require(value != Some(0), key, 0, "1 or more")?;
+    }
+    let ap = run.stop_at_ap.unwrap_or_default();
+    require((0.0..=1.0).contains(&ap), "run.stop_at_ap", ap, "a number from 0 to 1")?;
+    let validates = data.val.is_some() || run.overfit.is_some();
+    for (key, is) in [
+        ("train.early_stopping", train.early_stopping.is_some()),
+        ("run.stop_at_ap", run.stop_at_ap.is_some()),
+    ] {
+        if is && !validates {
+            let hint = format!("add data.val, or leave {key} out");
+            return refuse(key, "set", "data to validate on, too", Some(&hint));
+        }
     }
     Ok(())
 }
