@@ -20,10 +20,12 @@ mod learner;
 mod numbers;
 mod optimizer;
 mod outcome;
+mod precision_setting;
 mod renderer;
 mod run;
 mod schedule;
 mod settings;
+mod start;
 mod state;
 mod step;
 mod truth;
@@ -42,12 +44,15 @@ pub use learner::Learned;
 pub use numbers::{Number, Numbers};
 pub use optimizer::{Optimizer, OptimizerConfig, StateError};
 pub use outcome::{NonFinite, Outcome, Place, StepError, StepReport};
+pub use precision_setting::Precision;
 pub use renderer::{Silent, dashboard};
 pub use run::{End, Event, Hooks, Parts, Progress, RunError, Step, Validation, named, run};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
 pub use settings::{
-    DataSettings, EarlyStopping, ModelSettings, RunSettings, TrainConfig, TrainSettings,
+    DataSettings, EarlyStopping, ModelSettings, RunSettings, SettingKey, SettingPlace,
+    SettingsError, TrainConfig, TrainSettings,
 };
+pub use start::{StartError, Started, start};
 pub use step::Trainer;
 pub use truth::ground_truth;
 pub use validate::{ValidateError, in_order, upload, validate};

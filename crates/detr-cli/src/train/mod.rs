@@ -151,36 +151,11 @@ fn settings(args: &TrainArgs) -> Result<(TrainConfig, PathBuf), CliError> {
     };
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let text = read_text(&path)?;
-    let mut table: toml::Table = text.parse().map_err(|error| usage(&path, &error))?;
-    args.set.iter().try_for_each(|change| set(&mut table, change))?;
-    let mut config: TrainConfig =
-        table.try_into().map_err(|error: toml::de::Error| usage(&path, &error))?;
-    config.run.overfit = args.overfit.or(config.run.overfit);
-    config.validate().map_err(|error| usage(&path, &error))?;
+    let overfit = args.overfit.map(|count| format!("run.overfit={count}"));
+    let flags: Vec<String> = args.set.iter().cloned().chain(overfit).collect();
+    let config = TrainConfig::load(&path, &text, &flags)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
     Ok((config, base))
-}
-
-fn usage(path: &Path, error: &dyn std::fmt::Display) -> CliError {
-    CliError::Usage(format!("{}: {error}", path.display()))
-}
-
-/// Puts `a.b=value` into a table; what is no TOML value is taken as text.
-fn set(table: &mut toml::Table, change: &str) -> Result<(), CliError> {
-    let wrong = |reason: &str| {
-        CliError::Usage(format!("--set {change}: {reason}\nhint: --set train.lr=1e-4"))
-    };
-    let (path, value) = change.split_once('=').ok_or_else(|| wrong("expected KEY=VALUE"))?;
-    let value = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = value
-        .unwrap_or_else(|| toml::Value::String(change.split_once('=').map_or("", |c| c.1).into()));
-    let (parents, key) = path.rsplit_once('.').unwrap_or(("", path));
-    let mut place = table;
-    for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
-        let next = place.entry(parent).or_insert_with(|| toml::Table::new().into());
-        place = next.as_table_mut().ok_or_else(|| wrong("is inside of a value"))?;
-    }
-    place.insert(key.to_owned(), value);
-    Ok(())
 }
 
 /// The folder that was asked for, or the first of `runs/NAME`, `runs/NAME-2`, ... that is not there.

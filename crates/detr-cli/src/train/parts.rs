@@ -36,7 +36,17 @@ pub(super) fn build(
     let classes = train.class_table(config.data.labels).map_err(unreadable)?;
     let model = architecture(config, base, classes.len())?;
     device.seed(config.train.seed);
-    let start = model.init(&device);
+    // A run that goes on has its weights in its checkpoints; what it began with may be gone.
+    let begun =
+        folder.join("checkpoints").read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let start = if begun {
+        model.init(&device)
+    } else {
+        let started = detr_train::start(&config.model, base, &model, &classes, &device)
+            .map_err(|error| CliError::Model(error.to_string()))?;
+        started.notes.iter().for_each(|note| console.note(note));
+        started.model
+    };
     let validation = val.map(|dataset| validation(config, dataset, &classes)).transpose()?;
     let seed = config.train.seed;
     let source = DatasetSource::new(Arc::new(train), &classes, augmentation, seed)
@@ -48,17 +58,19 @@ pub(super) fn build(
     Ok(Parts { model, start, device, classes, loader, validation, preprocess, folder })
 }
 
-/// The settings with files by absolute paths.
+/// The settings with all files by absolute paths.
 pub(super) fn absolute(config: &TrainConfig, base: &Path) -> Result<TrainConfig, CliError> {
     let failed = |error| CliError::Failed(format!("the current folder cannot be told: {error}"));
     let mut config = config.clone();
+    let model = &mut config.model;
+    let arch = base.join(&model.arch).is_file().then_some(&mut model.arch);
+    for name in [arch, model.init.as_mut(), model.backbone.as_mut()].into_iter().flatten() {
+        let path = std::path::absolute(base.join(&*name)).map_err(failed)?;
+        *name = path.display().to_string();
+    }
     config.data.train = config.data.train.absolute(base).map_err(failed)?;
     if let Some(val) = &mut config.data.val {
         *val = val.absolute(base).map_err(failed)?;
-    }
-    let file = base.join(&config.model.arch);
-    if file.is_file() {
-        config.model.arch = std::path::absolute(file).map_err(failed)?.display().to_string();
     }
     Ok(config)
 }
@@ -92,11 +104,14 @@ fn architecture(
     base: &Path,
     classes: usize,
 ) -> Result<ModelConfig, CliError> {
-    let file = base.join(&config.model.arch);
-    let model = if file.is_file() {
-        ModelConfig::from_toml(&read_text(&file)?)?
+    let arch = &config.model.arch;
+    let path = base.join(arch);
+    let model = if path.is_file() {
+        ModelConfig::from_toml(&read_text(&path)?)
+            .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))?
     } else {
-        ModelConfig::preset(&config.model.arch)?
+        ModelConfig::preset(arch)
+            .map_err(|error| CliError::Usage(format!("model.arch: {error}, or a TOML file")))?
     };
     let model = model.with_sizes(classes, config.model.num_queries);
     model.validate()?;

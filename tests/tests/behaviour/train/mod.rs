@@ -2,6 +2,7 @@
 
 mod parts;
 mod runs;
+mod start;
 mod steps;
 
 use burn::module::{Module, ModuleMapper, Param};

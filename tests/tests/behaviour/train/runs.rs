@@ -48,7 +48,8 @@ impl Small {
         "#;
         fs::write(folder.path().join("small.toml"), settings).unwrap();
         // With dropout, so that what a run draws at random counts, too.
-        let tiny = fs::read_to_string(root().join("configs/models/deformable-detr-tiny.toml")).unwrap();
+        let tiny =
+            fs::read_to_string(root().join("configs/models/deformable-detr-tiny.toml")).unwrap();
         let dropout = tiny.replacen("dropout = 0.0", "dropout = 0.1", 1);
         assert_ne!(dropout, tiny);
         fs::write(folder.path().join("tiny.toml"), dropout).unwrap();
