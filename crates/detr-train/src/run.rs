@@ -268,6 +268,8 @@ impl Run<'_> {
                     let seconds = [start.elapsed().as_secs_f64(), waited];
                     observer(Event::Step { at: &self.at, report: &report, lr, seconds });
                 }
+                // The loss scale is lower now; the run does not diverge.
+                Outcome::Overflowed { .. } => {}
                 Outcome::Skipped(reason) => {
                     self.at.skipped += 1;
                     self.in_a_row += 1;

@@ -12,6 +12,7 @@ use crate::config::{ConfigError, StepConfig, require};
 use crate::ema::EmaConfig;
 use crate::groups::{GroupConfig, GroupsConfig};
 use crate::optimizer::OptimizerConfig;
+use crate::precision::Precision;
 use crate::schedule::ScheduleConfig;
 
 /// Everything that a run is made of.
@@ -111,6 +112,12 @@ pub struct TrainSettings {
     /// Matching and losses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub criterion: Option<SetCriterion>,
+    /// What the model computes in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether cheap activations are computed twice instead of kept.
+    #[serde(default)]
+    pub activation_checkpointing: bool,
 }
 
 /// How often something happens beside the steps.
@@ -165,6 +172,8 @@ impl TrainSettings {
             },
             clip_max_norm: self.clip_max_norm,
             ema: self.ema,
+            precision: self.precision,
+            activation_checkpointing: self.activation_checkpointing,
         }
     }
 }

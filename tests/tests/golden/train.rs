@@ -173,6 +173,7 @@ fn updated(outcome: Outcome) -> StepReport {
     match outcome {
         Outcome::Updated(report) => report,
         Outcome::Skipped(reason) => panic!("{reason}"),
+        Outcome::Overflowed { .. } => panic!("the loss scale of f16"),
     }
 }
 
