@@ -23,7 +23,7 @@ use crate::config::StepConfig;
 use crate::ema::EmaConfig;
 use crate::groups::{GroupConfig, GroupsConfig};
 use crate::optimizer::OptimizerConfig;
-use crate::precision_setting::Precision;
+use crate::precision::Precision;
 use crate::schedule::ScheduleConfig;
 pub use error::{SettingPlace, SettingsError};
 pub use schema::SettingKey;
@@ -226,7 +226,8 @@ impl TrainSettings {
             },
             clip_max_norm: self.clip_max_norm,
             ema: self.ema,
-            ..reference
+            precision: self.precision,
+            activation_checkpointing: self.activation_checkpointing,
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn build(
     }
     let classes = train.class_table(config.data.labels).map_err(unreadable)?;
     let model = architecture(config, base, classes.len())?;
+    let device = config.train.step(&model).device(device);
     device.seed(config.train.seed);
     // A run that goes on has its weights in its checkpoints; what it began with may be gone.
     let begun =
