@@ -7,9 +7,12 @@ mod data;
 mod devices;
 mod eval;
 mod inspect;
+mod machine;
 mod models;
 mod self_test;
 mod size;
+#[allow(dead_code, unused_imports)] // until the loop tells it
+mod tracking;
 mod train;
 
 use std::process::ExitCode;

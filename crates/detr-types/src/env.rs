@@ -29,6 +29,9 @@ pub const DETR_GOLDEN_VERBOSE: &str = "DETR_GOLDEN_VERBOSE";
 /// Set to 1 to make a missing wgpu adapter a test failure instead of a skip.
 pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 
+/// The commit that the program was built of, where the one who built it set `DETR_COMMIT` then.
+pub const BUILD_COMMIT: Option<&str> = option_env!("DETR_COMMIT");
+
 /// Whether a variable is set to something other than nothing, `0`, `false`, `no` or `off`.
 #[must_use]
 pub fn is_on(name: &str) -> bool {
