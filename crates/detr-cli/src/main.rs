@@ -12,7 +12,7 @@ mod models;
 mod runs;
 mod self_test;
 mod size;
-#[allow(dead_code, unused_imports)] // until the loop tells it
+#[allow(dead_code, unused_imports)]
 mod tracking;
 mod train;
 

@@ -75,7 +75,11 @@ fn check(folder: &Path, verify: bool) -> Result<(), String> {
         serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
     for Entry { name, bytes, sha256 } in manifest.files {
         let path = folder.join(&name);
-        let found = path.metadata().map_err(|error| format!("{name}: {error}"))?.len();
+        let data = path.metadata().map_err(|error| format!("{name}: {error}"))?;
+        let found = data.len();
+        if !data.is_file() {
+            return Err(format!("{name} is no file"));
+        }
         if found != bytes {
             return Err(format!("{name} has {found} bytes instead of {bytes}"));
         }

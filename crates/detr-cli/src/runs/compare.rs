@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::folder::Run;
 use super::table::{number, table};
 use super::{list, numbers, settings};
-use crate::tracking::{Validation, course, span};
+use crate::tracking::{Validation, course, smoothed};
 
 /// Flags of `detr runs compare`.
 #[derive(Args)]
@@ -70,7 +70,7 @@ fn text(runs: &[Run], differences: &[Difference]) -> String {
             status.epoch.to_string(),
             status.step.to_string(),
             number(status.loss, 4),
-            span(status.seconds),
+            list::duration(status.seconds),
         ]
     };
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
@@ -118,7 +118,7 @@ fn draw(path: &Path, runs: &[Run], console: &Console) -> Result<(), CliError> {
             .collect(),
     };
     let charts = [
-        chart("Loss", "step", "loss", &|run| run.history.loss.points()),
+        chart("Loss, smoothed", "step", "loss", &|run| smoothed(&run.history.loss.points())),
         chart("Average precision", "epoch", "AP", &|run| course(&run.history.validations, 0)),
     ];
     write_text(path, &charts_svg(&charts))?;

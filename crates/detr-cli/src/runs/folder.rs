@@ -48,7 +48,7 @@ pub(super) fn is_run(path: &Path) -> bool {
 /// A folder that cannot be read.
 pub(super) fn find(folder: &Path) -> Result<Vec<Run>, CliError> {
     if is_run(folder) {
-        return Ok(vec![Run::read(folder, folder.display().to_string())]);
+        return Ok(vec![Run::read(folder, folder.display().to_string(), false)]);
     }
     let mut found = Vec::new();
     search(folder, DEPTH, &mut found).map_err(|error| {
@@ -57,7 +57,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<Run>, CliError> {
     })?;
     found.sort();
     let name = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
-    Ok(found.iter().map(|path| Run::read(path, name(path))).collect())
+    Ok(found.iter().map(|path| Run::read(path, name(path), false)).collect())
 }
 
 fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -84,7 +84,7 @@ impl Run {
     /// A folder that is none of a run.
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
         if is_run(path) {
-            return Ok(Self::read(path, path.display().to_string()));
+            return Ok(Self::read(path, path.display().to_string(), true));
         }
         let what = if path.exists() { "is not the folder of a run" } else { "does not exist" };
         Err(CliError::Data(format!(
@@ -93,12 +93,17 @@ impl Run {
         )))
     }
 
-    fn read(path: &Path, name: String) -> Self {
+    /// Reads what is there; `all` of the metrics, or their end.
+    fn read(path: &Path, name: String, all: bool) -> Self {
         let mut problems = Vec::new();
         let mut note = |file: &str, reason: &str| problems.push(format!("{file} {reason}"));
         let status = Status::read(path).map_err(|reason| note(STATUS, &reason));
         let seen = status.as_ref().map_or(Seen::Unknown, Status::seen);
-        let history = match History::read(&path.join(METRICS_FILE)) {
+        let metrics = path.join(METRICS_FILE);
+        // A long file takes seconds, and a list needs only what the status says.
+        let all = all || status.is_err();
+        let history = if all { History::read(&metrics) } else { History::read_end(&metrics) };
+        let history = match history {
             Ok(history) => history,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 note(METRICS_FILE, "is missing");
@@ -135,6 +140,8 @@ fn complete(status: &mut Status, history: &History, config: &toml::Table) {
         }
         status.loss = status.loss.or(Some(last.loss)).filter(|loss| loss.is_finite());
     }
+    let last = history.validations.last().map(|row| row.metrics.ap);
+    status.ap = status.ap.or(last.filter(|ap| *ap >= 0.0));
     if let Some(best) = history.best().filter(|best| best.metrics.ap >= 0.0) {
         let (ap, step, epoch) = (best.metrics.ap, best.step, best.epoch);
         status.best.get_or_insert(crate::tracking::Best { ap, step, epoch });

@@ -43,20 +43,28 @@ pub(super) fn run(args: &ListArgs, console: &Console) -> Result<(), CliError> {
 
 fn cells(run: &Run) -> Vec<String> {
     let status = &run.status;
-    let of =
-        |done: u64, all: u64| if all == 0 { done.to_string() } else { format!("{done}/{all}") };
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     vec![
         run.name.clone(),
         run.seen.word().to_owned(),
-        of(status.epoch, status.epochs),
-        of(status.step, status.steps),
+        of(status.epoch, status.epochs, "/"),
+        of(status.step, status.steps, "/"),
         number(status.best.map(|best| best.ap), 3),
         number(status.loss, 4),
-        if status.seconds > 0.0 { span(status.seconds) } else { "-".to_owned() },
+        duration(status.seconds),
         or_dash(&status.model),
         or_dash(&status.config),
     ]
+}
+
+/// How far something is, of how much if that is known.
+pub(super) fn of(done: u64, all: u64, between: &str) -> String {
+    if all == 0 { done.to_string() } else { format!("{done}{between}{all}") }
+}
+
+/// A span, or a dash where it is not known.
+pub(super) fn duration(seconds: f64) -> String {
+    if seconds > 0.0 { span(seconds) } else { "-".to_owned() }
 }
 
 /// A run as a program sees it in a list.
@@ -71,7 +79,7 @@ pub(super) fn described(run: &Run) -> Value {
         "step": status.step,
         "steps": status.steps,
         "best_ap": status.best.map(|best| best.ap),
-        "last_ap": run.history.validations.last().map(|row| row.metrics.ap),
+        "last_ap": status.ap,
         "last_loss": status.loss,
         "seconds": status.seconds,
         "eta_seconds": status.eta_seconds,

@@ -13,7 +13,7 @@ use super::checkpoints::{self, Checkpoint};
 use super::folder::Run;
 use super::table::{bytes, number, table};
 use super::{list, numbers, settings};
-use crate::tracking::{Validation, span};
+use crate::tracking::Validation;
 
 /// Flags of `detr runs show`.
 #[derive(Args)]
@@ -95,10 +95,9 @@ impl Shown {
         line("device", status.device.clone());
         line("started", status.started.clone());
         line("updated", status.updated.clone());
-        line("worked", if status.seconds > 0.0 { span(status.seconds) } else { String::new() });
-        let of = |done: u64, all: u64| format!("{done} of {all}");
-        line("epoch", of(status.epoch, status.epochs));
-        line("step", of(status.step, status.steps));
+        line("worked", list::duration(status.seconds));
+        line("epoch", list::of(status.epoch, status.epochs, " of "));
+        line("step", list::of(status.step, status.steps, " of "));
         line("loss", number(status.loss, 4));
         let rate = |lr: f64| format!("{lr:.1e}");
         line("lr", history.last.as_ref().map_or_else(String::new, |row| rate(row.lr)));

@@ -1,5 +1,6 @@
 //! `environment.json`: on what a run was made, so that its numbers can be told from those of another
-//! machine. Of the environment variables it holds none: they may hold secrets.
+//! machine. A run that goes on elsewhere keeps what was true before. Of the environment variables it
+//! holds none: they may hold secrets.
 
 use std::io;
 use std::path::Path;
@@ -15,14 +16,31 @@ use crate::machine;
 /// Name of the file.
 pub(crate) const ENVIRONMENT: &str = "environment.json";
 
+/// Key of what it said before the run was resumed, the oldest first.
+const EARLIER: &str = "earlier";
+/// Resumes that are remembered.
+const KEPT: usize = 100;
+
 /// Writes the file.
 ///
 /// # Errors
 /// What the file system reports.
 pub(super) fn write(folder: &Path, info: &RunInfo) -> io::Result<()> {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    let text = serde_json::to_string_pretty(&describe(info, arguments))?;
-    atomic_write(&folder.join(ENVIRONMENT), |file| writeln!(file, "{text}"))
+    let path = folder.join(ENVIRONMENT);
+    let mut now = describe(info, arguments);
+    let earlier = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    if let (Some(now), Some(Value::Object(mut before))) = (now.as_object_mut(), earlier) {
+        let mut earlier = match before.remove(EARLIER) {
+            Some(Value::Array(earlier)) => earlier,
+            _ => Vec::new(),
+        };
+        earlier.push(before.into());
+        earlier.drain(..earlier.len().saturating_sub(KEPT));
+        now.insert(EARLIER.to_owned(), earlier.into());
+    }
+    let text = serde_json::to_string_pretty(&now)?;
+    atomic_write(&path, |file| writeln!(file, "{text}"))
 }
 
 fn describe(info: &RunInfo, arguments: impl Iterator<Item = String>) -> Value {

@@ -2,7 +2,7 @@
 //! `detr runs`. The file may be of any length and end in half a line.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use detr_types::fs::PendingFile;
@@ -47,14 +47,40 @@ impl History {
     /// A file that cannot be read, or none; lines that cannot be are counted.
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let mut history = Self::default();
-        each_line(path, |line| {
-            match line.and_then(Line::parse) {
-                Some(line) => history.add(&line),
-                None => history.unreadable += 1,
+        each_line(File::open(path)?, |line| {
+            history.take(line);
+            Ok(())
+        })?;
+        Ok(history)
+    }
+
+    /// Reads the last part of a file, whatever its length.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_end(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut history = Self::default();
+        let mut is_part = length > LONGEST;
+        if is_part {
+            file.seek(SeekFrom::Start(length - LONGEST))?;
+        }
+        each_line(file, |line| {
+            // Begins in the middle of a line.
+            if !std::mem::take(&mut is_part) {
+                history.take(line);
             }
             Ok(())
         })?;
         Ok(history)
+    }
+
+    fn take(&mut self, line: Option<&[u8]>) {
+        match line.and_then(Line::parse) {
+            Some(line) => self.add(&line),
+            None => self.unreadable += 1,
+        }
     }
 
     fn add(&mut self, line: &Line) {
@@ -112,7 +138,7 @@ pub(crate) fn cut(path: &Path, step: u64) -> io::Result<Cut> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(cut),
         Err(error) => return Err(error),
     };
-    each_line(path, |line| {
+    each_line(File::open(path)?, |line| {
         let parsed = line.and_then(|line| Some((line, Line::parse(line)?)));
         match parsed {
             None => cut.torn += 1,
@@ -130,12 +156,12 @@ pub(crate) fn cut(path: &Path, step: u64) -> io::Result<Cut> {
     Ok(cut)
 }
 
-/// Gives every line of a file without its end; `None` for one that has no end or is too long.
+/// Gives every line of a file from where it stands, without its end; `None` for one that has no end or is too long.
 pub(super) fn each_line(
-    path: &Path,
+    file: File,
     mut take: impl FnMut(Option<&[u8]>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut file = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let mut file = BufReader::with_capacity(1 << 18, file);
     let mut line = Vec::new();
     let mut is_rest = false;
     loop {
@@ -193,6 +219,9 @@ mod tests {
         std::fs::write(&path, format!("{long}\n{step}\n{long}")).unwrap();
         let history = History::read(&path).unwrap();
         assert_eq!((history.unreadable, history.last.unwrap().step), (2, 1));
+        std::fs::write(&path, format!("{long}\n{step}\n{{")).unwrap();
+        let end = History::read_end(&path).unwrap();
+        assert_eq!((end.unreadable, end.last.unwrap().step), (1, 1));
     }
 
     #[test]

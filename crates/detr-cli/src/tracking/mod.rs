@@ -27,6 +27,7 @@ pub(crate) use rows::{StepRow, Validation, ValidationRow};
 pub(crate) use samples::{Sample, spread};
 pub(crate) use status::{Best, STATUS, Seen, Status};
 pub(crate) use tables::METRICS;
+pub(crate) use thinned::smoothed;
 pub(crate) use tracker::{Outcome, RunInfo, Tracker};
 
 /// The file that all others are made of.

@@ -8,31 +8,44 @@ use detr_types::fs::atomic_write;
 
 use super::history::History;
 use super::rows::Validation;
+use super::thinned::{Thinned, smoothed};
 
 /// Writes `loss.svg`, and `ap.svg` once there was a validation.
 ///
 /// # Errors
 /// What the file system reports.
 pub(super) fn write(folder: &Path, history: &History) -> io::Result<()> {
-    let save = |name: &str, chart: Chart| {
-        let svg = charts_svg(&[chart]);
+    let save = |name: &str, charts: &[Chart]| {
+        let svg = charts_svg(charts);
         atomic_write(&folder.join(name), |file| file.write_all(svg.as_bytes()))
     };
-    save("loss.svg", loss(history))?;
-    if history.validations.is_empty() { Ok(()) } else { save("ap.svg", precision(history)) }
+    save("loss.svg", &[loss(history), parts(history)])?;
+    if history.validations.is_empty() { Ok(()) } else { save("ap.svg", &[precision(history)]) }
 }
 
-/// The loss, and its parts before they are weighted, of the last decoder layer.
+/// The weighted sum of the losses.
 fn loss(history: &History) -> Chart {
-    let total = ChartLine { name: "loss, weighted sum".to_owned(), points: history.loss.points() };
-    let parts = history.losses.iter();
-    let parts =
-        parts.map(|(name, course)| ChartLine { name: name.clone(), points: course.points() });
+    let points = history.loss.points();
+    let line = |name: &str, points| ChartLine { name: name.to_owned(), points };
     Chart {
         title: "Loss".to_owned(),
         x: "step".to_owned(),
-        y: "loss".to_owned(),
-        lines: [total].into_iter().chain(parts).collect(),
+        y: "weighted sum".to_owned(),
+        lines: vec![line("smoothed", smoothed(&points)), line("loss", points)],
+    }
+}
+
+/// Its parts of the last decoder layer, before they are weighted.
+fn parts(history: &History) -> Chart {
+    let line = |(name, course): &(String, Thinned)| ChartLine {
+        name: name.clone(),
+        points: smoothed(&course.points()),
+    };
+    Chart {
+        title: "Losses of the last layer, smoothed".to_owned(),
+        x: "step".to_owned(),
+        y: "without weight".to_owned(),
+        lines: history.losses.iter().map(line).collect(),
     }
 }
 

@@ -15,6 +15,8 @@ use crate::machine;
 pub(crate) const STATUS: &str = "status.json";
 /// Time between writes, unless there is something new.
 const EVERY: Duration = Duration::from_secs(1);
+/// Bytes of the largest file that is read; ours have some hundred.
+const LARGEST: u64 = 1 << 20;
 /// Seconds without news after which a run of another machine is taken for dead or stuck.
 const SILENCE: f64 = 600.0;
 
@@ -133,11 +135,16 @@ impl Status {
     /// # Errors
     /// What is wrong with the file, in words.
     pub(crate) fn read(folder: &Path) -> Result<Self, String> {
-        let text = std::fs::read(folder.join(STATUS)).map_err(|error| match error.kind() {
+        let path = folder.join(STATUS);
+        let wrong = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => "is missing".to_owned(),
-            _ => error.to_string(),
-        })?;
-        serde_json::from_slice(&text).map_err(|error| error.to_string())
+            _ => format!("cannot be read: {error}"),
+        };
+        if path.metadata().map_err(wrong)?.len() > LARGEST {
+            return Err("is too large to be one of ours".to_owned());
+        }
+        let text = std::fs::read(&path).map_err(wrong)?;
+        serde_json::from_slice(&text).map_err(|error| format!("cannot be read: {error}"))
     }
 
     /// Enters the process that writes it.

@@ -1,6 +1,7 @@
 //! `metrics.csv` and `validation.csv`: what `metrics.jsonl` says of steps and validations, for
 //! spreadsheets. They are made of it anew whenever a run goes on.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -95,7 +96,7 @@ pub(super) fn rebuild(lines: &Path, steps: &Path, validations: &Path) -> io::Res
     let mut validation_file = PendingFile::create(validations)?;
     validation_file.write_all(validation_head().as_bytes())?;
     if lines.exists() {
-        each_line(lines, |line| match line.and_then(Line::parse) {
+        each_line(File::open(lines)?, |line| match line.and_then(Line::parse) {
             Some(Line::Step(row)) => step_file.write_all(table.add(&row).as_bytes()),
             Some(Line::Validated(row)) => {
                 validation_file.write_all(validation_line(&row).as_bytes())

@@ -51,9 +51,31 @@ impl Thinned {
     }
 }
 
+/// A course without its noise: means over the points nearby, the fiftieth part of all to each side.
+#[allow(clippy::cast_precision_loss)] // at most a thousand
+pub(crate) fn smoothed(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
+    let reach = points.len() / 50;
+    let mean = |(index, point): (usize, &[f64; 2])| {
+        // As far to both sides, so that a slope stays where it is.
+        let reach = reach.min(index).min(points.len() - 1 - index);
+        let near = &points[index - reach..=index + reach];
+        [point[0], near.iter().map(|point| point[1]).sum::<f64>() / near.len() as f64]
+    };
+    points.iter().enumerate().map(mean).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn smoothing_keeps_lines_and_ends() {
+        let line: Vec<[f64; 2]> = (0..200).map(|i| [f64::from(i), 3.0 * f64::from(i)]).collect();
+        assert_eq!(smoothed(&line), line);
+        let noise: Vec<[f64; 2]> = (0..200).map(|i| [f64::from(i), f64::from(i % 2)]).collect();
+        assert!(smoothed(&noise)[10..190].iter().all(|point| (point[1] - 0.5).abs() < 0.06));
+        assert!(smoothed(&[]).is_empty());
+    }
 
     #[test]
     fn a_long_course_keeps_its_shape() {
