@@ -1,9 +1,9 @@
-//! How fast a run goes, and what it says of its steps.
+//! How fast a run goes, and what it says of its steps and validations.
 
 use std::collections::VecDeque;
 
 use super::clock::span;
-use super::rows::StepRow;
+use super::rows::{StepRow, ValidationRow};
 use crate::machine;
 
 /// Steps of which the pace is the mean.
@@ -93,6 +93,25 @@ impl Pace {
             row.lr
         )
     }
+}
+
+/// The twelve numbers of a validation in two lines.
+pub(super) fn numbers(row: &ValidationRow) -> [String; 2] {
+    let number = |value: f64| if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") };
+    let [ap, ap50, ap75, ap_s, ap_m, ap_l, few, some, ar, ar_s, ar_m, ar_l] =
+        row.metrics.summary.values().map(number);
+    let of = if row.ema { " of the average" } else { "" };
+    let star = if row.best { "; the best so far" } else { "" };
+    let epoch = row.epoch;
+    [
+        format!(
+            "epoch {epoch}{of}: AP {ap}, AP50 {ap50}, AP75 {ap75}; \
+             small {ap_s}, medium {ap_m}, large {ap_l}{star}"
+        ),
+        format!(
+            "  AR of 1, 10, 100: {few}, {some}, {ar}; small {ar_s}, medium {ar_m}, large {ar_l}"
+        ),
+    ]
 }
 
 #[cfg(test)]

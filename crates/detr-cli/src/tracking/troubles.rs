@@ -1,11 +1,11 @@
 //! What of a run's records cannot be written now. It is said once, and once more when it works again.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
-/// Names of what cannot be written, with the number of times that it was tried.
+/// Names of what cannot be written.
 #[derive(Debug, Default)]
-pub(super) struct Troubles(BTreeMap<&'static str, u64>);
+pub(super) struct Troubles(BTreeSet<&'static str>);
 
 impl Troubles {
     /// What to say of an attempt to write `name`, if it is news.
@@ -16,14 +16,12 @@ impl Troubles {
     ) -> Option<String> {
         match result {
             Ok(()) => {
-                let times = self.0.remove(name)?;
-                Some(format!("{name} can be written again, after {times} attempts"))
+                let was = self.0.remove(name);
+                was.then(|| format!("{name} can be written again"))
             }
             Err(error) => {
-                let times = self.0.entry(name).or_default();
-                *times += 1;
-                (*times == 1)
-                    .then(|| format!("{name} cannot be written and is tried again later: {error}"))
+                let first = self.0.insert(name);
+                first.then(|| format!("{name} cannot be written, and is tried again: {error}"))
             }
         }
     }
@@ -39,7 +37,7 @@ mod tests {
         assert_eq!(troubles.news("a", Ok::<(), &str>(())), None);
         assert!(troubles.news("a", Err("full")).unwrap().contains("full"));
         assert_eq!(troubles.news("a", Err("full")), None);
-        assert!(troubles.news("a", Ok::<(), &str>(())).unwrap().contains("after 2"));
+        assert!(troubles.news("a", Ok::<(), &str>(())).unwrap().contains("again"));
         assert_eq!(troubles.news("a", Ok::<(), &str>(())), None);
     }
 }
