@@ -67,30 +67,27 @@ impl Pace {
     pub(super) fn line(&mut self, row: &StepRow, place: &Place) -> String {
         let (count, sum) = std::mem::take(&mut self.since);
         let loss = if count == 0 { row.loss } else { sum / f64::from(count) };
-        format!("{}: loss {loss:.4}, {}", self.position(row, place), self.rest(row, place))
+        self.words(row, loss, place)
     }
 
     /// The same of the last step alone, which ends nothing.
     pub(super) fn glance(&self, row: &StepRow, place: &Place) -> String {
-        let position = self.position(row, place);
-        format!("{position}: loss {:.4}, {}", row.loss, self.rest(row, place))
+        self.words(row, row.loss, place)
     }
 
-    #[allow(clippy::unused_self)] // reads as the others
-    fn position(&self, row: &StepRow, place: &Place) -> String {
-        format!("epoch {}/{} step {}/{}", row.epoch, place.epochs, row.step, place.steps)
-    }
-
-    fn rest(&self, row: &StepRow, place: &Place) -> String {
+    /// What matters most comes first: a narrow terminal cuts off the end.
+    fn words(&self, row: &StepRow, loss: f64, place: &Place) -> String {
         let (seconds, waited) = self.step().unwrap_or((row.seconds, row.waited));
-        let ap = place.ap.map_or_else(String::new, |ap| format!("AP {ap:.3}, "));
+        let eta = self.eta(row.step, place).map_or_else(|| "-".to_owned(), span);
+        let ap = place.ap.map_or_else(String::new, |ap| format!(", AP {ap:.3}"));
         let waiting = 100.0 * waited / seconds.max(1e-9);
         let memory = machine::resident_memory_mb();
         let memory = memory.map_or_else(String::new, |mb| format!(", {mb:.0} MB"));
-        let eta = self.eta(row.step, place).map_or_else(|| "-".to_owned(), span);
+        let StepRow { step, epoch, lr, .. } = row;
+        let Place { steps, epochs, .. } = place;
         format!(
-            "{ap}lr {:.1e}, {seconds:.3} s/step, waiting {waiting:.0}%{memory}, ETA {eta}",
-            row.lr
+            "epoch {epoch}/{epochs} step {step}/{steps}, ETA {eta}: loss {loss:.4}{ap}, lr {lr:.1e}, \
+             {seconds:.3} s/step, waiting {waiting:.0}%{memory}"
         )
     }
 }
@@ -137,12 +134,11 @@ mod tests {
         assert!(pace.glance(&row(2, 1.0), &place).contains("loss 1.0000"));
         let line = pace.line(&row(2, 1.0), &place);
         assert!(
-            line.starts_with("epoch 1/2 step 2/10: loss 2.0000, AP 0.250, lr 1.0e-4, "),
+            line.contains(": loss 2.0000, AP 0.250, lr 1.0e-4, 2.000 s/step, waiting 25%"),
             "{line}"
         );
-        assert!(line.contains("2.000 s/step, waiting 25%"), "{line}");
         // 8 steps of 2 s, and 2 validations of 30.
-        assert!(line.ends_with("ETA 1m16s"), "{line}");
+        assert!(line.starts_with("epoch 1/2 step 2/10, ETA 1m16s:"), "{line}");
         assert!(pace.line(&row(3, 9.0), &place).contains("loss 9.0000"));
     }
 }

@@ -10,7 +10,9 @@ use detr_infer::palette::Palette;
 use detr_types::{ClassTable, Detection, ImageSize, Xywh, Xyxy};
 
 /// Short side that smaller images are enlarged to, so that names can be read.
-const SHORT: u32 = 320;
+const SHORT: f32 = 320.0;
+/// Long side that larger images are shrunk to: they are many.
+const LONG: f32 = 1000.0;
 /// Pixels between the two pictures.
 const GAP: u32 = 6;
 /// Detections below this score would hide the others.
@@ -47,14 +49,12 @@ impl Sample {
     /// Both pictures as one.
     pub(crate) fn draw(&self, palette: &Palette) -> RgbImage {
         let (width, height) = self.image.dimensions();
-        let factor = SHORT.div_ceil(width.min(height).max(1)).clamp(1, 8);
-        let size = ImageSize::new(height * factor, width * factor);
-        let mut left =
-            if factor == 1 { self.image.clone() } else { resize_bilinear(&self.image, size) };
+        let (shown, factor) = fitting(ImageSize::new(height, width));
+        let mut left = resize_bilinear(&self.image, shown);
         let mut right = left.clone();
         let strong = self.found.iter().filter(|found| found.score >= SCORE);
-        draw_detections(&mut left, &enlarged(strong, factor), palette);
-        draw_truth(&mut right, &enlarged(self.truth.iter(), factor), palette);
+        draw_detections(&mut left, &scaled(strong, factor), palette);
+        draw_truth(&mut right, &scaled(self.truth.iter(), factor), palette);
         let (width, height) = left.dimensions();
         let mut both = RgbImage::new(2 * width + GAP, height);
         for (from, picture) in [(0, left), (width + GAP, right)] {
@@ -64,6 +64,16 @@ impl Sample {
         }
         both
     }
+}
+
+/// A size that people like to look at, and how much larger it is.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn fitting(size: ImageSize) -> (ImageSize, f32) {
+    let (height, width) = (size.height.max(1) as f32, size.width.max(1) as f32);
+    let enlarged = (SHORT / height.min(width)).clamp(1.0, 8.0);
+    let factor = enlarged.min(LONG / height.max(width));
+    let side = |side: f32| (side * factor).round().max(1.0) as u32;
+    (ImageSize::new(side(height), side(width)), factor)
 }
 
 /// The objects of an image by the labels of the model; those of classes that it lacks are left out.
@@ -85,9 +95,7 @@ fn truth(record: &ImageRecord, classes: &ClassTable) -> Vec<Detection> {
     record.objects.iter().filter(|object| !object.iscrowd).filter_map(object).collect()
 }
 
-#[allow(clippy::cast_precision_loss)] // at most 8
-fn enlarged<'a>(objects: impl Iterator<Item = &'a Detection>, factor: u32) -> Vec<Detection> {
-    let by = factor as f32;
+fn scaled<'a>(objects: impl Iterator<Item = &'a Detection>, by: f32) -> Vec<Detection> {
     let scale = |b: Xyxy| Xyxy { x1: b.x1 * by, y1: b.y1 * by, x2: b.x2 * by, y2: b.y2 * by };
     objects.map(|object| Detection { bbox: scale(object.bbox), ..object.clone() }).collect()
 }
@@ -151,6 +159,9 @@ mod tests {
         let lit = |x: u32, y: u32| drawn.get_pixel(x, y).0 != [0, 0, 0];
         assert!(lit(40, 200) && !lit(240, 200), "the weak one is left out");
         assert!(!lit(406 + 40, 200) && lit(406 + 240, 200));
+        let sizes =
+            [(2000, 1000), (10, 1000), (1, 1)].map(|(h, w)| fitting(ImageSize::new(h, w)).0);
+        assert_eq!(sizes.map(|size| (size.height, size.width)), [(1000, 500), (10, 1000), (8, 8)]);
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &[sample]).unwrap();
         assert!(folder.path().join(".._a.png").is_file());
