@@ -75,12 +75,12 @@ fn text(runs: &[Run], differences: &[Difference]) -> String {
     };
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
     let head = ["run", "state", "epoch", "step", "last loss", "duration"];
-    text += &format!("\n{}", table(&head, &rows, &[2, 3, 4, 5]));
+    text = text + "\n" + &table(&head, &rows, &[2, 3, 4, 5]);
     for (which, of) in CHOICES {
         let rows: Vec<(String, &Validation)> =
             runs.iter().filter_map(|run| Some((run.name.clone(), of(run)?))).collect();
         if !rows.is_empty() {
-            text += &format!("\n{which} validation\n{}", numbers::table_of(&rows));
+            text = text + "\n" + which + " validation\n" + &numbers::table_of(&rows);
         }
     }
     text

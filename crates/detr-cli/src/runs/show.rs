@@ -109,13 +109,13 @@ impl Shown {
         let rows: Vec<(String, &Validation)> =
             rows.map(|(name, row)| (name.to_owned(), row)).collect();
         if !rows.is_empty() {
-            text += &format!("\n{}", numbers::table_of(&rows));
+            text = text + "\n" + &numbers::table_of(&rows);
         }
         if let Some(metrics) = self.report() {
-            text += &format!("\n{}", metrics.class_table());
+            text = text + "\n" + &metrics.class_table();
         }
         if !self.checkpoints.is_empty() {
-            text += &format!("\n{}", self.checkpoint_table());
+            text = text + "\n" + &self.checkpoint_table();
         }
         let pairs = settings::flat(config);
         if !pairs.is_empty() {

@@ -19,7 +19,7 @@ use super::{METRICS_FILE, plots};
 use crate::eval::write_report;
 
 /// Time between pictures of the loss, beside those after every validation.
-const PLOT_EVERY: Duration = Duration::from_secs(60);
+const PLOT_EVERY: Duration = Duration::from_mins(1);
 /// Reports that wait at most, because they have all curves.
 const REPORTS: usize = 8;
 

@@ -115,7 +115,7 @@ pub(super) fn write(folder: &Path, samples: &[Sample]) -> Result<(), CliError> {
     for (index, sample) in samples.iter().enumerate() {
         let mut name: String = sample.name.chars().map(harmless).take(100).collect();
         if !taken.insert(name.clone()) {
-            name += &format!("-{index}");
+            name = format!("{name}-{index}");
         }
         write_png(&folder.join(format!("{name}.png")), &sample.draw(&palette))?;
     }

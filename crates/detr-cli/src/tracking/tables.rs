@@ -1,6 +1,7 @@
 //! `metrics.csv` and `validation.csv`: what `metrics.jsonl` says of steps and validations, for
 //! spreadsheets. They are made of it anew whenever a run goes on.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -49,7 +50,9 @@ impl StepTable {
             text += "\n";
             names
         });
-        text += &format!(
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
             "{},{},{},{},{},{:.4},{:.4},{}",
             row.step,
             row.epoch,

@@ -142,18 +142,20 @@ const fn masked(crc: u32) -> u32 {
 fn crc32c(content: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
-        let mut byte = 0;
-        while byte < 256 {
+        let mut byte: u8 = 0;
+        loop {
             let mut value = byte as u32;
             let mut bit = 0;
             while bit < 8 {
                 value = if value & 1 == 1 { value >> 1 ^ 0x82f6_3b78 } else { value >> 1 };
                 bit += 1;
             }
-            table[byte] = value;
+            table[byte as usize] = value;
+            if byte == u8::MAX {
+                break table;
+            }
             byte += 1;
         }
-        table
     };
     !content.iter().fold(!0, |crc, &byte| {
         let [low, ..] = (crc ^ u32::from(byte)).to_le_bytes();

@@ -86,7 +86,7 @@ mod tests {
         course.push(100_001, f64::NAN);
         let points = course.points();
         assert!((MOST / 2..=MOST).contains(&points.len()), "{}", points.len());
-        assert_eq!(points.last().unwrap()[0], 1e5);
+        assert!((points.last().unwrap()[0] - 1e5).abs() < 1e-9);
         // The mean of a stretch is the middle of a straight line.
         let first = points[0];
         assert!((first[1] - (first[0] + 1.0) / 2e5).abs() < 1e-9, "{first:?}");

@@ -33,20 +33,18 @@ fn metrics(ap: f64) -> Value {
 
 /// `metrics.jsonl` of two epochs of three steps.
 fn lines(aps: [f64; 2]) -> String {
-    let mut text = String::new();
+    let mut rows = Vec::new();
     for step in 1..=6_u32 {
-        let (epoch, loss) = ((step + 2) / 3, 9.0 - f64::from(step));
-        let row = json!({ "event": "step", "step": step, "epoch": epoch, "loss": loss, "lr": 1e-4,
-                          "losses": { "loss_ce": loss / 2.0 } });
-        text += &format!("{row}\n");
+        let (epoch, loss) = (step.div_ceil(3), 9.0 - f64::from(step));
+        rows.push(json!({ "event": "step", "step": step, "epoch": epoch, "loss": loss, "lr": 1e-4,
+                          "losses": { "loss_ce": loss / 2.0 } }));
         if step % 3 == 0 {
             let ap = aps[usize::from(step == 6)];
-            let row = json!({ "event": "validated", "step": step, "epoch": epoch, "best": true,
-                              "metrics": metrics(ap) });
-            text += &format!("{row}\n");
+            rows.push(json!({ "event": "validated", "step": step, "epoch": epoch, "best": true,
+                              "metrics": metrics(ap) }));
         }
     }
-    text
+    rows.iter().map(|row| row.to_string() + "\n").collect()
 }
 
 fn write(folder: &Path, name: &str, text: &str) {
