@@ -2,7 +2,7 @@
 //! needs, so that nobody has to remember them.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use crate::shell;
 
@@ -15,16 +15,23 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut command = shell::cargo();
-    command.args(["run", "--release", "--quiet", "--manifest-path"]);
-    command.arg(shell::root().join("Cargo.toml")).args(["-p", "detr-infer"]);
-    command.args(feature_flags(backend(&args.args).as_deref())).arg("--").args(&args.args);
+    let mut command = program("detr-infer", &args.args);
+    command.args(&args.args);
     eprintln!("{}", shell::shown(&command));
     Ok(shell::exit_code(shell::status(&mut command)?))
 }
 
+/// An optimised program with the features that its arguments ask for; the arguments are still to come.
+pub(crate) fn program(package: &str, args: &[OsString]) -> Command {
+    let mut command = shell::cargo();
+    command.args(["run", "--release", "--quiet", "--manifest-path"]);
+    command.arg(shell::root().join("Cargo.toml")).args(["-p", package]);
+    command.args(feature_flags(backend(args).as_deref())).arg("--");
+    command
+}
+
 /// The last word after `--backend`, in either spelling.
-fn backend(args: &[OsString]) -> Option<String> {
+pub(crate) fn backend(args: &[OsString]) -> Option<String> {
     let mut found = None;
     let mut args = args.iter().map(|arg| arg.to_string_lossy());
     while let Some(arg) = args.next() {

@@ -1,4 +1,4 @@
-//! Chores of the workspace: `cargo xtask check | tidy | infer | bench`, one module each.
+//! Chores of the workspace: `cargo xtask check | tidy | infer | train | bench`, one module each.
 //!
 //! This program starts other programs and reads source text. It is not part of what users install,
 //! and it never depends on Burn, so that it compiles in seconds.
@@ -10,6 +10,7 @@ mod check;
 mod infer;
 mod shell;
 mod tidy;
+mod train;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Command {
     Tidy,
     /// Run detr-infer, built with the features that its --backend needs
     Infer(infer::Args),
+    /// Run detr train, built with the features that its --backend needs
+    Train(train::Args),
     /// Measure
     #[command(subcommand)]
     Bench(bench::Command),
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Tidy => tidy::run(),
         Command::Infer(args) => infer::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Bench(command) => bench::run(&command),
     };
     done.unwrap_or_else(|error| {

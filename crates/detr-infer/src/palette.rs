@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use detr_types::{ClassTable, Detection};
+use detr_types::{ClassTable, Detection, nearest};
 use image::Rgb;
 
 /// The names a colour can be given by: the 16 basic ones of CSS, then other common ones of CSS.
@@ -218,36 +218,6 @@ fn from_hsl(hue: f32, saturation: f32, lightness: f32) -> Rgb<u8> {
         let value = lightness - amplitude * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0);
         (value * 255.0).round().clamp(0.0, 255.0) as u8
     }))
-}
-
-/// The candidate closest to a word, unless even that one is another word altogether.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let lower = word.to_lowercase();
-    let allowed = (lower.chars().count() / 3).max(1);
-    candidates
-        .map(|candidate| (edit_distance(&lower, &candidate.to_lowercase()), candidate))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, _)| *distance <= allowed)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance in characters, by one row of the table.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

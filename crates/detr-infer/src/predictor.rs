@@ -10,10 +10,9 @@ use detr_model::nested::{NestedTensor, Padding};
 use detr_model::postprocess::{HostOutput, Scored};
 use detr_model::weights::{Checkpoint, WeightsError};
 use detr_model::{Model, ModelConfig};
-use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec, PreprocessSpecError};
+use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec, PreprocessSpecError, nearest};
 
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
-use crate::palette::nearest;
 
 /// A model ready to detect. It is immutable and may be shared between threads.
 pub struct Predictor {

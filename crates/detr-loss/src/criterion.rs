@@ -14,7 +14,7 @@ use crate::targets::Targets;
 
 /// How classes are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Classification {
     /// DETR: softmax with a no-object class, which counts `eos_coef`.
     Softmax {

@@ -264,6 +264,16 @@ impl ModelConfig {
         }
     }
 
+    /// Attention heads.
+    #[must_use]
+    pub const fn nheads(&self) -> usize {
+        match self {
+            Self::Detr(c) => c.nheads,
+            Self::DeformableDetr(c) => c.nheads,
+            Self::DetrDemo(c) => c.nheads,
+        }
+    }
+
     /// The same architecture for other classes or another number of queries.
     #[must_use]
     pub fn with_sizes(mut self, num_classes: usize, num_queries: Option<usize>) -> Self {

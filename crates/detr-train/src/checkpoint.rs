@@ -43,6 +43,8 @@ pub struct Passed {
 struct Manifest {
     version: u32,
     step: u64,
+    /// Number of the epoch that it ends; none in the middle of one.
+    epoch: Option<u64>,
     files: Vec<File>,
 }
 
@@ -60,23 +62,40 @@ impl Checkpoints {
         Self { folder }
     }
 
-    /// Writes a checkpoint of these files, given by name and content.
+    /// Writes a checkpoint of these files, given by name and content; `epoch` is the number of the epoch
+    /// that it ends, if it ends one.
     ///
     /// # Errors
-    /// What the file system reports; nothing is left then.
-    pub fn save(&self, step: u64, files: &[(&str, Vec<u8>)]) -> io::Result<PathBuf> {
-        let temporary = self.folder.join(format!(".step-{step}.tmp"));
+    /// What the file system reports; the checkpoints that were there stay.
+    pub fn save(
+        &self,
+        step: u64,
+        epoch: Option<u64>,
+        files: &[(&str, Vec<u8>)],
+    ) -> io::Result<PathBuf> {
+        let [temporary, old] =
+            ["tmp", "old"].map(|kind| self.folder.join(format!(".step-{step}.{kind}")));
         let path = self.folder.join(format!("step-{step}"));
-        let written = write(&temporary, step, files);
-        if let Err(error) = written {
+        if let Err(error) = write(&temporary, step, epoch, files) {
             drop(fs::remove_dir_all(&temporary));
             return Err(error);
         }
+        // A folder cannot be renamed onto another; what is set aside is put back by `sweep`.
         if path.exists() {
-            fs::remove_dir_all(&path)?;
+            fs::rename(&path, &old)?;
         }
         fs::rename(&temporary, &path)?;
+        drop(fs::remove_dir_all(&old));
+        sync(&self.folder)?;
         Ok(path)
+    }
+
+    /// Says in a file beside the checkpoints which one is the `last` or the `best`.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn point(&self, name: &str, step: u64) -> io::Result<()> {
+        atomic_write(&self.folder.join(name), |file| writeln!(file, "step-{step}"))
     }
 
     /// The newest checkpoint that counts, and the newer ones that do not.
@@ -92,20 +111,39 @@ impl Checkpoints {
         (None, passed)
     }
 
-    /// Removes all but the newest `keep` and those at `spare`, and what interrupted writing left.
-    pub fn prune(&self, keep: usize, spare: &[u64]) {
-        let listed = self.listed();
-        let old = listed.len().saturating_sub(keep);
-        for (step, path) in &listed[..old] {
-            if !spare.contains(step) {
-                // What cannot be removed now is tried again after the next checkpoint.
+    /// Removes the checkpoint at the end of an epoch.
+    pub fn remove(&self, epoch: u64) {
+        for (_, path) in self.listed() {
+            if manifest(&path).is_ok_and(|manifest| manifest.epoch == Some(epoch)) {
+                // What cannot be removed now is in nobody's way.
                 drop(fs::remove_dir_all(path));
             }
         }
+    }
+
+    /// Removes checkpoints in the middle of an epoch that are older than the newest two of all.
+    pub fn remove_passing(&self) {
+        let listed = self.listed();
+        for (_, path) in &listed[..listed.len().saturating_sub(2)] {
+            if manifest(path).is_ok_and(|manifest| manifest.epoch.is_none()) {
+                drop(fs::remove_dir_all(path));
+            }
+        }
+    }
+
+    /// Removes what a process left that was killed while it wrote, or puts it back.
+    pub fn sweep(&self) {
         for entry in self.folder.read_dir().into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with(".step-") {
-                drop(fs::remove_dir_all(entry.path()));
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(name) = name.strip_prefix('.') else { continue };
+            match name.strip_suffix(".old") {
+                Some(step) if !self.folder.join(step).exists() => {
+                    drop(fs::rename(entry.path(), self.folder.join(step)));
+                }
+                _ if name.starts_with("step-") => drop(fs::remove_dir_all(entry.path())),
+                // Of a pointer.
+                _ if name.ends_with(".tmp") => drop(fs::remove_file(entry.path())),
+                _ => (),
             }
         }
     }
@@ -123,7 +161,12 @@ impl Checkpoints {
 }
 
 /// Writes the files, and the manifest last.
-fn write(folder: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
+fn write(
+    folder: &Path,
+    step: u64,
+    epoch: Option<u64>,
+    files: &[(&str, Vec<u8>)],
+) -> io::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
@@ -136,20 +179,37 @@ fn write(folder: &Path, step: u64, files: &[(&str, Vec<u8>)]) -> io::Result<()> 
             sha256: sha256(content),
         });
     }
-    let manifest = Manifest { version: VERSION, step, files: listed };
+    let manifest = Manifest { version: VERSION, step, epoch, files: listed };
     let json = serde_json::to_vec_pretty(&manifest)?;
-    atomic_write(&folder.join(MANIFEST), |file| file.write_all(&json))
+    atomic_write(&folder.join(MANIFEST), |file| file.write_all(&json))?;
+    sync(folder)
+}
+
+/// Names of files are on disk only when their folder is.
+fn sync(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn manifest(folder: &Path) -> Result<Manifest, String> {
+    let text = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))
 }
 
 /// Whether a folder holds what its manifest says.
 fn check(folder: &Path, step: u64) -> Result<(), String> {
+    /// All that the manifests of later versions must have in common with this one.
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
     let text = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
-    if manifest.version > VERSION {
-        let version = manifest.version;
+    let version = serde_json::from_slice(&text).map(|Version { version }| version);
+    if let Ok(version) = version
+        && version > VERSION
+    {
         return Err(format!("is of version {version}, this program reads up to {VERSION}"));
     }
+    let manifest = manifest(folder)?;
     if manifest.step != step {
         return Err(format!("{MANIFEST} is of step {}", manifest.step));
     }
@@ -175,35 +235,65 @@ fn sha256(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    fn steps(all: &Checkpoints) -> Vec<u64> {
+        all.listed().iter().map(|(step, _)| *step).collect()
+    }
+
     #[test]
     fn the_newest_whole_checkpoint_counts() {
         let folder = tempfile::tempdir().unwrap();
         let all = Checkpoints::new(folder.path().join("checkpoints"));
         assert_eq!(all.newest(), (None, Vec::new()));
         for step in [5, 10, 100] {
-            all.save(step, &[("a", vec![1; 9]), ("b/c", vec![2; 3])]).unwrap();
+            all.save(step, None, &[("a", vec![1; 9]), ("b/c", vec![2; 3])]).unwrap();
         }
         assert_eq!(all.newest().0.unwrap().step, 100);
         fs::write(all.folder.join("step-100/a"), [1, 1, 1, 1, 0, 1, 1, 1, 1]).unwrap();
         fs::create_dir(all.folder.join("step-200")).unwrap();
+        let newer = all.save(300, None, &[]).unwrap().join(MANIFEST);
+        fs::write(newer, r#"{"version": 2, "unheard": "of"}"#).unwrap();
         let (found, passed) = all.newest();
         assert_eq!(found.unwrap().step, 10);
-        assert!(passed[0].reason.contains(MANIFEST), "{passed:?}");
-        assert_eq!(passed[1].reason, "a is not the file that was written");
-        fs::create_dir(all.folder.join(".step-300.tmp")).unwrap();
-        all.prune(1, &[5]);
-        let left: Vec<u64> = all.listed().iter().map(|(step, _)| *step).collect();
-        assert_eq!(left, [5, 200]);
-        assert!(!all.folder.join(".step-300.tmp").exists());
+        assert!(passed[0].reason.starts_with("is of version 2"), "{passed:?}");
+        assert!(passed[1].reason.contains(MANIFEST), "{passed:?}");
+        assert_eq!(passed[2].reason, "a is not the file that was written");
+    }
+
+    #[test]
+    fn ends_of_epochs_are_kept_until_they_are_removed_by_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(folder.path().to_owned());
+        for (step, epoch) in [(5, None), (10, Some(1)), (15, None), (20, Some(2)), (25, None)] {
+            all.save(step, epoch, &[("a", vec![1])]).unwrap();
+        }
+        all.remove_passing();
+        assert_eq!(steps(&all), [10, 20, 25]);
+        all.remove(1);
+        assert_eq!(steps(&all), [20, 25]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(folder.path().to_owned());
+        all.save(1, None, &[("a", vec![1])]).unwrap();
+        all.save(1, Some(1), &[("a", vec![2])]).unwrap();
+        assert_eq!(steps(&all), [1]);
+        fs::rename(all.folder.join("step-1"), all.folder.join(".step-1.old")).unwrap();
+        fs::create_dir(all.folder.join(".step-2.tmp")).unwrap();
+        all.sweep();
+        assert_eq!(steps(&all), [1]);
+        assert_eq!(all.newest().0.unwrap().step, 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_checkpoint_that_cannot_be_written_leaves_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let all = Checkpoints::new(folder.path().to_owned());
-        all.save(1, &[("a", vec![1])]).unwrap();
+        all.save(1, None, &[("a", vec![1])]).unwrap();
         // A file name that no file system takes.
-        assert!(all.save(2, &[("a", vec![1]), (&"x".repeat(5000), vec![1])]).is_err());
+        assert!(all.save(2, None, &[("a", vec![1]), (&"x".repeat(5000), vec![1])]).is_err());
         assert_eq!(all.newest().0.unwrap().step, 1);
         assert_eq!(all.listed().len(), 1);
     }

@@ -1,37 +1,61 @@
-//! Training of DETR and Deformable DETR, up to one step of the optimizer: parameter groups, schedules,
-//! `AdamW` and SGD, clipping, gradient accumulation, moving averages, and the [`Trainer`] that puts them
-//! together as `engine.py` of the references does. It is not the loop: batches come from outside, and
-//! nothing is written to disk here.
+//! Training of DETR and Deformable DETR. [`Trainer`] does one step as `engine.py` of the references does:
+//! parameter groups, schedules, `AdamW` and SGD, clipping, gradient accumulation, moving averages. [`run`]
+//! is the loop around it, on Burn's `SupervisedTraining`: epochs, validation, checkpoints from which a run
+//! goes on as if it had not been stopped. Nothing is printed here.
 //!
 //! Architecture invariant: a step reads from the device twice, the matching costs of every micro-batch and
 //! then all numbers that are logged. Parameters change only after the latter were found to be finite.
 
 mod accumulate;
+mod batches;
 mod checkpoint;
 mod clip;
 mod config;
+mod course;
+mod dump;
 mod ema;
+mod fault;
 mod groups;
+mod learner;
+mod numbers;
 mod optimizer;
 mod outcome;
+mod precision;
+mod ranks;
+mod renderer;
 mod run;
 mod schedule;
+mod segments;
 mod settings;
+mod start;
+mod state;
 mod step;
 mod truth;
 mod validate;
 
 pub use accumulate::{Accumulated, MicroBatch};
+pub use batches::micro_batch;
+/// Burn's handle that stops a run.
+pub use burn::train::Interrupter;
 pub use checkpoint::{Checkpoints, Found, Passed};
 pub use clip::{GradientNorm, clip_coefficient};
 pub use config::{ConfigError, StepConfig};
 pub use ema::{Ema, EmaConfig};
 pub use groups::{GroupConfig, GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, Slot};
+pub use learner::Learned;
+pub use numbers::{Number, Numbers};
 pub use optimizer::{Optimizer, OptimizerConfig, StateError};
 pub use outcome::{NonFinite, Outcome, Place, StepError, StepReport};
-pub use run::{End, Event, Parts, Progress, RunError, named, run};
+pub use precision::{LossScale, Precision, PrecisionError};
+pub use ranks::{AllReduce, Alone};
+pub use renderer::{Silent, dashboard};
+pub use run::{End, Event, Hooks, Parts, Progress, RunError, Step, Validation, named, run};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
-pub use settings::{DataSettings, ModelSettings, RunSettings, TrainConfig, TrainSettings};
+pub use settings::{
+    DataSettings, EarlyStopping, ModelSettings, RunSettings, SettingKey, SettingPlace,
+    SettingsError, TrainConfig, TrainSettings,
+};
+pub use start::{StartError, Started, start};
 pub use step::Trainer;
 pub use truth::ground_truth;
 pub use validate::{ValidateError, in_order, upload, validate};

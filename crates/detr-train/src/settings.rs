@@ -1,5 +1,16 @@
 //! The settings of a run, as they stand in `configs/train/*.toml`: a model, data, and how long and how
-//! fast it learns. What is not stated is the reference's for the model.
+//! fast it learns. What is not stated is the reference's for the model. [`TrainConfig::load`] reads them.
+
+mod check;
+mod document;
+mod error;
+mod fault;
+mod flags;
+mod load;
+mod read;
+mod schema;
+#[cfg(test)]
+mod tests;
 
 use detr_data::dataset::{DatasetSpec, Labels};
 use detr_data::{Augmentation, CacheMode, LoaderConfig};
@@ -8,11 +19,14 @@ use detr_model::ModelConfig;
 use detr_types::PreprocessSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, StepConfig, require};
+use crate::config::StepConfig;
 use crate::ema::EmaConfig;
 use crate::groups::{GroupConfig, GroupsConfig};
 use crate::optimizer::OptimizerConfig;
+use crate::precision::Precision;
 use crate::schedule::ScheduleConfig;
+pub use error::{SettingPlace, SettingsError};
+pub use schema::SettingKey;
 
 /// Everything that a run is made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,9 +52,12 @@ pub struct ModelSettings {
     /// Object queries, where they are not those of the preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_queries: Option<usize>,
-    /// Any checkpoint to start from.
+    /// A checkpoint of a whole model to start from: a file or folder, relative to the settings' file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    /// Weights of the backbone alone to start from, such as torchvision's; a path like `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<String>,
 }
 
 /// What is learned from.
@@ -111,10 +128,30 @@ pub struct TrainSettings {
     /// Matching and losses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub criterion: Option<SetCriterion>,
+    /// What the forward and backward pass compute in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether activations are computed again in the backward pass: less memory, more time.
+    #[serde(default)]
+    pub activation_checkpointing: bool,
+    /// When a run ends before its last epoch; without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+}
+
+/// When to stop before all epochs are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Epochs without a better AP.
+    pub patience: usize,
+    /// Epochs before which it does not stop.
+    #[serde(default)]
+    pub min_epochs: usize,
 }
 
 /// How often something happens beside the steps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
     /// Epochs between validations.
@@ -127,6 +164,19 @@ pub struct RunSettings {
     pub log_every: u64,
     /// Steps in a row without finite numbers after which the run stops.
     pub max_skipped: u32,
+    /// Pictures that are drawn at every validation, with what was found and what is there.
+    pub samples: usize,
+    /// Least score of a box that is drawn on them.
+    pub threshold: f32,
+    /// Pairs of query and class per image that a validation counts, the best ones.
+    pub max_detections: usize,
+    /// Learns from the first so many images with objects alone, as they are, and validates on the same:
+    /// a model and data that fit together come near an AP of 1 soon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overfit: Option<usize>,
+    /// Stops after a validation with this AP or a higher one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at_ap: Option<f64>,
 }
 
 const fn one() -> usize {
@@ -140,7 +190,18 @@ const fn default_clip() -> f64 {
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { validate_every: 1, checkpoint_every: 0, keep: 2, log_every: 10, max_skipped: 5 }
+        Self {
+            validate_every: 1,
+            checkpoint_every: 0,
+            keep: 2,
+            log_every: 10,
+            max_skipped: 5,
+            samples: 4,
+            threshold: 0.3,
+            max_detections: 100,
+            overfit: None,
+            stop_at_ap: None,
+        }
     }
 }
 
@@ -149,7 +210,7 @@ impl TrainSettings {
     #[must_use]
     pub fn step(&self, model: &ModelConfig) -> StepConfig {
         let reference = StepConfig::for_model(model);
-        let defaults = reference.parameters;
+        let defaults = reference.parameters.clone();
         let mut groups = self.groups.clone().unwrap_or(defaults.groups);
         for group in groups.iter_mut().filter(|group| group.name == "backbone") {
             group.lr = self.lr_backbone.or(group.lr);
@@ -165,21 +226,8 @@ impl TrainSettings {
             },
             clip_max_norm: self.clip_max_norm,
             ema: self.ema,
+            precision: self.precision,
+            activation_checkpointing: self.activation_checkpointing,
         }
-    }
-}
-
-impl TrainConfig {
-    /// Refuses numbers that cannot work, as far as they can be told without model and data.
-    ///
-    /// # Errors
-    /// The first field that is wrong.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        require(self.train.epochs > 0, "train.epochs", 0, "at least 1")?;
-        require(self.train.accumulate > 0, "train.accumulate", 0, "at least 1")?;
-        require(self.run.validate_every > 0, "run.validate_every", 0, "at least 1")?;
-        require(self.run.keep > 0, "run.keep", 0, "at least 1")?;
-        require(self.run.log_every > 0, "run.log_every", 0, "at least 1")?;
-        self.train.schedule.validate("train.schedule")
     }
 }

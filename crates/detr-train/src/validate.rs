@@ -40,7 +40,7 @@ pub fn upload(batch: HostBatch, device: &Device) -> NestedTensor {
 }
 
 /// Runs a model over all images of a loader, in its order, and scores it. `model` is without autodiff;
-/// `progress` hears the images done.
+/// `progress` hears the images done and says whether to go on: none comes out if it does not.
 ///
 /// # Errors
 /// Images that cannot be loaded, or a device that fails.
@@ -51,8 +51,8 @@ pub fn validate(
     truth: &Arc<GroundTruth>,
     loader: &Loader,
     device: &Device,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Metrics, ValidateError> {
+    progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Metrics>, ValidateError> {
     let mut evaluator = Evaluator::new(truth.clone(), detr_eval::EvalOptions::default())?;
     let mut done = 0;
     for batch in loader.epoch(0, 0)? {
@@ -75,9 +75,11 @@ pub fn validate(
             evaluator.add(id, found.collect())?;
             done += 1;
         }
-        progress(done);
+        if !progress(done) {
+            return Ok(None);
+        }
     }
-    Ok(evaluator.finish()?)
+    Ok(Some(evaluator.finish()?))
 }
 
 /// A loader that gives every image once, in order.

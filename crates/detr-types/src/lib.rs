@@ -11,6 +11,7 @@ pub mod fs;
 mod limits;
 mod preprocess;
 mod size;
+mod words;
 
 pub use boxes::{Cxcywh, Xywh, Xyxy};
 pub use classes::{Category, ClassTable, ClassTableError};
@@ -18,3 +19,4 @@ pub use detection::Detection;
 pub use limits::Limits;
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};
 pub use size::ImageSize;
+pub use words::nearest;

@@ -15,3 +15,4 @@ mod round_trip;
 mod self_test;
 mod support;
 mod train;
+mod train_settings;

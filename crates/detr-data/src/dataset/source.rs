@@ -1,7 +1,8 @@
 //! A data set by its configuration: one or several sources, and what is done with their classes.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{self, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,21 @@ impl DatasetSpec {
             all.push(read(&base.join(&source.path), &options)?);
         }
         self.classes.apply(concatenate(all))
+    }
+
+    /// The same data by absolute paths, for a file that is kept elsewhere.
+    ///
+    /// # Errors
+    /// The current folder cannot be told.
+    pub fn absolute(&self, base: &Path) -> io::Result<Self> {
+        let mut spec = self.clone();
+        for source in &mut spec.sources {
+            source.path = path::absolute(base.join(&source.path))?;
+            if let Some(images) = &mut source.images {
+                *images = path::absolute(base.join(&*images))?;
+            }
+        }
+        Ok(spec)
     }
 }
 

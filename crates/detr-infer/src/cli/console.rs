@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
@@ -46,13 +47,13 @@ impl Drop for Progress {
     }
 }
 
-/// The terminal behind stderr, if there is one.
-#[derive(Debug)]
+/// The terminal behind stderr, if there is one. Clones share it.
+#[derive(Clone, Debug)]
 pub struct Console {
     quiet: bool,
     color: bool,
     /// The bar that is shown now; a hidden one when there is none.
-    bar: RefCell<ProgressBar>,
+    bar: Rc<RefCell<ProgressBar>>,
 }
 
 const RED: &str = "\x1b[1;31m";
@@ -67,7 +68,7 @@ impl Console {
         Self {
             quiet: log.quiet,
             color: io::stderr().is_terminal() && !no_color,
-            bar: RefCell::new(ProgressBar::hidden()),
+            bar: Rc::new(RefCell::new(ProgressBar::hidden())),
         }
     }
 

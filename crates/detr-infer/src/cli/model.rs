@@ -5,12 +5,11 @@ use std::path::Path;
 use burn::tensor::Device;
 use detr_model::ModelConfig;
 use detr_model::weights::{CARD_FILE, Checkpoint};
-use detr_types::Limits;
+use detr_types::{Limits, nearest};
 
 use super::{CliError, Console, LoadArgs};
 use crate::backend::{self, Backend, Precision, catch_device};
 use crate::hub::{Hub, HubError, Progress, parse_remote_name};
-use crate::palette::nearest;
 
 /// Opens a model: `recipe:PRESET[@SEED]` makes untrained weights on the spot, an existing path is
 /// read, and anything else is the name of a remote model. `device` is asked for where tensors

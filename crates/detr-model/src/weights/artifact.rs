@@ -104,6 +104,25 @@ impl Architecture {
         }
     }
 
+    /// The backbone.
+    pub(super) const fn backbone(&self) -> &ResNetConfig {
+        match self {
+            Self::Resnet(config) => config,
+            Self::Detr(config) => &config.backbone,
+            Self::DeformableDetr(config) => &config.backbone,
+            Self::DetrDemo(config) => &config.backbone,
+        }
+    }
+
+    /// What the names of the backbone's tensors start with.
+    pub(super) const fn backbone_prefix(&self) -> &'static str {
+        match self {
+            Self::Resnet(_) => "",
+            Self::Detr(_) | Self::DeformableDetr(_) => "backbone.0.body.",
+            Self::DetrDemo(_) => "backbone.",
+        }
+    }
+
     /// Refuses what cannot be built.
     ///
     /// # Errors

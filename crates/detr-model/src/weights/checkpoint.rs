@@ -1,6 +1,7 @@
 //! Any checkpoint, opened: what it is, its settings, and its tensors under official names.
 
 mod open;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -176,12 +177,8 @@ impl Checkpoint {
         device: &Device,
         dtype: FloatDType,
     ) -> Result<ResNet, WeightsError> {
-        let (config, prefix) = match &self.architecture {
-            Architecture::Resnet(config) => (config, ""),
-            Architecture::Detr(config) => (&config.backbone, "backbone.0.body."),
-            Architecture::DeformableDetr(config) => (&config.backbone, "backbone.0.body."),
-            Architecture::DetrDemo(config) => (&config.backbone, "backbone."),
-        };
+        let config = self.architecture.backbone();
+        let prefix = self.architecture.backbone_prefix();
         let state = self.state.clone().rename(|name| name.strip_prefix(prefix).map(str::to_owned));
         load_into(ResNet::new(config, device), &state, dtype, &self.path)
     }

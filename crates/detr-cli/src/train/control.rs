@@ -1,0 +1,89 @@
+//! One process per folder of a run, and the signals that stop it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use detr_infer::cli::CliError;
+use detr_train::Interrupter;
+
+/// A folder that no other process trains in. The system frees it however the process ends.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the folder, or says who has it.
+    pub(super) fn take(folder: &Path) -> Result<Self, CliError> {
+        let path = folder.join("lock");
+        let failed = |error: &dyn std::fmt::Display| {
+            CliError::Failed(format!("cannot lock {}: {error}", path.display()))
+        };
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = opened.map_err(|error| failed(&error))?;
+        match file.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                drop(file.read_to_string(&mut pid));
+                return Err(CliError::Usage(format!(
+                    "{}: process {} trains in this folder\nhint: give another --output, or stop it \
+                     first",
+                    folder.display(),
+                    pid.trim()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        // The number is for people; the lock is the system's.
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(|error| failed(&error))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The first SIGINT, SIGTERM or SIGUSR1 asks for a checkpoint and a stop; a second SIGINT or SIGTERM ends
+/// the process. A terminal that goes away does not.
+#[cfg(unix)]
+pub(super) fn catch_signals(interrupter: &Interrupter) -> Result<(), CliError> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    let failed = |error| CliError::Failed(format!("cannot catch signals: {error}"));
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(failed)?;
+    let interrupter = interrupter.clone();
+    let listen = move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => (),
+                SIGINT | SIGTERM if interrupter.should_stop() => std::process::exit(130),
+                _ => interrupter.stop(signal_hook::low_level::signal_name(signal)),
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(failed)?;
+    Ok(())
+}
+
+/// The first SIGINT asks for a checkpoint and a stop; a second one ends the process.
+#[cfg(not(unix))]
+pub(super) fn catch_signals(interrupter: &Interrupter) -> Result<(), CliError> {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use signal_hook::consts::SIGINT;
+    let failed = |error| CliError::Failed(format!("cannot catch signals: {error}"));
+    let stop = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, stop.clone()).map_err(failed)?;
+    signal_hook::flag::register(SIGINT, stop.clone()).map_err(failed)?;
+    let interrupter = interrupter.clone();
+    let watch = move || {
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        interrupter.stop(Some("SIGINT"));
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(failed)?;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! `detr train --dry-run`: what a run would need, from steps on its largest batch. Writes nothing.
+
+use std::time::{Duration, Instant};
+
+use detr_data::Batch;
+use detr_infer::cli::{CliError, Console, print};
+use detr_train::{Outcome, Parts, TrainConfig, Trainer, micro_batch};
+
+use super::to_cli;
+
+/// Batches that are looked at for the largest one.
+const LOOKED_AT: usize = 50;
+/// Steps; the first one warms up and does not count.
+const STEPS: usize = 4;
+
+pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Result<(), CliError> {
+    let step = config.train.step(&parts.model);
+    let mut trainer = Trainer::new(parts.start, &step).map_err(|error| to_cli(error.into()))?;
+    print(&format!("{}\n", trainer.groups().table()))?;
+    let per_epoch = parts.loader.batches_per_epoch();
+    console.note(&format!("looking for the largest of {} batches", per_epoch.min(LOOKED_AT)));
+    let mut largest: Option<Batch> = None;
+    for batch in parts.loader.epoch(0, 0).map_err(|error| to_cli(error.into()))?.take(LOOKED_AT) {
+        let batch = batch.map_err(|error| to_cli(error.into()))?;
+        if largest.as_ref().is_none_or(|largest| pixels(largest) < pixels(&batch)) {
+            largest = Some(batch);
+        }
+    }
+    let batch = largest.ok_or_else(|| CliError::Data("the data has no batch".to_owned()))?;
+    let objects: usize = batch.targets.iter().map(|target| target.labels.len()).sum();
+    print(&format!(
+        "largest batch     {} images of {}, {objects} objects\n",
+        batch.images.len(),
+        batch.images.size
+    ))?;
+    let mut times = Vec::with_capacity(STEPS);
+    for number in 0..STEPS {
+        let start = Instant::now();
+        let micro: Vec<_> = (0..config.train.accumulate)
+            .map(|_| micro_batch(batch.clone(), parts.model.num_classes(), &parts.device))
+            .collect::<Result<_, _>>()
+            .map_err(|error| to_cli(error.into()))?;
+        let outcome = trainer.step(micro, 0.0);
+        match outcome.map_err(|error| CliError::Failed(error.to_string()))? {
+            Outcome::Updated(report) if number == 0 => print(&format!(
+                "loss              {:.3}\ngradient norm     {:.3}\n",
+                report.loss, report.grad_norm
+            ))?,
+            Outcome::Updated(_) | Outcome::Overflowed { .. } => (),
+            Outcome::Skipped(reason) => {
+                return Err(CliError::Diverged(format!("the step is not finite: {reason}")));
+            }
+        }
+        times.push(start.elapsed());
+    }
+    let fastest = times[1..].iter().min().copied().unwrap_or_default();
+    let steps = per_epoch.div_ceil(config.train.accumulate) as u64 * config.train.epochs;
+    let all = Duration::from_secs_f64(fastest.as_secs_f64() * steps as f64);
+    let memory = crate::machine::peak_memory_mb()
+        .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB (peak of the process)"));
+    print(&format!(
+        "step              {:.3} s\nmemory            {memory}\nwhole run         {steps} steps, \
+         at most {}\n",
+        fastest.as_secs_f64(),
+        span(all)
+    ))
+}
+
+fn pixels(batch: &Batch) -> u64 {
+    batch.images.len() as u64
+        * u64::from(batch.images.size.width)
+        * u64::from(batch.images.size.height)
+}
+
+fn span(time: Duration) -> String {
+    let minutes = time.as_secs().div_ceil(60);
+    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
+        (0, 0, m) => format!("{m} min"),
+        (0, h, m) => format!("{h} h {m} min"),
+        (d, h, _) => format!("{d} d {h} h"),
+    }
+}

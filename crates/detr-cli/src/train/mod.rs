@@ -1,0 +1,183 @@
+//! `detr train`: settings from a file and from flags, a run in a folder, and what is told of it.
+
+mod control;
+mod dry_run;
+mod log;
+mod parts;
+
+use std::cell::RefCell;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use clap::Args;
+use detr_infer::backend::{BackendError, catch_device};
+use detr_infer::cli::{CliError, Console, DeviceArgs, print, read_text, write_text};
+use detr_train::{
+    End, Event, Hooks, Interrupter, RunError, Silent, StepError, TrainConfig, ValidateError,
+    dashboard,
+};
+
+use control::Lock;
+use log::Log;
+
+/// Flags of `detr train`.
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    /// Settings: a TOML file such as those in configs/train/; with --resume, those of the run
+    #[arg(long, value_name = "FILE.toml", required_unless_present = "resume")]
+    config: Option<PathBuf>,
+
+    /// Another value for a setting, as in train.lr=1e-4; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Folder of the run; without it a new one in runs/, named as the settings
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    output: Option<PathBuf>,
+
+    /// Go on from the newest checkpoint in the folder
+    #[arg(long, requires = "output")]
+    resume: bool,
+
+    /// Learn from N images alone and validate on them: a check of model, data and settings
+    #[arg(long, value_name = "N")]
+    overfit: Option<usize>,
+
+    /// Build everything, run the largest batch, print parameters, memory and time, and stop
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+
+    /// Show Burn's dashboard in the terminal
+    #[arg(long)]
+    tui: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// The settings as the folder of a run keeps them.
+const CONFIG: &str = "config.toml";
+
+pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
+    if args.tui && !std::io::stdout().is_terminal() {
+        return Err(CliError::Usage(
+            "--tui needs a terminal\nhint: leave it out, progress is printed line by line"
+                .to_owned(),
+        ));
+    }
+    let (config, base) = settings(args)?;
+    let selected = args.device.select()?;
+    console.note(&format!("using {}", selected.name));
+    let device = selected.device.clone();
+    if args.dry_run {
+        let parts = parts::build(&config, &base, device, PathBuf::new(), console)?;
+        return dry_run::run(&config, parts, console);
+    }
+    let folder = folder(args)?;
+    let lock = Lock::take(&folder)?;
+    if folder.join(CONFIG).exists() && !args.resume {
+        return Err(CliError::Usage(format!(
+            "--output {}: a run is there\nhint: --resume goes on with it, or give another folder",
+            folder.display()
+        )));
+    }
+    let parts = parts::build(&config, &base, device, folder.clone(), console)?;
+    let text = toml::to_string(&parts::absolute(&config, &base)?)
+        .map_err(|error| CliError::Failed(error.to_string()))?;
+    write_text(&folder.join(CONFIG), &text)?;
+
+    let interrupter = Interrupter::new();
+    control::catch_signals(&interrupter)?;
+    let log = Rc::new(RefCell::new(Log::open(&folder, config.run.log_every, console)?));
+    let batch = Rc::new(RefCell::new(String::new()));
+    let hooks = Hooks {
+        renderer: if args.tui { dashboard(&interrupter) } else { Box::new(Silent) },
+        interrupter,
+        observer: Box::new({
+            let (log, batch) = (log.clone(), batch.clone());
+            move |event| {
+                if let Event::Begins { step, batch: size } = &event {
+                    *batch.borrow_mut() = format!("step {step} on {size}");
+                }
+                log.borrow_mut().write(&event);
+            }
+        }),
+    };
+    let ended = catch_device(|| detr_train::run(config, parts, args.resume, hooks));
+    drop(lock);
+    let ended = ended.map_err(|error| match error {
+        BackendError::Failed { message } => {
+            let message = format!("{}: {message}", batch.borrow());
+            CliError::Backend(BackendError::Failed { message })
+        }
+        error => error.into(),
+    })?;
+    match ended.map_err(to_cli)? {
+        End::Interrupted => {
+            console.note("interrupted; --resume goes on from the checkpoint");
+            return Ok(());
+        }
+        End::EarlyStopped => console.note("stopped early: AP does not get better"),
+        End::Reached => console.note("AP is as high as was asked for"),
+        End::Finished => (),
+    }
+    print(&format!("{}\n", folder.join("model").display()))
+}
+
+/// The exit code of every error.
+fn to_cli(error: RunError) -> CliError {
+    let text = error.to_string();
+    match error {
+        RunError::Diverged { .. } => CliError::Diverged(text),
+        RunError::Groups(_) => CliError::Usage(text),
+        RunError::Step { error: StepError::Device(_), .. }
+        | RunError::Validate(ValidateError::Device(_))
+        | RunError::Device(_) => CliError::Backend(BackendError::Failed { message: text }),
+        RunError::Loader(_) | RunError::Target(_) | RunError::Validate(_) => CliError::Data(text),
+        RunError::State(_) | RunError::Weights(_) | RunError::Checkpoint { .. } => {
+            CliError::Model(text)
+        }
+        _ => CliError::Failed(text),
+    }
+}
+
+/// The settings, and the folder that relative paths in them start at.
+fn settings(args: &TrainArgs) -> Result<(TrainConfig, PathBuf), CliError> {
+    let path = match (&args.config, &args.output) {
+        (Some(path), _) => path.clone(),
+        (None, Some(output)) => output.join(CONFIG),
+        (None, None) => return Err(CliError::Usage("--config is missing".to_owned())),
+    };
+    let base = path.parent().unwrap_or(Path::new("")).to_owned();
+    let text = read_text(&path)?;
+    let overfit = args.overfit.map(|count| format!("run.overfit={count}"));
+    let flags: Vec<String> = args.set.iter().cloned().chain(overfit).collect();
+    let config = TrainConfig::load(&path, &text, &flags)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Ok((config, base))
+}
+
+/// The folder that was asked for, or the first of `runs/NAME`, `runs/NAME-2`, ... that is not there.
+fn folder(args: &TrainArgs) -> Result<PathBuf, CliError> {
+    let folder = match (&args.output, &args.config) {
+        (Some(output), _) => output.clone(),
+        (None, Some(config)) => {
+            let name = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let named = |n: u32| Path::new("runs").join(format!("{name}-{n}"));
+            let first = Path::new("runs").join(&name);
+            std::iter::once(first)
+                .chain((2..).map(named))
+                .find(|path| !path.exists())
+                .unwrap_or_default()
+        }
+        (None, None) => PathBuf::new(),
+    };
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        CliError::Failed(format!(
+            "cannot make {}: {error}\nhint: give --output a folder that can be written",
+            folder.display()
+        ))
+    })?;
+    Ok(folder)
+}

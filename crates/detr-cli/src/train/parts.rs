@@ -1,0 +1,120 @@
+//! What a run is made of, from its settings: data, a model with a head for its classes, and loaders.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use detr_data::dataset::DatasetSpec;
+use detr_data::formats::ReadOptions;
+use detr_data::{Augmentation, Dataset, DatasetSource, Loader, LoaderConfig};
+use detr_eval::IouKind;
+use detr_infer::cli::{CliError, Console, read_text};
+use detr_model::ModelConfig;
+use detr_train::{Parts, TrainConfig, ground_truth, in_order};
+use detr_types::ClassTable;
+
+use crate::data::unreadable;
+
+/// Reads data, makes the model and the loaders.
+pub(super) fn build(
+    config: &TrainConfig,
+    base: &Path,
+    device: Device,
+    folder: PathBuf,
+    console: &Console,
+) -> Result<Parts, CliError> {
+    let mut train = load(&config.data.train, base)?;
+    let mut val = config.data.val.as_ref().map(|spec| load(spec, base)).transpose()?;
+    let mut augmentation = config.data.augmentation.clone();
+    if let Some(count) = config.run.overfit {
+        train.images.retain(|image| image.objects.iter().any(|object| !object.iscrowd));
+        train.images.truncate(count);
+        val = Some(train.clone());
+        augmentation = Augmentation::validation(&config.data.preprocess);
+        console.note(&format!("learning from {} images alone", train.images.len()));
+    }
+    let classes = train.class_table(config.data.labels).map_err(unreadable)?;
+    let model = architecture(config, base, classes.len())?;
+    let device = config.train.step(&model).device(device);
+    device.seed(config.train.seed);
+    // A run that goes on has its weights in its checkpoints; what it began with may be gone.
+    let begun =
+        folder.join("checkpoints").read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let start = if begun {
+        model.init(&device)
+    } else {
+        let started = detr_train::start(&config.model, base, &model, &classes, &device)
+            .map_err(|error| CliError::Model(error.to_string()))?;
+        started.notes.iter().for_each(|note| console.note(note));
+        started.model
+    };
+    let validation = val.map(|dataset| validation(config, dataset, &classes)).transpose()?;
+    let seed = config.train.seed;
+    let source = DatasetSource::new(Arc::new(train), &classes, augmentation, seed)
+        .map_err(data)?
+        .with_cache(config.data.cache_mode, u64::MAX);
+    let loader = LoaderConfig { seed, ..config.data.loader.clone() };
+    let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
+    let preprocess = config.data.preprocess;
+    Ok(Parts { model, start, device, classes, loader, validation, preprocess, folder })
+}
+
+/// The settings with all files by absolute paths.
+pub(super) fn absolute(config: &TrainConfig, base: &Path) -> Result<TrainConfig, CliError> {
+    let failed = |error| CliError::Failed(format!("the current folder cannot be told: {error}"));
+    let mut config = config.clone();
+    let model = &mut config.model;
+    let arch = base.join(&model.arch).is_file().then_some(&mut model.arch);
+    for name in [arch, model.init.as_mut(), model.backbone.as_mut()].into_iter().flatten() {
+        let path = std::path::absolute(base.join(&*name)).map_err(failed)?;
+        *name = path.display().to_string();
+    }
+    config.data.train = config.data.train.absolute(base).map_err(failed)?;
+    if let Some(val) = &mut config.data.val {
+        *val = val.absolute(base).map_err(failed)?;
+    }
+    Ok(config)
+}
+
+type Validation = (Arc<Loader>, Arc<detr_eval::GroundTruth>);
+
+fn validation(
+    config: &TrainConfig,
+    dataset: Dataset,
+    classes: &ClassTable,
+) -> Result<Validation, CliError> {
+    let truth = ground_truth(&dataset, IouKind::Bbox).map_err(data)?;
+    let augmentation = Augmentation::validation(&config.data.preprocess);
+    let source = DatasetSource::new(Arc::new(dataset), classes, augmentation, 0).map_err(data)?;
+    let LoaderConfig { workers, batch_size, .. } = config.data.loader;
+    let loader = in_order(source, workers, batch_size).map_err(data)?;
+    Ok((Arc::new(loader), Arc::new(truth)))
+}
+
+fn data(error: impl std::fmt::Display) -> CliError {
+    CliError::Data(error.to_string())
+}
+
+fn load(spec: &DatasetSpec, base: &Path) -> Result<Dataset, CliError> {
+    spec.load(base, &ReadOptions::default()).map_err(unreadable)
+}
+
+/// The model's architecture with a head for the classes.
+fn architecture(
+    config: &TrainConfig,
+    base: &Path,
+    classes: usize,
+) -> Result<ModelConfig, CliError> {
+    let arch = &config.model.arch;
+    let path = base.join(arch);
+    let model = if path.is_file() {
+        ModelConfig::from_toml(&read_text(&path)?)
+            .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))?
+    } else {
+        ModelConfig::preset(arch)
+            .map_err(|error| CliError::Usage(format!("model.arch: {error}, or a TOML file")))?
+    };
+    let model = model.with_sizes(classes, config.model.num_queries);
+    model.validate()?;
+    Ok(model)
+}

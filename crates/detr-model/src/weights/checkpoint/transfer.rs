@@ -1,0 +1,160 @@
+//! Weights for a model that is to be trained on: those of a whole model of other classes or queries, or of
+//! a backbone alone. What the checkpoint does not have starts untrained, and is named.
+
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType};
+
+use super::super::{
+    Mismatch, StateDict, WeightsError, expected_tensors, load_into, read_parameters,
+};
+use super::{Architecture, Checkpoint, Format};
+use crate::config::ModelConfig;
+use crate::model::Model;
+
+/// A part of a model whose size follows from the data, so that it may differ from a checkpoint's.
+struct Part {
+    title: &'static str,
+    unit: &'static str,
+    /// What the names of its tensors start with.
+    names: [&'static str; 2],
+}
+
+const PARTS: [Part; 2] = [
+    Part { title: "class head", unit: "outputs", names: ["class_embed.", "linear_class."] },
+    Part { title: "query embedding", unit: "queries", names: ["query_embed.", "query_pos"] },
+];
+
+impl Checkpoint {
+    /// Builds a model and fills it from a checkpoint of the same architecture. A class head for another
+    /// number of classes, and the embeddings of another number of queries, start untrained; the notes
+    /// say so.
+    ///
+    /// # Errors
+    /// Other tensors that do not fit, or anything that [`Checkpoint::load`] refuses.
+    pub fn load_as(
+        &self,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<(Model, Vec<String>), WeightsError> {
+        let mut notes = self.check_heads(config)?;
+        let fresh = config.init(device);
+        let mut state = self.state.clone();
+        let mut replaced: Vec<(&Part, [usize; 2])> = Vec::new();
+        let mut untrained = StateDict::default();
+        for (name, shape) in expected_tensors(&fresh) {
+            let Some(theirs) = state.shape(&name).map(<[usize]>::to_vec) else { continue };
+            if theirs == shape {
+                continue;
+            }
+            let part = PARTS.iter().find(|part| part.names.iter().any(|own| name.starts_with(own)));
+            match (part, theirs.split_first(), shape.split_first()) {
+                (Some(part), Some((&old, old_rest)), Some((&new, rest))) if old_rest == rest => {
+                    if !replaced.iter().any(|(known, _)| known.title == part.title) {
+                        replaced.push((part, [old, new]));
+                    }
+                    if untrained.is_empty() {
+                        untrained = self.read_back(&fresh)?;
+                    }
+                    if let Some(tensor) = untrained.get(&name) {
+                        state.insert(name, tensor.clone());
+                    }
+                }
+                // Named when it is filled.
+                _ => {}
+            }
+        }
+        for (Part { title, unit, .. }, [old, new]) in replaced {
+            notes.push(format!(
+                "the {title} is not loaded but starts untrained: the checkpoint's has {old} {unit}, \
+                 the model's {new}"
+            ));
+        }
+        Ok((self.fill_from(fresh, &state)?, notes))
+    }
+
+    /// Builds a model and fills its backbone from a checkpoint of a backbone, or of a detector. All else
+    /// starts untrained.
+    ///
+    /// # Errors
+    /// Tensors of the backbone that do not fit, or anything that [`Checkpoint::load`] refuses.
+    pub fn load_backbone_of(
+        &self,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<(Model, Vec<String>), WeightsError> {
+        let ours = Architecture::from(config.clone()).backbone_prefix();
+        let theirs = self.architecture.backbone_prefix();
+        let fresh = config.init(device);
+        let found = self.state.clone().rename(|name| {
+            let name = name.strip_prefix(theirs)?;
+            Some(format!("{ours}{name}"))
+        });
+        // Learned positions of a detector are its own.
+        let mut state = self
+            .read_back(&fresh)?
+            .rename(|name| (!name.starts_with(ours)).then(|| name.to_owned()));
+        let tensors = found.len();
+        for (name, tensor) in found.iter() {
+            state.insert(name, tensor.clone());
+        }
+        let model = self.fill_from(fresh, &state)?;
+        let note = format!(
+            "{tensors} tensors of the backbone are loaded; the transformer and the heads start untrained"
+        );
+        Ok((model, vec![note]))
+    }
+
+    /// What no tensor shows, where the checkpoint states it.
+    fn check_heads(&self, config: &ModelConfig) -> Result<Vec<String>, WeightsError> {
+        if !matches!(self.format, Format::Artifact | Format::HuggingFace) {
+            return Ok(Vec::new());
+        }
+        let theirs = self.config()?;
+        if theirs.nheads() != config.nheads() {
+            let (theirs, ours) = (theirs.nheads(), config.nheads());
+            return Err(WeightsError::config(
+                &self.path,
+                format_args!(
+                    "the checkpoint has {theirs} attention heads, the model {ours}\nhint: start \
+                     from a checkpoint of the same architecture, or choose its architecture"
+                ),
+            ));
+        }
+        let [old, new] = [&theirs, config].map(|config| config.backbone().dilation);
+        let words = |dilated| if dilated { "dilated" } else { "not dilated" };
+        let note = format!(
+            "the checkpoint's last stage is {}, the model's {}: the weights are the same",
+            words(old),
+            words(new)
+        );
+        Ok(if old == new { Vec::new() } else { vec![note] })
+    }
+
+    fn read_back(&self, model: &Model) -> Result<StateDict, WeightsError> {
+        read_parameters(model).map_err(|reason| WeightsError::config(&self.path, reason))
+    }
+
+    fn fill_from<M: Module>(&self, model: M, state: &StateDict) -> Result<M, WeightsError> {
+        let hint = || {
+            let looks =
+                self.looks_like.as_ref().map(|kind| format!("the tensors look like {kind}; "));
+            let looks = looks.unwrap_or_default();
+            Some(
+                format!("{looks}the checkpoint has to be of the architecture that is trained")
+                    .into(),
+            )
+        };
+        let (hash, model) = rayon::join(
+            || self.check_hash(),
+            || load_into(model, state, FloatDType::F32, &self.path),
+        );
+        hash?;
+        match model {
+            Ok(_) if !self.missing_copies.is_empty() => Err(self.explain(Mismatch::default())),
+            Err(WeightsError::Mismatch { path, mismatch, .. }) => {
+                Err(WeightsError::Mismatch { path, mismatch, hint: hint() })
+            }
+            other => other,
+        }
+    }
+}
