@@ -34,6 +34,11 @@ impl Progress {
         self.0.set_length(all as u64);
         self.0.set_position(done as u64);
     }
+
+    /// Words beside a bar of [`Console::progress_with_words`].
+    pub fn say(&self, words: &str) {
+        self.0.set_message(escaped(words));
+    }
 }
 
 impl Drop for Progress {
@@ -136,9 +141,22 @@ impl Console {
         Progress(self.bar.borrow().clone())
     }
 
+    /// Shows a bar with words of the caller's beside it.
+    #[must_use]
+    pub fn progress_with_words(&self) -> Progress {
+        self.start_bar(Some(0), "{bar:20} {wide_msg}");
+        Progress(self.bar.borrow().clone())
+    }
+
+    /// Whether bars are shown.
+    #[must_use]
+    pub fn is_interactive(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
     /// Shows a bar for a number of images, or of bytes; hidden with `-q` and off a terminal.
     pub(super) fn start_bar(&self, total: Option<u64>, template: &str) {
-        if self.quiet || !io::stderr().is_terminal() {
+        if !self.is_interactive() {
             return;
         }
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
