@@ -35,7 +35,7 @@ mod truth;
 mod validate;
 
 pub use accumulate::{Accumulated, MicroBatch};
-pub use batches::micro_batch;
+pub use batches::{Batches, micro_batch};
 /// Burn's handle that stops a run.
 pub use burn::train::Interrupter;
 pub use checkpoint::{Checkpoints, Found, Passed};
