@@ -12,7 +12,6 @@ mod models;
 mod runs;
 mod self_test;
 mod size;
-#[allow(dead_code, unused_imports)]
 mod tracking;
 mod train;
 

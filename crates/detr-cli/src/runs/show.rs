@@ -139,8 +139,7 @@ impl Shown {
     /// The report of the best validation, or else of the last.
     fn report(&self) -> Option<Metrics> {
         [&self.best, &self.last].into_iter().flatten().find_map(|row| {
-            let end = if row.ema { "-ema" } else { "" };
-            let folder = format!("eval/epoch-{}{end}", row.epoch);
+            let folder = format!("eval/epoch-{}", row.epoch);
             let text = fs::read(self.run.path.join(folder).join("metrics.json")).ok()?;
             serde_json::from_slice(&text).ok()
         })

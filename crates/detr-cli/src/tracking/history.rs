@@ -108,7 +108,7 @@ impl History {
 
     /// Remembers a validation, instead of one of the same step.
     pub(super) fn add_validation(&mut self, row: Validation) {
-        self.validations.retain(|other| other.step != row.step || other.ema != row.ema);
+        self.validations.retain(|other| other.step != row.step);
         self.validations.push(row);
     }
 

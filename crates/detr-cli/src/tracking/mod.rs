@@ -12,6 +12,7 @@ mod pace;
 mod plots;
 mod records;
 mod rows;
+#[allow(dead_code)] // until validation tells what it found
 mod samples;
 mod scalars;
 mod status;
@@ -21,14 +22,14 @@ mod thinned;
 mod tracker;
 mod troubles;
 
-pub(crate) use clock::{rfc3339, span};
+pub(crate) use clock::span;
 pub(crate) use environment::ENVIRONMENT;
 pub(crate) use history::History;
 pub(crate) use plots::course;
 pub(crate) use rows::{StepRow, Validation, ValidationRow};
+#[allow(unused_imports)]
 pub(crate) use samples::{Sample, spread};
 pub(crate) use status::{Best, STATUS, Seen, Status};
-pub(crate) use tables::METRICS;
 pub(crate) use thinned::smoothed;
 pub(crate) use tracker::{Outcome, RunInfo, Tracker};
 

@@ -97,12 +97,13 @@ pub(super) fn numbers(row: &ValidationRow) -> [String; 2] {
     let number = |value: f64| if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") };
     let [ap, ap50, ap75, ap_s, ap_m, ap_l, few, some, ar, ar_s, ar_m, ar_l] =
         row.metrics.summary.values().map(number);
-    let of = if row.ema { " of the average" } else { "" };
+    let raw = row.without_ema.as_ref().map(|raw| number(raw.summary.ap));
+    let raw = raw.map_or_else(String::new, |raw| format!(" (without EMA {raw})"));
     let star = if row.best { "; the best so far" } else { "" };
     let epoch = row.epoch;
     [
         format!(
-            "epoch {epoch}{of}: AP {ap}, AP50 {ap50}, AP75 {ap75}; \
+            "epoch {epoch}: AP {ap}{raw}, AP50 {ap50}, AP75 {ap75}; \
              small {ap_s}, medium {ap_m}, large {ap_l}{star}"
         ),
         format!(

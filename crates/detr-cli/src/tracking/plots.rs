@@ -50,6 +50,7 @@ fn parts(history: &History) -> Chart {
 }
 
 /// Average precision as COCO's summary has it.
+#[allow(clippy::cast_precision_loss)] // epochs are few
 fn precision(history: &History) -> Chart {
     let names = ["AP", "AP50", "AP75", "AP small", "AP medium", "AP large"];
     let lines = names.iter().enumerate().map(|(index, name)| {
@@ -57,11 +58,16 @@ fn precision(history: &History) -> Chart {
         let name = if last < 0.0 { (*name).to_owned() } else { format!("{name}  {last:.3}") };
         ChartLine { name, points: course(&history.validations, index) }
     });
+    let raw = history.validations.iter().filter_map(|row| Some((row.epoch, row.without_ema?.ap)));
+    let raw = ChartLine {
+        name: "AP without the average".to_owned(),
+        points: raw.filter(|(_, ap)| *ap >= 0.0).map(|(epoch, ap)| [epoch as f64, ap]).collect(),
+    };
     Chart {
         title: "Average precision".to_owned(),
         x: "epoch".to_owned(),
         y: "AP".to_owned(),
-        lines: lines.filter(|line| !line.points.is_empty()).collect(),
+        lines: lines.chain([raw]).filter(|line| !line.points.is_empty()).collect(),
     }
 }
 

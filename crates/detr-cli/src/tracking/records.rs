@@ -126,12 +126,20 @@ impl Records {
             let written = tables.validations.append(line.as_bytes());
             self.note_trouble("validation.csv", written);
         }
-        let kind = if row.ema { "validation_ema" } else { "validation" };
-        let values = METRICS.iter().zip(summary.metrics.values());
-        let values = values.filter(|(_, value)| *value >= 0.0);
-        let scalars: Vec<_> = values.map(|(tag, value)| (format!("{kind}/{tag}"), value)).collect();
+        let raw = summary.without_ema.as_ref().map(|raw| ("validation_without_ema", raw));
+        let scalars: Vec<(String, f64)> = [("validation", &summary.metrics)]
+            .into_iter()
+            .chain(raw)
+            .flat_map(|(kind, of)| {
+                METRICS.map(|name| format!("{kind}/{name}")).into_iter().zip(of.values())
+            })
+            .filter(|(_, value)| *value >= 0.0)
+            .collect();
         self.history.add_validation(summary);
         self.add_scalars(row.step, &scalars);
+        if let Some(raw) = &row.without_ema {
+            self.reports.push((folder.join("without-ema"), raw.clone()));
+        }
         self.reports.push((folder, row.metrics.clone()));
         self.write_reports();
         self.plot();

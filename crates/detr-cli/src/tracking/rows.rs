@@ -26,8 +26,10 @@ pub(crate) struct StepRow {
     pub(crate) waited: f64,
     /// Losses by name, before their weights.
     pub(crate) losses: Vec<(String, f64)>,
-    /// Images of the batch.
-    pub(crate) images: usize,
+    /// Ids of the images of the batch.
+    pub(crate) images: Vec<i64>,
+    /// Images that were replaced since the start, because they cannot be read.
+    pub(crate) bad_images: usize,
 }
 
 /// A validation.
@@ -37,12 +39,12 @@ pub(crate) struct ValidationRow {
     pub(crate) step: u64,
     /// Epochs done.
     pub(crate) epoch: u64,
-    /// The result.
+    /// The result: of the moving average, where there is one.
     pub(crate) metrics: Metrics,
+    /// The result of the model itself, where there is an average.
+    pub(crate) without_ema: Option<Metrics>,
     /// Whether it is the best so far.
     pub(crate) best: bool,
-    /// Whether it is the moving average's.
-    pub(crate) ema: bool,
 }
 
 /// A validation as it is remembered and read back.
@@ -52,12 +54,12 @@ pub(crate) struct Validation {
     pub(crate) step: u64,
     /// Epochs done.
     pub(crate) epoch: u64,
-    /// The twelve numbers.
+    /// The twelve numbers: of the moving average, where there is one.
     pub(crate) metrics: Summary,
+    /// Those of the model itself, where there is an average.
+    pub(crate) without_ema: Option<Summary>,
     /// Whether it was the best when it was made.
     pub(crate) best: bool,
-    /// Whether it is the moving average's.
-    pub(crate) ema: bool,
 }
 
 impl StepRow {
@@ -68,8 +70,8 @@ impl StepRow {
         json!({
             "event": "step", "step": self.step, "epoch": self.epoch, "loss": short(self.loss),
             "lr": self.lr, "grad_norm": short(self.grad_norm), "seconds": milli(self.seconds),
-            "waited": milli(self.waited), "images": self.images, "losses": losses,
-            "time": rfc3339(unix_now()),
+            "waited": milli(self.waited), "images": self.images, "bad_images": self.bad_images,
+            "losses": losses, "time": rfc3339(unix_now()),
         })
         .to_string()
     }
@@ -78,8 +80,9 @@ impl StepRow {
 impl ValidationRow {
     /// What is remembered of it.
     pub(super) fn summary(&self) -> Validation {
-        let Self { step, epoch, best, ema, .. } = *self;
-        Validation { step, epoch, metrics: self.metrics.summary, best, ema }
+        let Self { step, epoch, best, .. } = *self;
+        let without_ema = self.without_ema.as_ref().map(|metrics| metrics.summary);
+        Validation { step, epoch, metrics: self.metrics.summary, without_ema, best }
     }
 }
 
@@ -88,7 +91,7 @@ impl Validation {
     pub(super) fn line(&self) -> String {
         json!({
             "event": "validated", "step": self.step, "epoch": self.epoch, "metrics": self.metrics,
-            "best": self.best, "ema": self.ema, "time": rfc3339(unix_now()),
+            "without_ema": self.without_ema, "best": self.best, "time": rfc3339(unix_now()),
         })
         .to_string()
     }
@@ -142,12 +145,13 @@ struct Loose {
     #[serde(default)]
     images: Value,
     #[serde(default)]
+    bad_images: usize,
+    #[serde(default)]
     losses: Map<String, Value>,
     metrics: Option<Summary>,
+    without_ema: Option<Summary>,
     #[serde(default)]
     best: bool,
-    #[serde(default)]
-    ema: bool,
 }
 
 impl Line {
@@ -161,8 +165,8 @@ impl Line {
                 step,
                 epoch: line.epoch,
                 metrics,
+                without_ema: line.without_ema,
                 best: line.best,
-                ema: line.ema,
             }),
             (Some("step"), Some(step), _) => Self::Step(StepRow {
                 step,
@@ -177,7 +181,11 @@ impl Line {
                     .into_iter()
                     .map(|(name, value)| (name, value.as_f64().unwrap_or(f64::NAN)))
                     .collect(),
-                images: line.images.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
+                images: line
+                    .images
+                    .as_array()
+                    .map_or_else(Vec::new, |ids| ids.iter().filter_map(Value::as_i64).collect()),
+                bad_images: line.bad_images,
             }),
             (Some("skipped"), Some(step), _) => Self::Skipped(step),
             (_, step, _) => Self::Other(step),
@@ -210,13 +218,15 @@ mod tests {
             seconds: 0.25,
             waited: 0.001,
             losses: vec![("loss_ce".to_owned(), 0.5), ("loss_bbox_0".to_owned(), f64::NAN)],
-            images: 8,
+            images: vec![7, -1],
+            bad_images: 1,
         };
         let text = row.line();
         assert!(text.contains("\"loss\":0.1,"), "{text}");
         let Some(Line::Step(read)) = Line::parse(text.as_bytes()) else { panic!("{text}") };
         assert!((read.loss - 0.1).abs() < 1e-12 && read.losses[1].1.is_nan());
-        assert_eq!((read.step, read.epoch, read.images, read.seconds), (7, 2, 8, 0.25));
+        assert_eq!((read.step, read.epoch, read.seconds), (7, 2, 0.25));
+        assert_eq!((read.images, read.bad_images), (row.images, 1));
         let number = event("skipped", 9, json!({ "reason": "NaN", "images": [1, 2] }));
         assert!(matches!(Line::parse(number.as_bytes()), Some(Line::Skipped(9))));
         for torn in [&text[..text.len() - 1], "", "null", "{\"step\": -1}", "[1]"] {

@@ -12,7 +12,7 @@ use super::history::each_line;
 use super::rows::{Line, StepRow, Validation};
 
 /// Columns of every step; its losses follow.
-const STEP: &str = "step,epoch,loss,lr,grad_norm,seconds,waited,images";
+const STEP: &str = "step,epoch,loss,lr,grad_norm,seconds,waited,images,bad_images";
 
 /// COCO's numbers in their order, by the names that they have in `metrics.jsonl`.
 pub(crate) const METRICS: [&str; 12] = [
@@ -53,7 +53,7 @@ impl StepTable {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "{},{},{},{},{},{:.4},{:.4},{}",
+            "{},{},{},{},{},{:.4},{:.4},{},{}",
             row.step,
             row.epoch,
             number(row.loss),
@@ -61,7 +61,8 @@ impl StepTable {
             number(row.grad_norm),
             row.seconds,
             row.waited,
-            row.images
+            row.images.len(),
+            row.bad_images
         );
         for name in names {
             let loss = row.losses.iter().find(|(of, _)| of == name);
@@ -74,13 +75,14 @@ impl StepTable {
 
 /// The head of `validation.csv`.
 pub(super) fn validation_head() -> String {
-    format!("step,epoch,{},best,ema\n", METRICS.join(","))
+    format!("step,epoch,{},best,ap_without_ema\n", METRICS.join(","))
 }
 
 /// The line of a validation.
 pub(super) fn validation_line(row: &Validation) -> String {
     let numbers: Vec<String> = row.metrics.values().iter().map(|v| format!("{v:.6}")).collect();
-    format!("{},{},{},{},{}\n", row.step, row.epoch, numbers.join(","), row.best, row.ema)
+    let raw = row.without_ema.map_or_else(String::new, |raw| format!("{:.6}", raw.ap));
+    format!("{},{},{},{},{raw}\n", row.step, row.epoch, numbers.join(","), row.best)
 }
 
 /// A number of the precision that it has.
@@ -129,8 +131,8 @@ mod tests {
         };
         let first = table.add(&row(&[("loss_ce", 0.5), ("a,b", 1.0)]));
         let head = format!("{STEP},loss_ce,a b\n");
-        assert_eq!(first, head + "3,0,0.1,0.0001,,0.0000,0.0000,0,0.5,1\n");
+        assert_eq!(first, head + "3,0,0.1,0.0001,,0.0000,0.0000,0,0,0.5,1\n");
         let later = table.add(&row(&[("new", 2.0), ("a,b", f64::NAN)]));
-        assert_eq!(later, "3,0,0.1,0.0001,,0.0000,0.0000,0,,\n");
+        assert_eq!(later, "3,0,0.1,0.0001,,0.0000,0.0000,0,0,,\n");
     }
 }

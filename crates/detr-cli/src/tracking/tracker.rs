@@ -53,9 +53,9 @@ pub(crate) enum Outcome<'a> {
 }
 
 /// Everything that a run leaves behind, beside checkpoints and the model.
-pub(crate) struct Tracker<'a> {
+pub(crate) struct Tracker {
     info: RunInfo,
-    console: &'a Console,
+    console: Console,
     bar: Option<Progress>,
     records: Records,
     status: Status,
@@ -65,21 +65,27 @@ pub(crate) struct Tracker<'a> {
     earlier: f64,
     started: Instant,
     validating: Option<Instant>,
+    /// Images that were replaced, as last told.
+    bad_images: usize,
     /// The table of the classes of the last validation.
     classes: Option<String>,
 }
 
-impl<'a> Tracker<'a> {
+impl Tracker {
     /// For a run that is about to start or to go on; [`resumed`](Self::resumed) says which.
-    pub(crate) fn new(info: RunInfo, console: &'a Console) -> Self {
+    pub(crate) fn new(info: RunInfo, console: &Console) -> Self {
         let before = Status::read(&info.folder).unwrap_or_default();
+        // A run that goes on by its own copy of the settings is still one of the file that it began with.
+        let is_copy = Path::new(&info.config).parent() == Some(&info.folder);
+        let config =
+            if is_copy && !before.config.is_empty() { before.config } else { info.config.clone() };
         let started = Some(before.started).filter(|started| !started.is_empty());
         let mut status = Status {
             steps: info.steps,
             epochs: info.epochs,
             epoch: 1,
             model: info.model.clone(),
-            config: info.config.clone(),
+            config,
             device: info.device.clone(),
             started: started.unwrap_or_else(|| rfc3339(unix_now())),
             ..Status::default()
@@ -90,12 +96,13 @@ impl<'a> Tracker<'a> {
             records: Records::new(info.folder.clone()),
             earlier: before.seconds,
             info,
-            console,
+            console: console.clone(),
             status,
             status_file: StatusFile::default(),
             pace: Pace::default(),
             started: Instant::now(),
             validating: None,
+            bad_images: 0,
             classes: None,
         };
         let written = environment::write(&tracker.info.folder, &tracker.info);
@@ -135,6 +142,10 @@ impl<'a> Tracker<'a> {
                 self.records.log(&line);
             }
             self.records.tell_tensorboard(row.step);
+            if row.bad_images > std::mem::replace(&mut self.bad_images, row.bad_images) {
+                let count = row.bad_images;
+                self.warn(&format!("images that cannot be read and were replaced: {count}"));
+            }
         }
         self.update_status();
     }
@@ -150,6 +161,14 @@ impl<'a> Tracker<'a> {
         self.update_status();
     }
 
+    /// A step in f16 whose gradients were too large: the loss scale is lower now.
+    pub(crate) fn overflowed(&mut self, step: u64, scale: f64) {
+        self.begin(0, false);
+        self.records.line(&rows::event("overflowed", step, json!({ "loss_scale": scale })));
+        self.note(&format!("step {step}: the loss scale is {scale} now"));
+        self.update_status();
+    }
+
     /// A checkpoint.
     pub(crate) fn saved(&mut self, path: &Path) {
         let path = path.strip_prefix(&self.info.folder).unwrap_or(path);
@@ -158,11 +177,11 @@ impl<'a> Tracker<'a> {
         self.records.log(&format!("checkpoint {}", path.display()));
     }
 
-    /// A checkpoint that could not be written.
+    /// A checkpoint or a model that could not be written.
     pub(crate) fn not_saved(&mut self, reason: &str) {
         let fields = json!({ "reason": reason });
         self.records.line(&rows::event("not_saved", self.status.step, fields));
-        self.warn(&format!("no checkpoint could be written: {reason}"));
+        self.warn(&format!("not written, the run goes on: {reason}"));
     }
 
     /// Images of a validation that are done.
@@ -181,7 +200,7 @@ impl<'a> Tracker<'a> {
         if let Some(began) = self.validating.take() {
             self.pace.add_validation(began.elapsed().as_secs_f64());
         }
-        let folder = self.validation_folder(row.epoch, row.ema);
+        let folder = self.validation_folder(row.epoch);
         self.records.validated(row, folder);
         for line in numbers(row) {
             self.note(&line);
@@ -193,14 +212,14 @@ impl<'a> Tracker<'a> {
     }
 
     /// Where the report of a validation is.
-    pub(crate) fn validation_folder(&self, epoch: u64, ema: bool) -> PathBuf {
-        let end = if ema { "-ema" } else { "" };
-        self.info.folder.join("eval").join(format!("epoch-{epoch}{end}"))
+    pub(crate) fn validation_folder(&self, epoch: u64) -> PathBuf {
+        self.info.folder.join("eval").join(format!("epoch-{epoch}"))
     }
 
     /// Pictures of images of a validation.
-    pub(crate) fn samples(&mut self, epoch: u64, ema: bool, samples: &[Sample]) {
-        let folder = self.validation_folder(epoch, ema).join("samples");
+    #[allow(dead_code)] // until validation tells what it found
+    pub(crate) fn samples(&mut self, epoch: u64, samples: &[Sample]) {
+        let folder = self.validation_folder(epoch).join("samples");
         let written = samples::write(&folder, samples);
         self.records.note_trouble("the pictures of a validation", written);
         self.pass_news();
@@ -219,7 +238,7 @@ impl<'a> Tracker<'a> {
     }
 
     /// The end of the run.
-    pub(crate) fn finish(mut self, outcome: Outcome<'_>) {
+    pub(crate) fn finish(&mut self, outcome: Outcome<'_>) {
         self.bar = None;
         let time = span(self.started.elapsed().as_secs_f64());
         match outcome {

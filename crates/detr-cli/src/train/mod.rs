@@ -20,7 +20,6 @@ use detr_train::{
 };
 
 use control::Lock;
-use log::Log;
 
 /// Flags of `detr train`.
 #[derive(Args)]
@@ -93,40 +92,37 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
 
     let interrupter = Interrupter::new();
     control::catch_signals(&interrupter)?;
-    let log = Rc::new(RefCell::new(Log::open(&folder, config.run.log_every, console)?));
+    let tracker = log::tracker(&config, &file(args)?, &parts, &selected.name, console);
+    let tracker = Rc::new(RefCell::new(tracker));
     let batch = Rc::new(RefCell::new(String::new()));
     let hooks = Hooks {
         renderer: if args.tui { dashboard(&interrupter) } else { Box::new(Silent) },
         interrupter,
         observer: Box::new({
-            let (log, batch) = (log.clone(), batch.clone());
+            let (tracker, batch) = (tracker.clone(), batch.clone());
             move |event| {
                 if let Event::Begins { step, batch: size } = &event {
                     *batch.borrow_mut() = format!("step {step} on {size}");
                 }
-                log.borrow_mut().write(&event);
+                log::tell(&mut tracker.borrow_mut(), &event);
             }
         }),
     };
     let ended = catch_device(|| detr_train::run(config, parts, args.resume, hooks));
     drop(lock);
-    let ended = ended.map_err(|error| match error {
-        BackendError::Failed { message } => {
+    let ended = match ended {
+        Ok(ended) => ended.map_err(to_cli),
+        Err(BackendError::Failed { message }) => {
             let message = format!("{}: {message}", batch.borrow());
-            CliError::Backend(BackendError::Failed { message })
+            Err(CliError::Backend(BackendError::Failed { message }))
         }
-        error => error.into(),
-    })?;
-    match ended.map_err(to_cli)? {
-        End::Interrupted => {
-            console.note("interrupted; --resume goes on from the checkpoint");
-            return Ok(());
-        }
-        End::EarlyStopped => console.note("stopped early: AP does not get better"),
-        End::Reached => console.note("AP is as high as was asked for"),
-        End::Finished => (),
+        Err(error) => Err(error.into()),
+    };
+    log::end(&mut tracker.borrow_mut(), ended.as_ref().copied().map_err(|error| error as _));
+    match ended? {
+        End::Interrupted => Ok(()),
+        _ => print(&format!("{}\n", folder.join("model").display())),
     }
-    print(&format!("{}\n", folder.join("model").display()))
 }
 
 /// The devices that train, at least one. (What they compute in is a setting, not a flag: see
@@ -158,13 +154,18 @@ fn to_cli(error: RunError) -> CliError {
     }
 }
 
+/// The file of settings.
+fn file(args: &TrainArgs) -> Result<PathBuf, CliError> {
+    match (&args.config, &args.output) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(output)) => Ok(output.join(CONFIG)),
+        (None, None) => Err(CliError::Usage("--config is missing".to_owned())),
+    }
+}
+
 /// The settings, and the folder that relative paths in them start at.
 fn settings(args: &TrainArgs) -> Result<(TrainConfig, PathBuf), CliError> {
-    let path = match (&args.config, &args.output) {
-        (Some(path), _) => path.clone(),
-        (None, Some(output)) => output.join(CONFIG),
-        (None, None) => return Err(CliError::Usage("--config is missing".to_owned())),
-    };
+    let path = file(args)?;
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let text = read_text(&path)?;
     let overfit = args.overfit.map(|count| format!("run.overfit={count}"));

@@ -161,7 +161,8 @@ fn a_run_that_is_killed_while_it_saves_always_has_a_checkpoint() {
         let start = Instant::now();
         let step = loop {
             let rows = small.metrics("killed");
-            let resumed = rows.iter().filter_map(|row| row["resumed"].as_u64());
+            let resumed = rows.iter().filter(|row| row["event"] == "resumed");
+            let resumed = resumed.filter_map(|row| row["step"].as_u64());
             let resumed: Vec<u64> = resumed.collect();
             if resumed.len() > kill {
                 break resumed[kill];

@@ -41,7 +41,7 @@ fn validation(step: u64, epoch: u64, ap: f64) -> ValidationRow {
         confusion: None,
         curves: Vec::new(),
     };
-    ValidationRow { step, epoch, metrics, best: true, ema: false }
+    ValidationRow { step, epoch, metrics, without_ema: None, best: true }
 }
 
 fn console() -> Console {
