@@ -18,9 +18,11 @@ use detr_data::Batch;
 use detr_eval::Metrics;
 use detr_model::Model;
 
+use crate::accumulate::MicroBatch;
 use crate::batches::micro_batch;
 use crate::checkpoint::Checkpoints;
 use crate::dump::{Dump, SkippedStep};
+use crate::fault::{self, Site};
 use crate::learner::Learned;
 use crate::numbers::Numbers;
 use crate::outcome::Outcome;
@@ -54,7 +56,10 @@ impl SupervisedLearningStrategy<Learned> for Loop {
         };
         let course = self.course.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut course) = course {
-            let outcome = course.epochs(&mut burn);
+            let outcome = course.epochs(&mut burn).and_then(|end| match &course.unsaved[..] {
+                [] => Ok(end),
+                unsaved => Err(RunError::not_saved(unsaved)),
+            });
             *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         }
         // The model that counts is in the checkpoints; Burn's is that of the start.
@@ -120,8 +125,8 @@ pub(crate) struct Course {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) at: Progress,
     pub(crate) observer: Box<dyn FnMut(Event<'_>)>,
-    /// Checkpoints that could not be written, without one between that was.
-    pub(crate) unsaved: u32,
+    /// Why checkpoints could not be written, without one between that was.
+    pub(crate) unsaved: Vec<String>,
     keep: ComposedCheckpointingStrategy,
     /// Of the parameters that are in no group.
     lr: f64,
@@ -146,7 +151,7 @@ impl Course {
                 .add(KeepBest::default())
                 .build(),
             lr: step.parameters.lr,
-            unsaved: 0,
+            unsaved: Vec::new(),
             skipped: Vec::new(),
             config,
             parts,
@@ -235,7 +240,17 @@ impl Course {
         let classes = self.parts.model.num_classes();
         let device = &self.parts.device;
         let micro = batches.into_iter().map(|batch| micro_batch(batch, classes, device));
-        let micro = micro.collect::<Result<Vec<_>, _>>()?;
+        let mut micro = micro.collect::<Result<Vec<_>, _>>()?;
+        fault::begin(self.at.step + 1);
+        if fault::now(Site::Image) {
+            for MicroBatch { images, .. } in &mut micro {
+                images.pixels = images.pixels.clone() * f32::NAN;
+            }
+        }
+        assert!(!fault::now(Site::Device), "out of memory on purpose");
+        if fault::now(Site::Weight) {
+            self.trainer.break_parameters();
+        }
         // Dropout depends on the step alone, so a run that was stopped goes on as if it had not been.
         device.seed(mixed(self.config.train.seed, self.at.step));
         let step = self.at.step + 1;

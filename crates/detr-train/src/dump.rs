@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use detr_types::fs::atomic_write;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::outcome::NonFinite;
 
@@ -27,18 +28,20 @@ pub(crate) struct SkippedStep {
     /// Ids of the batch's images.
     images: Vec<i64>,
     lr: f64,
-    /// None where there were no gradients yet; not a number in JSON where it is not finite.
-    grad_norm: Option<f32>,
-    losses: Vec<(String, Option<f32>)>,
+    /// None where there were no gradients yet. (JSON has no word for what is not finite: these are texts.)
+    grad_norm: Option<Value>,
+    losses: Vec<(String, Value)>,
 }
 
 impl SkippedStep {
     pub(crate) fn new(step: u64, lr: f64, images: Vec<i64>, reason: &NonFinite) -> Self {
-        let finite = |value: f32| value.is_finite().then_some(value);
+        let number = |value: f32| {
+            if value.is_finite() { Value::from(value) } else { Value::from(value.to_string()) }
+        };
         let (losses, grad_norm) = match reason {
             NonFinite::Cost { .. } => (&[][..], None),
             NonFinite::Loss { losses, .. } => (&losses[..], None),
-            NonFinite::Gradient { report, norm, .. } => (&report.losses[..], finite(*norm)),
+            NonFinite::Gradient { report, norm, .. } => (&report.losses[..], Some(number(*norm))),
         };
         Self {
             step,
@@ -47,7 +50,7 @@ impl SkippedStep {
             images,
             lr,
             grad_norm,
-            losses: losses.iter().map(|(name, value)| (name.to_string(), finite(*value))).collect(),
+            losses: losses.iter().map(|(name, value)| (name.to_string(), number(*value))).collect(),
         }
     }
 }

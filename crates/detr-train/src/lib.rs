@@ -1,7 +1,7 @@
-//! Training of DETR and Deformable DETR, up to one step of the optimizer: parameter groups, schedules,
-//! `AdamW` and SGD, clipping, gradient accumulation, moving averages, and the [`Trainer`] that puts them
-//! together as `engine.py` of the references does. It is not the loop: batches come from outside, and
-//! nothing is written to disk here.
+//! Training of DETR and Deformable DETR. [`Trainer`] does one step as `engine.py` of the references does:
+//! parameter groups, schedules, `AdamW` and SGD, clipping, gradient accumulation, moving averages. [`run`]
+//! is the loop around it, on Burn's `SupervisedTraining`: epochs, validation, checkpoints from which a run
+//! goes on as if it had not been stopped. Nothing is printed here.
 //!
 //! Architecture invariant: a step reads from the device twice, the matching costs of every micro-batch and
 //! then all numbers that are logged. Parameters change only after the latter were found to be finite.
@@ -14,6 +14,7 @@ mod config;
 mod course;
 mod dump;
 mod ema;
+mod fault;
 mod groups;
 mod learner;
 mod numbers;

@@ -217,8 +217,8 @@ pub enum RunError {
     Weights(#[from] WeightsError),
     /// Too many steps in a row that were not finite.
     #[error(
-        "{steps} steps in a row were not finite; the last: {reason}\nhint: {} has the images and \
-         numbers of these steps; a lower train.lr or another train.precision often helps",
+        "{steps} steps in a row were not finite; the last: {reason}\nhint: the images and numbers \
+         of these steps are in {}; where the data is sound, a lower train.lr helps",
         dump.display()
     )]
     Diverged {
@@ -232,14 +232,14 @@ pub enum RunError {
     /// The device failed; the message is Burn's.
     #[error("the device failed: {0}")]
     Device(String),
-    /// Checkpoints that cannot be written, several times in a row.
+    /// Checkpoints or the model cannot be written, several times in a row or at the end.
     #[error(
-        "{times} checkpoints in a row could not be written; the last: {reason}\nhint: free space \
-         or make the folder writable, then go on with --resume"
+        "what was learned could not be written, {times} times in a row; the last: {reason}\nhint: \
+         free space or make the folder writable, then go on with --resume"
     )]
     NotSaved {
         /// How many.
-        times: u32,
+        times: usize,
         /// What the file system says.
         reason: String,
     },
@@ -251,6 +251,13 @@ pub enum RunError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl RunError {
+    pub(crate) fn not_saved(reasons: &[String]) -> Self {
+        let reason = reasons.last().cloned().unwrap_or_default();
+        Self::NotSaved { times: reasons.len(), reason }
+    }
 }
 
 /// Trains until all epochs are done, or the interrupter is told to stop: then a checkpoint is written

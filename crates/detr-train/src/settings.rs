@@ -210,7 +210,7 @@ impl TrainSettings {
     #[must_use]
     pub fn step(&self, model: &ModelConfig) -> StepConfig {
         let reference = StepConfig::for_model(model);
-        let defaults = reference.parameters.clone();
+        let defaults = reference.parameters;
         let mut groups = self.groups.clone().unwrap_or(defaults.groups);
         for group in groups.iter_mut().filter(|group| group.name == "backbone") {
             group.lr = self.lr_backbone.or(group.lr);
@@ -226,7 +226,6 @@ impl TrainSettings {
             },
             clip_max_norm: self.clip_max_norm,
             ema: self.ema,
-            ..reference
         }
     }
 }

@@ -25,7 +25,7 @@ const PROGRESS: &str = "progress.json";
 const CONFIG: &str = "config.json";
 const CLASSES: &str = "classes.json";
 /// Checkpoints in a row that may fail.
-const MAX_UNSAVED: u32 = 3;
+const MAX_UNSAVED: usize = 3;
 
 impl Course {
     /// `model/`: what `detr predict` takes, of the average where there is one. A full disk costs the file,
@@ -45,6 +45,7 @@ impl Course {
         });
         if let Err(reason) = written {
             (self.observer)(Event::NotSaved(&reason));
+            self.unsaved.push(reason);
         }
     }
 
@@ -74,17 +75,17 @@ impl Course {
         });
         match saved {
             Ok(path) => {
-                self.unsaved = 0;
+                self.unsaved.clear();
                 self.checkpoints.remove_passing();
                 (self.observer)(Event::Saved(&path));
                 Ok(())
             }
             Err(error) => {
-                self.unsaved += 1;
                 let reason = error.to_string();
                 (self.observer)(Event::NotSaved(&reason));
-                if self.unsaved >= MAX_UNSAVED {
-                    return Err(RunError::NotSaved { times: self.unsaved, reason });
+                self.unsaved.push(reason);
+                if self.unsaved.len() >= MAX_UNSAVED {
+                    return Err(RunError::not_saved(&self.unsaved));
                 }
                 Ok(())
             }
@@ -95,8 +96,20 @@ impl Course {
     pub(crate) fn resume(&mut self) -> Result<(), RunError> {
         self.checkpoints.sweep();
         let (found, passed) = self.checkpoints.newest();
-        if let Some(found) = found {
-            self.load(&found.path)?;
+        match (found, passed.first()) {
+            (Some(found), _) => self.load(&found.path)?,
+            (None, Some(newest)) => {
+                return Err(RunError::Checkpoint {
+                    path: newest.path.clone(),
+                    reason: format!(
+                        "{}, and no other checkpoint counts\nhint: start anew in another folder, \
+                         with model.init if a model was kept",
+                        newest.reason
+                    ),
+                });
+            }
+            // Stopped before there was one.
+            (None, None) => (),
         }
         (self.observer)(Event::Resumed { at: &self.at, passed: &passed });
         Ok(())

@@ -13,6 +13,7 @@ use crate::accumulate::{Accumulated, MicroBatch};
 use crate::clip::{GradientNorm, clip_coefficient};
 use crate::config::StepConfig;
 use crate::ema::Ema;
+use crate::fault::{self, Site};
 use crate::groups::{Groups, GroupsError};
 use crate::optimizer::Optimizer;
 use crate::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
@@ -78,6 +79,11 @@ impl Trainer {
         self.ema = ema;
     }
 
+    /// For tests of what becomes of a broken parameter.
+    pub(crate) fn break_parameters(&mut self) {
+        self.model = fault::broken(self.model.clone());
+    }
+
     /// A step on the batch that the micro-batches make together, which go through the model one after the
     /// other. `factor` is the schedule's, on the learning rates of all groups.
     ///
@@ -111,7 +117,10 @@ impl Trainer {
         let mut accumulated = Accumulated::new(&self.groups);
         for (micro_batch, MicroBatch { images, targets }) in micro_batches.into_iter().enumerate() {
             let pixels = images.pixels.clone();
-            let output = self.model.forward(images);
+            let mut output = self.model.forward(images);
+            if fault::now(Site::Cost) {
+                output.pred_boxes = output.pred_boxes * f32::NAN;
+            }
             let queries = output.pred_logits.dims()[2];
             let predictions = Predictions { output, masks: None };
             let matches = match self.criterion.matches(&predictions, &targets) {
@@ -125,6 +134,9 @@ impl Trainer {
             let losses = self.criterion.losses_of_part(&predictions, &targets, &matches, &whole);
             drop(predictions);
             accumulated.add(&self.model, &losses, &targets, queries);
+        }
+        if fault::now(Site::Gradient) {
+            accumulated.map(|gradient| gradient * f32::NAN);
         }
         Ok(Ok(accumulated))
     }

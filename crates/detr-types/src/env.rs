@@ -29,6 +29,11 @@ pub const DETR_GOLDEN_VERBOSE: &str = "DETR_GOLDEN_VERBOSE";
 /// Set to 1 to make a missing wgpu adapter a test failure instead of a skip.
 pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 
+/// How often tests stop a run at random, if not a few times.
+pub const DETR_TEST_STOPS: &str = "DETR_TEST_STOPS";
+/// A fault to inject, `site:step`; read only by programs built for tests.
+pub const DETR_FAULT: &str = "DETR_FAULT";
+
 /// Whether a variable is set to something other than nothing, `0`, `false`, `no` or `off`.
 #[must_use]
 pub fn is_on(name: &str) -> bool {

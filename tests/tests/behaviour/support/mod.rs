@@ -170,6 +170,32 @@ impl Run {
         self
     }
 
+    /// No file may become larger than so many KiB; writing more is an error.
+    #[cfg(unix)]
+    pub(crate) fn with_file_limit(mut self, kib: u32) -> Self {
+        let mut limited = Command::new("sh");
+        // POSIX counts in blocks of 512 bytes.
+        limited.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", kib * 2));
+        limited.arg("sh").arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        limited.current_dir(self.folder.path());
+        self.command = limited;
+        self
+    }
+
+    /// Starts it and does not wait; its output goes into files in its folder.
+    pub(crate) fn start(mut self) -> Running {
+        let file = |name: &str| std::fs::File::create(self.folder.path().join(name)).unwrap();
+        self.command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        let child = self.command.spawn().expect("the binary starts");
+        Running { child, folder: self.folder }
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(mut self) -> Outcome {
         let command = &mut self.command;
@@ -204,6 +230,34 @@ impl Run {
         assert_ne!(code, 101, "{shown}\n{stderr}");
         drop(self.folder);
         Outcome { code, stdout, stderr, peak_bytes }
+    }
+}
+
+/// A run on its way.
+pub(crate) struct Running {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Running {
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends a signal by its name.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end: the exit code, none if a signal ended it, and what it said on stderr.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let (status, _) = wait(&mut self.child, "a run that was started");
+        let stderr = std::fs::read_to_string(self.folder.path().join("stderr")).unwrap();
+        assert!(!stderr.contains("panicked at") && !stderr.contains("internal error"), "{stderr}");
+        (status.code(), stderr)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Training up to one step: the parts against numbers by hand, and what a step promises.
 
 mod parts;
+mod runs;
 mod start;
 mod steps;
 
