@@ -9,6 +9,8 @@ use detr_model::weights::{StateDict, official_layout};
 use detr_model::{Model, NestedTensor};
 
 use crate::groups::Groups;
+use crate::outcome::StepError;
+use crate::ranks::AllReduce;
 
 /// Images that go through the model together.
 #[derive(Clone, Debug)]
@@ -41,15 +43,9 @@ impl Accumulated {
         }
     }
 
-    /// Adds a micro-batch.
-    pub(crate) fn add(
-        &mut self,
-        model: &Model,
-        losses: &Losses,
-        targets: &Targets,
-        queries: usize,
-    ) {
-        let mut flat = Flat { gradients: losses.total.backward(), found: Vec::new() };
+    /// Adds gradients of a micro-batch, or of a part of the model.
+    pub(crate) fn add_gradients(&mut self, model: &Model, gradients: Gradients) {
+        let mut flat = Flat { gradients, found: Vec::new() };
         model.visit(&mut flat);
         for (sum, gradient) in self.gradients.iter_mut().zip(flat.found) {
             *sum = match (sum.take(), gradient) {
@@ -57,6 +53,10 @@ impl Accumulated {
                 (sum, gradient) => sum.or(gradient),
             };
         }
+    }
+
+    /// Adds the losses of a micro-batch.
+    pub(crate) fn add_losses(&mut self, losses: &Losses, targets: &Targets, queries: usize) {
         self.names = losses.names().to_vec();
         self.values.push(losses.stacked());
         let WholeBatch { objects, .. } = WholeBatch::new([targets]);
@@ -68,6 +68,16 @@ impl Accumulated {
     /// Multiplies all gradients, to undo a scale of the losses or to take a mean over ranks.
     pub fn scale(&mut self, factor: f64) {
         self.map(|gradient| gradient * factor);
+    }
+
+    /// Sums the gradients over ranks.
+    pub(crate) fn reduce(&mut self, all: &(impl AllReduce + ?Sized)) -> Result<(), StepError> {
+        let own = self.gradients.iter().flatten().cloned().collect();
+        let mut sums = all.sum_tensors(own)?.into_iter();
+        for gradient in self.gradients.iter_mut().filter(|gradient| gradient.is_some()) {
+            *gradient = sums.next();
+        }
+        Ok(())
     }
 
     /// Replaces every gradient, in place where the device can.
@@ -90,28 +100,46 @@ impl Accumulated {
         }))
     }
 
-    /// The batch's weighted loss and named numbers, of those read for every micro-batch.
-    pub(crate) fn combine(&self, read: &[f32]) -> (f32, Vec<(LossName, f32)>) {
-        let rows: Vec<&[f32]> = read.chunks_exact(1 + self.names.len()).collect();
-        let total: f32 = rows.iter().map(|row| row[0]).sum();
-        let mean = |column: usize, by: usize| {
-            let weight: f64 = self.weights.iter().map(|weights| weights[by]).sum();
-            let parts = rows.iter().zip(&self.weights);
-            let sum: f64 = parts.map(|(row, w)| f64::from(row[column]) * w[by]).sum();
-            // Without any object, each part says what the batch would.
-            let first = rows.first().map_or(0.0, |row| row[column]);
-            #[allow(clippy::cast_possible_truncation)] // logged numbers
-            if weight > 0.0 { (sum / weight) as f32 } else { first }
-        };
+    /// Of the numbers read for every micro-batch, sums over them: the weighted loss, the named numbers, and
+    /// the images and matched objects that two kinds of them are means over.
+    pub(crate) fn sums(&self, read: &[f32]) -> Vec<f64> {
+        let width = 1 + self.names.len();
+        let mut sums = vec![0.0; width + 2];
+        for (row, weights) in read.chunks_exact(width).zip(&self.weights) {
+            for (i, &value) in row.iter().enumerate() {
+                let weight = self.averaged_by(i).map_or(1.0, |by| weights[by]);
+                sums[i] += f64::from(value) * weight;
+            }
+            for (by, weight) in weights.iter().enumerate() {
+                sums[width + by] += weight;
+            }
+        }
+        sums
+    }
+
+    /// The batch's weighted loss and named numbers, of such sums.
+    #[allow(clippy::cast_possible_truncation)] // logged numbers
+    pub(crate) fn report(&self, sums: &[f64]) -> (f32, Vec<(LossName, f32)>) {
+        let weights = &sums[1 + self.names.len()..];
         let named = self.names.iter().enumerate().map(|(i, name)| {
-            let value = match name.kind {
-                "cardinality_error" => mean(i + 1, 0),
-                "class_error" => mean(i + 1, 1),
-                _ => rows.iter().map(|row| row[i + 1]).sum(),
+            let value = match self.averaged_by(i + 1) {
+                None => sums[i + 1],
+                Some(by) if weights[by] > 0.0 => sums[i + 1] / weights[by],
+                // Without any object, as the criterion has it.
+                Some(_) => 100.0,
             };
-            (name.clone(), value)
+            (name.clone(), value as f32)
         });
-        (total, named.collect())
+        (sums[0] as f32, named.collect())
+    }
+
+    /// Which weight a column is a mean by; none of sums.
+    fn averaged_by(&self, column: usize) -> Option<usize> {
+        match self.names.get(column.checked_sub(1)?)?.kind {
+            "cardinality_error" => Some(0),
+            "class_error" => Some(1),
+            _ => None,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use burn::tensor::Device;
 use detr_loss::SetCriterion;
 use detr_model::ModelConfig;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ema::EmaConfig;
 use crate::groups::GroupsConfig;
 use crate::optimizer::OptimizerConfig;
+use crate::precision::Precision;
 
 /// Everything that decides what a step does, but for the learning rate's course.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,13 @@ pub struct StepConfig {
     /// Moving average of the parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<EmaConfig>,
+    /// What the model computes in; parameters, gradients, optimizer and losses are f32 in any case.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether activations that are cheap to compute are computed again in the backward pass, instead of
+    /// being kept: less memory, more time, the same gradients. See [`StepConfig::device`].
+    #[serde(default)]
+    pub activation_checkpointing: bool,
 }
 
 /// A setting that cannot work.
@@ -60,7 +69,17 @@ impl StepConfig {
             parameters: GroupsConfig::for_model(model),
             clip_max_norm: default_clip(),
             ema: None,
+            precision: Precision::F32,
+            activation_checkpointing: false,
         }
+    }
+
+    /// Where a model that is trained with these settings has to be: the device with autodiff, and with
+    /// activation checkpointing if that is wanted, since Burn makes it a property of the device.
+    #[must_use]
+    pub fn device(&self, device: Device) -> Device {
+        let device = device.autodiff();
+        if self.activation_checkpointing { device.gradient_checkpointing() } else { device }
     }
 
     /// Refuses numbers that cannot work.

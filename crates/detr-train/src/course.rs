@@ -283,6 +283,10 @@ impl Course {
                 }));
                 Ok(())
             }
+            Outcome::Overflowed { scale, .. } => {
+                (self.observer)(Event::Overflowed { at: &self.at, scale });
+                Ok(())
+            }
             Outcome::Skipped(reason) => {
                 self.at.skipped += 1;
                 (self.observer)(Event::Skipped { at: &self.at, reason: &reason, images: &images });

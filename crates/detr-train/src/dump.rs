@@ -39,7 +39,7 @@ impl SkippedStep {
             if value.is_finite() { Value::from(value) } else { Value::from(value.to_string()) }
         };
         let (losses, grad_norm) = match reason {
-            NonFinite::Cost { .. } => (&[][..], None),
+            NonFinite::Cost { .. } | NonFinite::OtherRank => (&[][..], None),
             NonFinite::Loss { losses, .. } => (&losses[..], None),
             NonFinite::Gradient { report, norm, .. } => (&report.losses[..], Some(number(*norm))),
         };

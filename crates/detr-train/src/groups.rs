@@ -11,18 +11,22 @@ use detr_model::Model;
 use detr_model::weights::{NamedParameter, named_parameters};
 
 use crate::config::ConfigError;
+use crate::precision::PrecisionError;
 pub use config::{GroupConfig, GroupsConfig};
 
 /// Name of the group of all parameters that no pattern matches.
 const REST: &str = "rest";
 
-/// Why a model's parameters cannot be grouped.
+/// Why a model cannot be trained as the settings say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupsError {
     /// A number that cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A precision that does not work here.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// A pattern without a parameter.
     #[error(
         "{field}: `{pattern}` matches no parameter{shadowed}\nhint: a pattern is a part of a name in a checkpoint, such as `{example}`"
@@ -42,6 +46,11 @@ pub enum GroupsError {
         "no parameter of the model gets gradients\nhint: make the model on a device with autodiff, and not as an inference copy"
     )]
     NoGradients,
+    /// Activation checkpointing on a device without it.
+    #[error(
+        "activation_checkpointing is on, but the model's device keeps all activations\nhint: make the model on `StepConfig::device`"
+    )]
+    NoCheckpointing,
     /// Everything is frozen.
     #[error("no parameter is trained\nhint: raise a learning rate, or shorten `frozen`")]
     NothingTrained,

@@ -11,6 +11,14 @@ pub enum Outcome {
     Updated(StepReport),
     /// Nothing changed.
     Skipped(NonFinite),
+    /// Nothing changed but the loss scale of f16: gradients overflowed, and it is lower now. This happens
+    /// now and then, and does not mean that a run diverges.
+    Overflowed {
+        /// The loss scale from now on.
+        scale: f64,
+        /// The numbers of the step, whose gradient norm is not finite.
+        report: StepReport,
+    },
 }
 
 /// The numbers of a step.
@@ -54,6 +62,8 @@ pub enum NonFinite {
         /// The batch's numbers.
         report: StepReport,
     },
+    /// A cost of the matcher on another rank, which knows more.
+    OtherRank,
 }
 
 impl NonFinite {
@@ -74,6 +84,7 @@ impl NonFinite {
             Self::Loss { name: None, .. } => "sum of all losses".to_owned(),
             Self::Gradient { parameter: Some(name), .. } => format!("gradient of {name}"),
             Self::Gradient { parameter: None, .. } => "norm of all gradients".to_owned(),
+            Self::OtherRank => "a tensor of another rank".to_owned(),
         }
     }
 }
@@ -97,6 +108,9 @@ pub enum StepError {
     /// The device failed; the message is Burn's.
     #[error("the device failed: {0}")]
     Device(String),
+    /// Numbers did not come from or to another rank.
+    #[error("the ranks lost each other: {0}")]
+    Ranks(String),
 }
 
 impl fmt::Display for NonFinite {
@@ -118,6 +132,7 @@ impl fmt::Display for NonFinite {
             Self::Gradient { parameter: None, norm, .. } => {
                 write!(f, "the norm of all gradients is {norm}")
             }
+            Self::OtherRank => f.write_str("a cost of the matcher is not finite on another rank"),
         }
     }
 }

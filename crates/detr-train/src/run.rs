@@ -29,6 +29,7 @@ use crate::learner::Learned;
 use crate::numbers::{Number, Numbers, Values};
 use crate::optimizer::StateError;
 use crate::outcome::{NonFinite, StepError, StepReport};
+use crate::precision::LossScale;
 use crate::settings::TrainConfig;
 use crate::validate::ValidateError;
 
@@ -90,6 +91,13 @@ pub enum Event<'a> {
         /// Images of the batch.
         images: &'a [i64],
     },
+    /// A step in f16 whose gradients were too large: the loss scale is lower now.
+    Overflowed {
+        /// Where the run is.
+        at: &'a Progress,
+        /// The scale from now on.
+        scale: f64,
+    },
     /// Images of the validation that are done, of so many.
     Validating(usize, usize),
     /// A validation.
@@ -142,6 +150,9 @@ pub struct Progress {
     pub batch: usize,
     /// Models that the average has seen.
     pub ema_updates: u64,
+    /// What losses are multiplied with, in f16.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
     /// Steps that were skipped, in all.
     pub skipped: u64,
     /// All validations.

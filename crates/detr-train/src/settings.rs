@@ -23,7 +23,7 @@ use crate::config::StepConfig;
 use crate::ema::EmaConfig;
 use crate::groups::{GroupConfig, GroupsConfig};
 use crate::optimizer::OptimizerConfig;
-use crate::precision_setting::Precision;
+use crate::precision::Precision;
 use crate::schedule::ScheduleConfig;
 pub use error::{SettingPlace, SettingsError};
 pub use schema::SettingKey;
@@ -210,7 +210,7 @@ impl TrainSettings {
     #[must_use]
     pub fn step(&self, model: &ModelConfig) -> StepConfig {
         let reference = StepConfig::for_model(model);
-        let defaults = reference.parameters;
+        let defaults = reference.parameters.clone();
         let mut groups = self.groups.clone().unwrap_or(defaults.groups);
         for group in groups.iter_mut().filter(|group| group.name == "backbone") {
             group.lr = self.lr_backbone.or(group.lr);
@@ -226,6 +226,8 @@ impl TrainSettings {
             },
             clip_max_norm: self.clip_max_norm,
             ema: self.ema,
+            precision: self.precision,
+            activation_checkpointing: self.activation_checkpointing,
         }
     }
 }

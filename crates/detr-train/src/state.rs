@@ -61,6 +61,7 @@ impl Course {
             files.push((EMA, bytes(&read_parameters(ema.model()).map_err(RunError::Device)?)?));
             self.at.ema_updates = ema.updates();
         }
+        self.at.loss_scale = self.trainer.loss_scale();
         files.push((PROGRESS, json(&self.at)));
         files.push((CONFIG, json(&self.config)));
         files.push((CLASSES, json(&self.parts.classes)));
@@ -157,6 +158,9 @@ impl Course {
             None => None,
         };
         trainer.resume(optimizer, ema);
+        if let Some(scale) = at.loss_scale {
+            trainer.set_loss_scale(scale);
+        }
         self.trainer = trainer;
         self.at = at;
         Ok(())

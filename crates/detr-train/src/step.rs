@@ -1,10 +1,11 @@
 //! One step of training (`train_one_epoch` of the references' `engine.py`): forward, match, losses,
-//! backward, clip, update, average. A number that is not finite stops the step before anything changes.
+//! backward, clip, update, average. A number that is not finite stops the step before anything changes,
+//! the loss scale of f16 excepted.
 
 use std::fmt;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, Transaction};
+use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor, Transaction};
 use detr_loss::{MatchError, Predictions, SetCriterion, WholeBatch};
 use detr_model::Model;
 use detr_model::weights::named_parameters;
@@ -17,6 +18,9 @@ use crate::fault::{self, Site};
 use crate::groups::{Groups, GroupsError};
 use crate::optimizer::Optimizer;
 use crate::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
+use crate::precision::{LossScale, Precision};
+use crate::ranks::{AllReduce, Alone, whole_batch};
+use crate::segments::Seam;
 
 /// A model in training, and all that changes with it.
 #[derive(Clone, Debug)]
@@ -28,6 +32,11 @@ pub struct Trainer {
     criterion: SetCriterion,
     /// 0 for no clipping.
     clip_max_norm: f64,
+    precision: Precision,
+    /// Whether the backbone runs twice.
+    segments: bool,
+    /// Of f16.
+    loss_scale: Option<LossScale>,
 }
 
 impl Trainer {
@@ -37,13 +46,24 @@ impl Trainer {
     /// Settings that cannot work, or that do not fit the model.
     pub fn new(model: Model, config: &StepConfig) -> Result<Self, GroupsError> {
         config.validate()?;
+        config.precision.check(&model)?;
         let groups = Groups::new(&model, &config.parameters)?;
+        let recomputes = |device: &Device| {
+            device.gradient_checkpointing_strategy()
+                == Some(GradientCheckpointingStrategy::Balanced)
+        };
+        if config.activation_checkpointing && !model.devices().iter().all(recomputes) {
+            return Err(GroupsError::NoCheckpointing);
+        }
         let model = groups.freeze(model);
         Ok(Self {
             optimizer: Optimizer::new(config.optimizer, &groups),
             ema: config.ema.map(|ema| Ema::new(&model, ema)),
             criterion: config.criterion,
             clip_max_norm: config.clip_max_norm,
+            precision: config.precision,
+            segments: config.activation_checkpointing,
+            loss_scale: config.precision.loss_scale(),
             model,
             groups,
         })
@@ -73,6 +93,17 @@ impl Trainer {
         self.ema.as_ref()
     }
 
+    /// What the losses are multiplied with, in f16; to be saved.
+    #[must_use]
+    pub const fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale
+    }
+
+    /// Goes on with a loss scale that was saved; of no effect but in f16.
+    pub fn set_loss_scale(&mut self, saved: LossScale) {
+        self.loss_scale = self.loss_scale.map(|_| saved);
+    }
+
     /// Goes on with an optimizer and an average that were saved.
     pub fn resume(&mut self, optimizer: Optimizer, ema: Option<Ema>) {
         self.optimizer = optimizer;
@@ -94,10 +125,31 @@ impl Trainer {
         micro_batches: Vec<MicroBatch>,
         factor: f64,
     ) -> Result<Outcome, StepError> {
-        match self.gradients(micro_batches)? {
-            Ok(accumulated) => self.apply(accumulated, factor),
-            Err(non_finite) => Ok(Outcome::Skipped(non_finite)),
-        }
+        self.step_together(micro_batches, factor, &Alone)
+    }
+
+    /// A step on the batch that the micro-batches of all ranks make together. All ranks have the same
+    /// outcome, but for the reason of a step that is skipped.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; ranks that lose each other.
+    pub fn step_together(
+        &mut self,
+        micro_batches: Vec<MicroBatch>,
+        factor: f64,
+        all: &(impl AllReduce + ?Sized),
+    ) -> Result<Outcome, StepError> {
+        let whole = whole_batch(WholeBatch::new(micro_batches.iter().map(|m| &m.targets)), all)?;
+        let found = self.gradients_of_part(micro_batches, &whole)?;
+        let mut failed = [f64::from(u8::from(found.is_err()))];
+        all.sum_numbers(&mut failed)?;
+        let mut accumulated = match found {
+            Ok(accumulated) if failed[0] == 0.0 => accumulated,
+            Ok(_) => return Ok(Outcome::Skipped(NonFinite::OtherRank)),
+            Err(non_finite) => return Ok(Outcome::Skipped(non_finite)),
+        };
+        accumulated.reduce(all)?;
+        self.apply_together(accumulated, factor, all)
     }
 
     /// The first half of a step: gradients of a batch. Changes nothing.
@@ -109,15 +161,31 @@ impl Trainer {
         micro_batches: Vec<MicroBatch>,
     ) -> Result<Result<Accumulated, NonFinite>, StepError> {
         let whole = WholeBatch::new(micro_batches.iter().map(|micro| &micro.targets));
+        self.gradients_of_part(micro_batches, &whole)
+    }
+
+    fn gradients_of_part(
+        &self,
+        micro_batches: Vec<MicroBatch>,
+        whole: &WholeBatch,
+    ) -> Result<Result<Accumulated, NonFinite>, StepError> {
         if micro_batches.iter().any(|micro| micro.targets.images().is_empty())
             || micro_batches.is_empty()
         {
             return Err(StepError::NoImages);
         }
+        let scale = self.loss_scale.map_or(1.0, |scale| scale.scale);
         let mut accumulated = Accumulated::new(&self.groups);
         for (micro_batch, MicroBatch { images, targets }) in micro_batches.into_iter().enumerate() {
             let pixels = images.pixels.clone();
-            let mut output = self.model.forward(images);
+            // A copy's casts are part of the graph, which the backward pass takes apart.
+            let copy = self.precision.compute_copy(&self.model);
+            let (mut output, seam) = if self.segments {
+                let (output, seam) = Seam::forward(&copy, images);
+                (output, Some(seam))
+            } else {
+                (copy.forward(images), None)
+            };
             if fault::now(Site::Cost) {
                 output.pred_boxes = output.pred_boxes * f32::NAN;
             }
@@ -131,9 +199,18 @@ impl Trainer {
                     return Ok(Err(NonFinite::Cost { micro_batch, error, origin }));
                 }
             };
-            let losses = self.criterion.losses_of_part(&predictions, &targets, &matches, &whole);
+            let losses = self.criterion.losses_of_part(&predictions, &targets, &matches, whole);
             drop(predictions);
-            accumulated.add(&self.model, &losses, &targets, queries);
+            accumulated.add_losses(&losses, &targets, queries);
+            let total = if scale == 1.0 { losses.total } else { losses.total * scale };
+            let mut gradients = total.backward();
+            let before = seam.and_then(|seam| seam.backward(&copy, &mut gradients));
+            for gradients in [Some(gradients), before].into_iter().flatten() {
+                accumulated.add_gradients(&self.model, gradients);
+            }
+        }
+        if scale != 1.0 {
+            accumulated.scale(1.0 / scale);
         }
         if fault::now(Site::Gradient) {
             accumulated.map(|gradient| gradient * f32::NAN);
@@ -145,20 +222,31 @@ impl Trainer {
     ///
     /// # Errors
     /// A device that fails.
-    pub fn apply(
+    pub fn apply(&mut self, accumulated: Accumulated, factor: f64) -> Result<Outcome, StepError> {
+        self.apply_together(accumulated, factor, &Alone)
+    }
+
+    /// As [`Trainer::apply`], of gradients that are those of all ranks already.
+    fn apply_together(
         &mut self,
         mut accumulated: Accumulated,
         factor: f64,
+        all: &(impl AllReduce + ?Sized),
     ) -> Result<Outcome, StepError> {
         let norms = GradientNorm::of(accumulated.gradients.iter().flatten());
         let mut numbers = accumulated.values.clone();
         numbers.extend(norms.iter().map(|norms| norms.total.clone()));
         let mut numbers = read(Tensor::cat(numbers, 0))?;
         let grad_norm = if norms.is_some() { numbers.pop().unwrap_or(0.0) } else { 0.0 };
-        let (loss, losses) = accumulated.combine(&numbers);
+        let mut sums = accumulated.sums(&numbers);
+        all.sum_numbers(&mut sums)?;
+        let (loss, losses) = accumulated.report(&sums);
         let report = StepReport { loss, losses, grad_norm };
         if let Some(non_finite) = self.check(&accumulated, norms.as_ref(), &report)? {
-            return Ok(Outcome::Skipped(non_finite));
+            return Ok(self.not_finite(non_finite));
+        }
+        if let Some(scale) = &mut self.loss_scale {
+            scale.succeeded();
         }
         if let Some(norms) = norms
             && self.clip_max_norm > 0.0
@@ -172,6 +260,19 @@ impl Trainer {
             ema.update(&self.model);
         }
         Ok(Outcome::Updated(report))
+    }
+
+    /// What becomes of a step with numbers that are not finite. Gradients of finite losses may be the
+    /// loss scale's fault.
+    fn not_finite(&mut self, found: NonFinite) -> Outcome {
+        let lowered = matches!(found, NonFinite::Gradient { .. })
+            && self.loss_scale.as_mut().is_some_and(LossScale::overflowed);
+        match (found, self.loss_scale) {
+            (NonFinite::Gradient { report, .. }, Some(LossScale { scale, .. })) if lowered => {
+                Outcome::Overflowed { scale, report }
+            }
+            (found, _) => Outcome::Skipped(found),
+        }
     }
 
     /// What is not finite in a step, if anything is.

@@ -273,6 +273,11 @@ impl Failures {
         self.lines.len()
     }
 
+    /// Whether all differences that were noted are of one tensor.
+    pub fn all_of(&self, name: &str) -> bool {
+        self.lines.iter().all(|line| line.starts_with(&format!("{name}: ")))
+    }
+
     /// Notes a difference unless the condition holds.
     pub fn check(&mut self, ok: bool, line: impl FnOnce() -> String) {
         if !ok {

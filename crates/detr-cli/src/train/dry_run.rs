@@ -46,7 +46,7 @@ pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Resu
                 "loss              {:.3}\ngradient norm     {:.3}\n",
                 report.loss, report.grad_norm
             ))?,
-            Outcome::Updated(_) => (),
+            Outcome::Updated(_) | Outcome::Overflowed { .. } => (),
             Outcome::Skipped(reason) => {
                 return Err(CliError::Diverged(format!("the step is not finite: {reason}")));
             }

@@ -74,6 +74,10 @@ impl Log {
                 self.console.warn(&format!("not written, the run goes on: {reason}"));
                 json!({ "not_saved": reason })
             }
+            Event::Overflowed { at, scale } => {
+                self.console.note(&format!("step {}: the loss scale is {scale} now", at.step));
+                json!({ "step": at.step, "loss_scale": scale })
+            }
             Event::Begins { .. } | Event::Saved(_) | Event::Validating(..) => return,
         };
         // The log is not worth the run.

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
     let (config, base) = settings(args)?;
     let selected = args.device.select()?;
     console.note(&format!("using {}", selected.name));
-    let device = selected.device.clone().autodiff();
+    let device = selected.device.clone();
     if args.dry_run {
         let parts = parts::build(&config, &base, device, PathBuf::new(), console)?;
         return dry_run::run(&config, parts, console);

@@ -35,11 +35,19 @@ pub(super) fn build(
     }
     let classes = train.class_table(config.data.labels).map_err(unreadable)?;
     let model = architecture(config, base, classes.len())?;
+    let device = config.train.step(&model).device(device);
     device.seed(config.train.seed);
-    let started = detr_train::start(&config.model, base, &model, &classes, &device)
-        .map_err(|error| CliError::Model(error.to_string()))?;
-    started.notes.iter().for_each(|note| console.note(note));
-    let start = started.model;
+    // A run that goes on has its weights in its checkpoints; what it began with may be gone.
+    let begun =
+        folder.join("checkpoints").read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let start = if begun {
+        model.init(&device)
+    } else {
+        let started = detr_train::start(&config.model, base, &model, &classes, &device)
+            .map_err(|error| CliError::Model(error.to_string()))?;
+        started.notes.iter().for_each(|note| console.note(note));
+        started.model
+    };
     let validation = val.map(|dataset| validation(config, dataset, &classes)).transpose()?;
     let seed = config.train.seed;
     let source = DatasetSource::new(Arc::new(train), &classes, augmentation, seed)
@@ -51,7 +59,7 @@ pub(super) fn build(
     Ok(Parts { model, start, device, classes, loader, validation, preprocess, folder })
 }
 
-/// The settings with data and weights by absolute paths.
+/// The settings with all files by absolute paths.
 pub(super) fn absolute(config: &TrainConfig, base: &Path) -> Result<TrainConfig, CliError> {
     let failed = |error| CliError::Failed(format!("the current folder cannot be told: {error}"));
     let mut config = config.clone();

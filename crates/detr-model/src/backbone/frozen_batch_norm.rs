@@ -52,7 +52,7 @@ impl FrozenBatchNorm {
         let c = scale.dims()[0];
         Conv2d {
             weight: conv.weight.clone().map(|w| w * scale.reshape([c, 1, 1, 1])),
-            bias: Some(Param::from_tensor(shift)),
+            bias: Some(Param::from_tensor(shift).set_require_grad(false)),
             ..conv
         }
     }

@@ -1,6 +1,9 @@
 //! Training up to one step: the parts against numbers by hand, and what a step promises.
 
+mod memory;
 mod parts;
+mod precision;
+mod ranks;
 mod runs;
 mod start;
 mod steps;
@@ -81,6 +84,7 @@ fn updated(outcome: Outcome) -> StepReport {
     match outcome {
         Outcome::Updated(report) => report,
         Outcome::Skipped(reason) => panic!("{reason}"),
+        Outcome::Overflowed { .. } => panic!("the loss scale of f16"),
     }
 }
 

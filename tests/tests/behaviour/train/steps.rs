@@ -15,14 +15,14 @@ use super::{batch, deformable, detr, model, parameters, poked, same, trainer, up
 const OBJECTS: [usize; 4] = [3, 0, 1, 2];
 
 /// A batch in parts of `size` images.
-fn parts(seed: u64, size: usize) -> Vec<MicroBatch> {
+pub(super) fn parts(seed: u64, size: usize) -> Vec<MicroBatch> {
     let parts = OBJECTS.chunks(size).zip((seed..).step_by(size));
     parts.map(|(objects, seed)| batch(seed, objects)).collect()
 }
 
 /// Largest difference of parameters that have a gradient, and where it is. Softmax does not see the biases
 /// of keys: their gradient is rounding noise, which Adam turns into steps of full size.
-fn largest_difference(a: &StateDict, b: &StateDict) -> (f32, String) {
+pub(super) fn largest_difference(a: &StateDict, b: &StateDict) -> (f32, String) {
     let mut largest = (0.0, String::new());
     for (name, tensor) in a.iter() {
         let (one, two) = (tensor.to_f32().unwrap(), b.get(name).unwrap().to_f32().unwrap());

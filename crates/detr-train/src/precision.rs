@@ -1,0 +1,235 @@
+//! Mixed precision (Micikevicius et al. 2018, <https://arxiv.org/abs/1710.03740>): parameters, their
+//! gradients, the optimizer and the losses are f32; the model runs on a copy of the parameters in half
+//! precision. Burn has no autocast, so the copy is made in every step: a cast is a differentiable
+//! operation, and gradients arrive in f32 at the parameters. What the models compute in f32 all the same
+//! is decided where they compute it, as for inference in half precision; `docs/training-precision.md`
+//! lists it. The rule of the loss scale is `torch.amp.GradScaler`'s.
+
+use std::fmt;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+use detr_model::Model;
+use serde::{Deserialize, Serialize};
+
+/// What the model computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Brain float: the range of f32 with 8 bits of precision.
+    Bf16,
+    /// Half precision: 11 bits, at most 65,504; the losses are scaled.
+    F16,
+}
+
+/// A precision that a model cannot be trained in where it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrecisionError {
+    /// The device does not compute in it.
+    #[error("precision is {precision}, which {device} does not compute in\nhint: use {works}")]
+    Unsupported {
+        /// What was asked for.
+        precision: Precision,
+        /// The device, in Burn's words.
+        device: String,
+        /// What it computes in.
+        works: String,
+    },
+    /// The parameters are not f32, so there is nothing to keep the small updates.
+    #[error(
+        "precision is {precision}, but the model's parameters are {found}\nhint: load the model in f32; the step makes its own copy in {precision}"
+    )]
+    Parameters {
+        /// What was asked for.
+        precision: Precision,
+        /// What the parameters are, in Burn's words.
+        found: String,
+    },
+}
+
+/// What losses are multiplied with before the backward pass, so that small gradients are not zero in
+/// f16; gradients are divided by it before anything looks at them. State, which a checkpoint has to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossScale {
+    /// The scale, a power of two.
+    pub scale: f64,
+    /// Steps in a row that did not overflow, since the scale changed.
+    pub good_steps: u32,
+}
+
+impl Precision {
+    const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+
+    /// Refuses what the model's device lacks, and parameters that are not f32.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check(self, model: &Model) -> Result<(), PrecisionError> {
+        if self == Self::F32 {
+            return Ok(());
+        }
+        let mut other = Other(None);
+        model.visit(&mut other);
+        if let Some(found) = other.0 {
+            return Err(PrecisionError::Parameters {
+                precision: self,
+                found: format!("{found:?}"),
+            });
+        }
+        for device in model.devices().into_iter().map(Device::inner) {
+            let supports = |precision: Self| device.supports_dtype(FloatDType::from(precision));
+            if !supports(self) {
+                let works = Self::ALL.into_iter().filter(|&one| one == Self::F32 || supports(one));
+                let works: Vec<String> = works.map(|precision| precision.to_string()).collect();
+                let (device, works) = (format!("{device:?}"), works.join(" or "));
+                return Err(PrecisionError::Unsupported { precision: self, device, works });
+            }
+        }
+        Ok(())
+    }
+
+    /// The loss scale that training starts with; none but for f16.
+    #[must_use]
+    pub fn loss_scale(self) -> Option<LossScale> {
+        (self == Self::F16).then(LossScale::default)
+    }
+
+    /// What the forward pass runs on. The batch norms, which are constants, are folded into the
+    /// convolutions in f32: the square root of a small variance is nothing for f16.
+    pub(crate) fn compute_copy(self, model: &Model) -> Model {
+        match self {
+            Self::F32 => model.clone(),
+            half => model.clone().fold().map(&mut Caster { dtype: half.into(), norms: 0 }),
+        }
+    }
+}
+
+impl From<Precision> for FloatDType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::BF16,
+            Precision::F16 => Self::F16,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+impl Default for LossScale {
+    fn default() -> Self {
+        Self { scale: 65_536.0, good_steps: 0 }
+    }
+}
+
+impl LossScale {
+    /// Good steps after which the scale doubles.
+    pub const GROWTH_INTERVAL: u32 = 2000;
+    /// Smallest scale; what overflows at it is not the scale's fault.
+    pub const SMALLEST: f64 = 1.0;
+    /// Largest scale, far from what f32 can hold of a scaled loss.
+    pub const LARGEST: f64 = 16_777_216.0;
+
+    /// Takes note of a step whose gradients were finite.
+    pub fn succeeded(&mut self) {
+        self.good_steps += 1;
+        if self.good_steps >= Self::GROWTH_INTERVAL {
+            *self = Self { scale: (self.scale * 2.0).min(Self::LARGEST), good_steps: 0 };
+        }
+    }
+
+    /// Halves the scale after gradients that were not finite; false, and nothing done, if it is the
+    /// smallest already.
+    pub fn overflowed(&mut self) -> bool {
+        let lower = self.scale / 2.0;
+        if lower < Self::SMALLEST {
+            return false;
+        }
+        *self = Self { scale: lower, good_steps: 0 };
+        true
+    }
+}
+
+/// Casts all parameters but those of layer norms, which compute in f32.
+struct Caster {
+    dtype: FloatDType,
+    /// Layer norms that the mapper is inside of.
+    norms: usize,
+}
+
+impl Caster {
+    fn is_norm(container: &str) -> bool {
+        container.ends_with("LayerNorm")
+    }
+}
+
+impl ModuleMapper for Caster {
+    fn enter_module(&mut self, _name: &str, container: &str) {
+        self.norms += usize::from(Self::is_norm(container));
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.norms -= usize::from(Self::is_norm(container));
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.norms > 0 {
+            return param;
+        }
+        param.map(|tensor| tensor.cast(self.dtype))
+    }
+}
+
+/// The first type of a parameter that is not f32.
+struct Other(Option<DType>);
+
+impl ModuleVisitor for Other {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let dtype = param.val().dtype();
+        if dtype != DType::F32 {
+            self.0.get_or_insert(dtype);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_scale_follows_the_rule_of_grad_scaler() {
+        let mut scale = LossScale::default();
+        assert_eq!(scale.scale, 65_536.0);
+        assert!(scale.overflowed());
+        assert_eq!(scale, LossScale { scale: 32_768.0, good_steps: 0 });
+        for _ in 0..1999 {
+            scale.succeeded();
+        }
+        assert_eq!(scale, LossScale { scale: 32_768.0, good_steps: 1999 });
+        scale.succeeded();
+        assert_eq!(scale, LossScale { scale: 65_536.0, good_steps: 0 });
+        scale.succeeded();
+        while scale.overflowed() {}
+        assert_eq!(scale, LossScale { scale: 1.0, good_steps: 0 });
+    }
+
+    #[test]
+    fn a_loss_scale_survives_json() {
+        let scale = LossScale { scale: 1024.0, good_steps: 17 };
+        let text = serde_json::to_string(&scale).unwrap();
+        assert_eq!(serde_json::from_str::<LossScale>(&text).unwrap(), scale);
+    }
+}
