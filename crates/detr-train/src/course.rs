@@ -394,16 +394,16 @@ impl Course {
         model: &Model,
         interrupter: &Interrupter,
     ) -> Result<Option<Metrics>, RunError> {
-        let Some((loader, truth)) = &self.parts.validation else { return Ok(None) };
+        let Some(validation) = &self.parts.validation else { return Ok(None) };
         let device = self.parts.device.clone().inner();
-        let images = loader.source().len();
+        let images = validation.0.source().len();
         let observer = &mut self.observer;
         Ok(validate(
             model,
             &self.parts.model,
             &self.parts.classes,
-            truth,
-            loader,
+            validation,
+            self.config.run.max_detections,
             &device,
             &mut |done| {
                 observer(Event::Validating(done, images));

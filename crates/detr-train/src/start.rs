@@ -96,13 +96,12 @@ fn find(key: &'static str, name: &str, base: &Path) -> Result<PathBuf, StartErro
     if path.exists() {
         return Ok(path);
     }
-    let hint = if is_remote(name) {
-        format!(
-            "`detr models pull {name}` fetches a remote model and prints its folder, to be named here"
-        )
-    } else {
-        "relative paths start at the folder of the settings' file".to_owned()
-    };
+    let mut hint = "relative paths start at the folder of the settings' file".to_owned();
+    if is_remote(name) {
+        hint = format!(
+            "`detr models pull {name}` fetches a remote model and prints its folder, to be named here; {hint}"
+        );
+    }
     Err(StartError::NotFound { key, path, hint })
 }
 

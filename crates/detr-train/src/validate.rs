@@ -10,9 +10,6 @@ use detr_model::postprocess::HostOutput;
 use detr_model::{Model, ModelConfig, NestedTensor};
 use detr_types::ClassTable;
 
-/// Pairs of query and class per image that count, as in the published evaluation.
-const MOST: usize = 100;
-
 /// Why a model cannot be validated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,8 +36,9 @@ pub fn upload(batch: HostBatch, device: &Device) -> NestedTensor {
     NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), padding }
 }
 
-/// Runs a model over all images of a loader, in its order, and scores it. `model` is without autodiff;
-/// `progress` hears the images done and says whether to go on: none comes out if it does not.
+/// Runs a model over all images of a loader, in its order, and scores the `most` best pairs of query and
+/// class of each, which are 100 in the published evaluation. `model` is without autodiff; `progress` hears
+/// the images done and says whether to go on: none comes out if it does not.
 ///
 /// # Errors
 /// Images that cannot be loaded, or a device that fails.
@@ -48,8 +46,8 @@ pub fn validate(
     model: &Model,
     config: &ModelConfig,
     classes: &ClassTable,
-    truth: &Arc<GroundTruth>,
-    loader: &Loader,
+    (loader, truth): &(Arc<Loader>, Arc<GroundTruth>),
+    most: usize,
     device: &Device,
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Metrics>, ValidateError> {
@@ -61,7 +59,7 @@ pub fn validate(
         let sizes: Vec<_> = batch.targets.iter().map(|target| target.original_size).collect();
         let output = model.forward(upload(batch.images, device));
         let output = HostOutput::read(&output).map_err(ValidateError::Device)?;
-        let answers = output.answers(config, &sizes, MOST, |label| classes.get(label).is_some());
+        let answers = output.answers(config, &sizes, most, |label| classes.get(label).is_some());
         for (id, answers) in ids.into_iter().zip(answers) {
             let found = answers.iter().filter_map(|answer| {
                 let bbox = answer.bbox.to_xywh();

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use detr_data::transforms::TransformError;
 use detr_data::{LoaderError, Transform};
+use detr_loss::Classification;
 use detr_model::ModelConfig;
 use detr_types::PreprocessSpecError;
 
@@ -124,6 +125,17 @@ fn check_train(train: &TrainSettings) -> Result<(), Refused> {
         require(stopping.patience > 0, "train.early_stopping.patience", 0, "1 or more epochs")?;
     }
     not_negative("train.lr_backbone", train.lr_backbone.unwrap_or(0.0))?;
+    let place = "train.criterion.classification";
+    match train.criterion.map(|criterion| criterion.classification) {
+        Some(Classification::Softmax { eos_coef }) => {
+            not_negative(format!("{place}.softmax.eos_coef"), eos_coef)?;
+        }
+        Some(Classification::Focal { alpha }) => {
+            let ok = (0.0..=1.0).contains(&alpha);
+            require(ok, format!("{place}.focal.alpha"), alpha, "a number from 0 to 1")?;
+        }
+        None => {}
+    }
     // As a step checks itself, under the names that its parts have here. What is not stated is the
     // reference's of any model, which works.
     let preset = ModelConfig::presets().next().and_then(|name| ModelConfig::preset(name).ok());

@@ -264,15 +264,11 @@ fn map<'de>(entries: Vec<Entry>) -> MapDeserializer<'de, Entries, Fault> {
 
 /// A path as users write it.
 pub(super) fn dotted(path: &[Step]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::Key(key) if text.is_empty() => text.push_str(key),
-            Step::Key(key) => text.push_str(&format!(".{key}")),
-        }
-    }
-    text
+    path.iter().fold(String::new(), |text, step| match step {
+        Step::Index(index) => format!("{text}[{index}]"),
+        Step::Key(key) if text.is_empty() => key.clone(),
+        Step::Key(key) => format!("{text}.{key}"),
+    })
 }
 
 /// The path of a dotted key. What is in brackets behind the number of a list's entry is its name, for

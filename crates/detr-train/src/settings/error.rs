@@ -13,7 +13,7 @@ pub enum SettingsError {
     )]
     Syntax {
         /// Where.
-        place: SettingPlace,
+        place: Box<SettingPlace>,
         /// What the parser says.
         reason: String,
     },
@@ -31,7 +31,7 @@ pub enum SettingsError {
     #[error("{place}: unknown key `{key}`{}\nhint: {hint}", near.as_ref().map_or(String::new(), |near| format!("; did you mean `{near}`?")))]
     UnknownKey {
         /// Where.
-        place: SettingPlace,
+        place: Box<SettingPlace>,
         /// The key, dotted.
         key: String,
         /// The key that was meant, perhaps.
@@ -43,7 +43,7 @@ pub enum SettingsError {
     #[error("{place}: `{key}` is missing, expected {expected}\nhint: {hint}")]
     Missing {
         /// Where it should be.
-        place: SettingPlace,
+        place: Box<SettingPlace>,
         /// The key, dotted.
         key: String,
         /// What it can be.
@@ -55,7 +55,7 @@ pub enum SettingsError {
     #[error("{place}: {key} is {found}, expected {expected}\nhint: {hint}")]
     Value {
         /// Where.
-        place: SettingPlace,
+        place: Box<SettingPlace>,
         /// The key, dotted.
         key: String,
         /// The value.

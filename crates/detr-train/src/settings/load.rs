@@ -29,7 +29,7 @@ impl TrainConfig {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = Source { path, text, overrides };
         let mut document = Node::parse(text).map_err(|error| SettingsError::Syntax {
-            place: source.file(error.span().unwrap_or(0..0)),
+            place: source.file(error.span().unwrap_or(0..0)).into(),
             reason: error.message().trim_end().to_owned(),
         })?;
         for (index, flag) in overrides.iter().enumerate() {
@@ -68,7 +68,8 @@ impl Source<'_> {
         match origin {
             Origin::File(span) => self.file(span.clone()),
             Origin::Flag(index) => {
-                SettingPlace::Flag(self.overrides.get(*index).cloned().unwrap_or_default())
+                let flag = self.overrides.get(*index).cloned().unwrap_or_default();
+                SettingPlace::Flag(flag)
             }
         }
     }
@@ -76,7 +77,7 @@ impl Source<'_> {
     /// A fault of serde's for users.
     fn explain(&self, document: &Node, problem: Problem, keys: &[SettingKey]) -> SettingsError {
         let Problem { path, fault } = problem;
-        let place = |key: bool| self.place(document.origin_of(&path, key));
+        let place = |key: bool| Box::new(self.place(document.origin_of(&path, key)));
         let key = document::dotted(&path);
         let expected_of = |name: &str| {
             let name = document::without_numbers(name);
@@ -128,7 +129,7 @@ impl Source<'_> {
     /// A value that cannot work, for users.
     fn refuse(&self, document: &Node, refused: Refused) -> SettingsError {
         let Refused { key, found, expected, hint } = refused;
-        let place = self.place(document.origin_of(&document::steps_of(&key), false));
+        let place = self.place(document.origin_of(&document::steps_of(&key), false)).into();
         let hint = hint.unwrap_or_else(|| MANUAL.to_owned());
         SettingsError::Value { place, key, found, expected, hint }
     }

@@ -42,7 +42,7 @@ pub(super) fn attempt<T: DeserializeOwned>(document: &Node) -> Result<T, Problem
 /// A path of serde's as one through the document: variants of enums are keys there, or words.
 fn steps(document: &Node, path: &serde_path_to_error::Path) -> Vec<Step> {
     let mut steps = Vec::new();
-    for segment in path.iter() {
+    for segment in path {
         let step = match segment {
             Segment::Seq { index } => Step::Index(*index),
             Segment::Map { key } => Step::Key(key.clone()),

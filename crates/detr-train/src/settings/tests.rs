@@ -156,6 +156,13 @@ fn wrong_values_name_their_place_and_what_was_expected() {
             "groups = [{ name = 'a', patterns = ['b'], lr = -1 }]",
             "15:48: train.groups[0] (a).lr is -1",
         ),
+        (
+            "[run]",
+            "[train.criterion]\nclassification = { focal = { alpha = nan } }\naux_loss = true\n\
+             cost = { class = 1, bbox = 1, giou = 1 }\n\
+             weights = { ce = 1, bbox = 1, giou = 1, mask = 1, dice = 1 }\n[run]",
+            "19:38: train.criterion.classification.focal.alpha is NaN, expected a number from 0 to 1",
+        ),
         ("[run]", "[run", "18:"),
         ("lr = 1e-4", "lr = 1e-4\nlr = 2e-4", "16:1: duplicate key"),
     ] {

@@ -83,7 +83,7 @@ fn the_sums_in_the_comments_are_right() {
                 sums += 1;
                 if line.contains("images a step") && line.starts_with("accumulate") {
                     let batch = config.data.loader.batch_size * config.train.accumulate;
-                    assert!((batch as f64 - c).abs() < 0.5, "{}: {line}", path.display());
+                    assert_eq!(batch.to_string(), c.to_string(), "{}: {line}", path.display());
                 }
             }
         }
