@@ -30,7 +30,7 @@ use crate::outcome::Outcome;
 use crate::run::{End, Event, Parts, Progress, RunError, Step, Validation};
 use crate::settings::TrainConfig;
 use crate::step::Trainer;
-use crate::validate::validate;
+use crate::validate::{Watched, validate};
 
 type Processor = SupervisedTrainingEventProcessor<Learned>;
 
@@ -239,7 +239,7 @@ impl Course {
         let waited = start.elapsed().as_secs_f64();
         let count = batches.len();
         let batches_per_epoch = self.parts.loader.batches_per_epoch();
-        let steps_per_epoch = self.steps_per_epoch();
+        let steps_per_epoch = self.parts.steps_per_epoch(self.config.train.accumulate);
         let factor = self.config.train.schedule.factor(self.at.step, steps_per_epoch);
         let lr = self.lr * factor;
         let images: Vec<i64> =
@@ -333,14 +333,6 @@ impl Course {
         outcome.map_err(|error| RunError::Step { step, batch, error })
     }
 
-    /// Steps of the optimizer in an epoch.
-    fn steps_per_epoch(&self) -> u64 {
-        let ranks = 1 + self.parts.others.len();
-        let (batches, per_step) =
-            (self.parts.loader.batches_per_epoch(), ranks * self.config.train.accumulate);
-        (batches / per_step + usize::from(batches % per_step >= ranks)) as u64
-    }
-
     /// Whether AP is as high as was asked for.
     fn reached(&self) -> bool {
         let last = self.at.validations.last();
@@ -361,14 +353,20 @@ impl Course {
         };
         let items = loader.batches_per_epoch();
         burn.valid(LearnerEvent::StartSplit { epoch_number: epoch, total_items: items });
+        let mut watched =
+            Watched::spread(loader, self.config.run.samples, self.config.run.threshold);
         let raw = self.trainer.model().valid();
         let average = self.trainer.ema().map(|ema| ema.model().clone());
-        let Some(of_model) = self.metrics(&raw, &burn.interrupter)? else { return Ok(false) };
+        let of_model = self.metrics(&raw, &mut watched, &burn.interrupter)?;
+        let Some(of_model) = of_model else { return Ok(false) };
         let (metrics, without_ema) = match average {
-            Some(average) => match self.metrics(&average, &burn.interrupter)? {
-                Some(metrics) => (metrics, Some(of_model)),
-                None => return Ok(false),
-            },
+            Some(average) => {
+                watched.found.clear();
+                match self.metrics(&average, &mut watched, &burn.interrupter)? {
+                    Some(metrics) => (metrics, Some(of_model)),
+                    None => return Ok(false),
+                }
+            }
             None => (of_model, None),
         };
         let (ap, ap50) = (metrics.summary.ap, metrics.summary.ap50);
@@ -384,7 +382,8 @@ impl Course {
         burn.valid(LearnerEvent::ProcessedItem(item));
         burn.valid(LearnerEvent::EndSplit(epoch));
         let without_ema = without_ema.as_ref();
-        (self.observer)(Event::Validated { at: &self.at, metrics: &metrics, without_ema, best });
+        let (at, metrics, found) = (&self.at, &metrics, &watched.found[..]);
+        (self.observer)(Event::Validated { at, metrics, without_ema, best, found });
         Ok(true)
     }
 
@@ -392,6 +391,7 @@ impl Course {
     fn metrics(
         &mut self,
         model: &Model,
+        watched: &mut Watched,
         interrupter: &Interrupter,
     ) -> Result<Option<Metrics>, RunError> {
         let Some(validation) = &self.parts.validation else { return Ok(None) };
@@ -405,6 +405,7 @@ impl Course {
             validation,
             self.config.run.max_detections,
             &device,
+            watched,
             &mut |done| {
                 observer(Event::Validating(done, images));
                 !interrupter.should_stop()

@@ -59,4 +59,4 @@ pub use settings::{
 pub use start::{StartError, Started, start};
 pub use step::Trainer;
 pub use truth::ground_truth;
-pub use validate::{ValidateError, in_order, upload, validate};
+pub use validate::{ValidateError, Watched, in_order, upload, validate};

@@ -28,7 +28,7 @@ pub(crate) use history::History;
 pub(crate) use plots::course;
 pub(crate) use rows::{StepRow, Validation, ValidationRow};
 #[allow(unused_imports)]
-pub(crate) use samples::{Sample, spread};
+pub(crate) use samples::Sample;
 pub(crate) use status::{Best, STATUS, Seen, Status};
 pub(crate) use thinned::smoothed;
 pub(crate) use tracker::{Outcome, RunInfo, Tracker};

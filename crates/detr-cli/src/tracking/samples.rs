@@ -15,8 +15,6 @@ const SHORT: f32 = 320.0;
 const LONG: f32 = 1000.0;
 /// Pixels between the two pictures.
 const GAP: u32 = 6;
-/// Detections below this score would hide the others.
-const SCORE: f32 = 0.3;
 
 /// An image of the validation.
 pub(crate) struct Sample {
@@ -52,8 +50,7 @@ impl Sample {
         let (shown, factor) = fitting(ImageSize::new(height, width));
         let mut left = resize_bilinear(&self.image, shown);
         let mut right = left.clone();
-        let strong = self.found.iter().filter(|found| found.score >= SCORE);
-        draw_detections(&mut left, &scaled(strong, factor), palette);
+        draw_detections(&mut left, &scaled(self.found.iter(), factor), palette);
         draw_truth(&mut right, &scaled(self.truth.iter(), factor), palette);
         let (width, height) = left.dimensions();
         let mut both = RgbImage::new(2 * width + GAP, height);
@@ -100,12 +97,6 @@ fn scaled<'a>(objects: impl Iterator<Item = &'a Detection>, by: f32) -> Vec<Dete
     objects.map(|object| Detection { bbox: scale(object.bbox), ..object.clone() }).collect()
 }
 
-/// Positions of `wanted` images spread evenly over `all`: the same at every validation.
-pub(crate) fn spread(all: usize, wanted: usize) -> Vec<usize> {
-    let wanted = wanted.min(all);
-    (0..wanted).map(|index| index * all / wanted).collect()
-}
-
 /// Writes the pictures to a folder; of equal names, the later get a number.
 ///
 /// # Errors
@@ -130,13 +121,6 @@ fn harmless(letter: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn samples_are_spread_over_the_data() {
-        assert_eq!(spread(10, 4), [0, 2, 5, 7]);
-        assert_eq!(spread(2, 4), [0, 1]);
-        assert!(spread(0, 4).is_empty() && spread(4, 0).is_empty());
-    }
 
     #[test]
     fn what_was_found_is_left_and_what_is_there_right() {

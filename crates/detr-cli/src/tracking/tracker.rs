@@ -217,7 +217,6 @@ impl Tracker {
     }
 
     /// Pictures of images of a validation.
-    #[allow(dead_code)] // until validation tells what it found
     pub(crate) fn samples(&mut self, epoch: u64, samples: &[Sample]) {
         let folder = self.validation_folder(epoch).join("samples");
         let written = samples::write(&folder, samples);

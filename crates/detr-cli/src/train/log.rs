@@ -2,11 +2,20 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 
+use detr_data::Dataset;
 use detr_infer::cli::Console;
 use detr_train::{End, Event, Parts, Step, TrainConfig, named};
+use detr_types::{ClassTable, Detection};
 
-use crate::tracking::{Outcome, RunInfo, StepRow, Tracker, ValidationRow};
+use crate::tracking::{Outcome, RunInfo, Sample, StepRow, Tracker, ValidationRow};
+
+/// What pictures of a validation are made of.
+pub(super) struct Looked {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) classes: ClassTable,
+}
 
 /// Records for a run that is about to start or to go on.
 pub(super) fn tracker(
@@ -16,7 +25,7 @@ pub(super) fn tracker(
     device: &str,
     console: &Console,
 ) -> Tracker {
-    let steps = parts.loader.batches_per_epoch().div_ceil(config.train.accumulate) as u64;
+    let steps = parts.steps_per_epoch(config.train.accumulate);
     let info = RunInfo {
         folder: parts.folder.clone(),
         steps: steps * config.train.epochs,
@@ -32,7 +41,7 @@ pub(super) fn tracker(
 }
 
 /// Passes on what the loop tells.
-pub(super) fn tell(tracker: &mut Tracker, event: &Event<'_>) {
+pub(super) fn tell(tracker: &mut Tracker, looked: Option<&Looked>, event: &Event<'_>) {
     match event {
         Event::Step(Step { at, report, lr, seconds, waited, images, bad_images, .. }) => {
             tracker.step(&StepRow {
@@ -53,13 +62,22 @@ pub(super) fn tell(tracker: &mut Tracker, event: &Event<'_>) {
         }
         Event::Overflowed { at, scale } => tracker.overflowed(at.step, *scale),
         Event::Validating(done, all) => tracker.validating(*done, *all),
-        Event::Validated { at, metrics, without_ema, best } => tracker.validated(&ValidationRow {
-            step: at.step,
-            epoch: at.epoch + 1,
-            metrics: (*metrics).clone(),
-            without_ema: without_ema.cloned(),
-            best: *best,
-        }),
+        Event::Validated { at, metrics, without_ema, best, found } => {
+            tracker.validated(&ValidationRow {
+                step: at.step,
+                epoch: at.epoch + 1,
+                metrics: (*metrics).clone(),
+                without_ema: without_ema.cloned(),
+                best: *best,
+            });
+            if let Some(Looked { dataset, classes }) = looked {
+                let sample = |(id, found): &(i64, Vec<Detection>)| {
+                    Sample::read(dataset.image(*id)?, classes, found.clone()).ok()
+                };
+                let samples: Vec<Sample> = found.iter().filter_map(sample).collect();
+                tracker.samples(at.epoch + 1, &samples);
+            }
+        }
         Event::Resumed { at, passed } => {
             for one in *passed {
                 let path = one.path.display();

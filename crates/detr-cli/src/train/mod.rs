@@ -20,6 +20,7 @@ use detr_train::{
 };
 
 use control::Lock;
+use log::Looked;
 
 /// Flags of `detr train`.
 #[derive(Args)]
@@ -71,10 +72,12 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
                 .to_owned(),
         ));
     }
+    // The dashboard has the screen for itself.
+    let console = &if args.tui { console.only_errors() } else { console.clone() };
     let (config, base) = settings(args)?;
-    let devices = devices(args, console)?;
+    let (devices, name) = devices(args, console)?;
     if args.dry_run {
-        let parts = parts::build(&config, &base, devices, PathBuf::new(), console)?;
+        let (parts, _) = parts::build(&config, &base, devices, PathBuf::new(), console)?;
         return dry_run::run(&config, parts, console);
     }
     let folder = folder(args)?;
@@ -85,14 +88,14 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
             folder.display()
         )));
     }
-    let parts = parts::build(&config, &base, devices, folder.clone(), console)?;
+    let (parts, val) = parts::build(&config, &base, devices, folder.clone(), console)?;
     let text = toml::to_string(&parts::absolute(&config, &base)?)
         .map_err(|error| CliError::Failed(error.to_string()))?;
     write_text(&folder.join(CONFIG), &text)?;
 
     let interrupter = Interrupter::new();
     control::catch_signals(&interrupter)?;
-    let tracker = log::tracker(&config, &file(args)?, &parts, &selected.name, console);
+    let tracker = log::tracker(&config, &file(args)?, &parts, &name, console);
     let tracker = Rc::new(RefCell::new(tracker));
     let batch = Rc::new(RefCell::new(String::new()));
     let hooks = Hooks {
@@ -100,11 +103,13 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         interrupter,
         observer: Box::new({
             let (tracker, batch) = (tracker.clone(), batch.clone());
+            let classes = parts.classes.clone();
+            let looked = val.map(|dataset| Looked { dataset, classes });
             move |event| {
                 if let Event::Begins { step, batch: size } = &event {
                     *batch.borrow_mut() = format!("step {step} on {size}");
                 }
-                log::tell(&mut tracker.borrow_mut(), &event);
+                log::tell(&mut tracker.borrow_mut(), looked.as_ref(), &event);
             }
         }),
     };
@@ -125,16 +130,17 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
     }
 }
 
-/// The devices that train, at least one. (What they compute in is a setting, not a flag: see
-/// `train.precision`.)
-fn devices(args: &TrainArgs, console: &Console) -> Result<Vec<Device>, CliError> {
-    let mut devices = Vec::with_capacity(args.device.len());
+/// The devices that train, at least one, and their names. (What they compute in is a setting, not a flag:
+/// see `train.precision`.)
+fn devices(args: &TrainArgs, console: &Console) -> Result<(Vec<Device>, String), CliError> {
+    let (mut devices, mut names) = (Vec::new(), Vec::new());
     for &index in &args.device {
         let selected = backend::select(args.backend, index, Precision::F32)?;
         console.note(&format!("using {}", selected.name));
         devices.push(selected.device);
+        names.push(selected.name);
     }
-    Ok(devices)
+    Ok((devices, names.join(" + ")))
 }
 
 /// The exit code of every error.

@@ -72,6 +72,12 @@ impl Console {
         }
     }
 
+    /// The same, without notes and bars.
+    #[must_use]
+    pub fn only_errors(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
+    }
+
     /// Sends the logs of all libraries to stderr, from warnings up or as `-q` and `-v` say.
     pub(super) fn start_logging(&self, log: &LogArgs) {
         let filter = match (log.quiet, log.verbose) {
