@@ -15,6 +15,7 @@ const STEPS: usize = 4;
 
 pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Result<(), CliError> {
     let step = config.train.step(&parts.model);
+    let steps = parts.steps_per_epoch(config.train.accumulate) * config.train.epochs;
     let mut trainer = Trainer::new(parts.start, &step).map_err(|error| to_cli(error.into()))?;
     print(&format!("{}\n", trainer.groups().table()))?;
     let per_epoch = parts.loader.batches_per_epoch();
@@ -54,7 +55,6 @@ pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Resu
         times.push(start.elapsed());
     }
     let fastest = times[1..].iter().min().copied().unwrap_or_default();
-    let steps = per_epoch.div_ceil(config.train.accumulate) as u64 * config.train.epochs;
     let all = Duration::from_secs_f64(fastest.as_secs_f64() * steps as f64);
     let memory = crate::machine::peak_memory_mb()
         .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB (peak of the process)"));
