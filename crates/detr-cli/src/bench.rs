@@ -21,6 +21,7 @@ use detr_infer::{Predictor, StageTimes};
 use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
 
+use crate::machine::{BURN, cpu_name, peak_memory_mb};
 use crate::size::Size;
 
 pub(crate) use backward::backward;
@@ -128,9 +129,6 @@ struct Spread {
     median: f64,
     p95: f64,
 }
-
-/// The version in the workspace's `Cargo.toml`; Burn does not tell its own.
-const BURN: &str = "0.22.1";
 
 pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError> {
     let selected = args.input.device.select()?;
@@ -285,38 +283,9 @@ fn table(report: &Report<'_>) -> String {
     text
 }
 
-/// The value of a field in one of Linux's lists of `name: value`.
-fn proc_field(file: &str, name: &str) -> Option<String> {
-    let text = std::fs::read_to_string(file).ok()?;
-    text.lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(field, _)| field.trim() == name)
-        .map(|(_, value)| value.trim().to_owned())
-}
-
-/// In units of 1000 * 1000 bytes.
-pub(crate) fn peak_memory_mb() -> Option<f64> {
-    let kib = proc_field("/proc/self/status", "VmHWM")?;
-    let kib: f64 = kib.strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
-}
-
-fn cpu_name() -> String {
-    ["model name", "Model", "Hardware"]
-        .iter()
-        .find_map(|name| proc_field("/proc/cpuinfo", name))
-        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_burn_version_is_the_one_that_is_built() {
-        let manifest = include_str!("../../../Cargo.toml");
-        assert!(manifest.contains(&format!("burn = {{ version = \"={BURN}\"")));
-    }
 
     #[test]
     fn spreads_of_few_runs() {

@@ -7,9 +7,12 @@ mod data;
 mod devices;
 mod eval;
 mod inspect;
+mod machine;
 mod models;
+mod runs;
 mod self_test;
 mod size;
+mod tracking;
 mod train;
 
 use std::process::ExitCode;
@@ -35,6 +38,9 @@ enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Train a model
     Train(Box<train::TrainArgs>),
+    /// List, show and compare runs of the training
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
     /// List what this machine can compute on
     Devices(devices::DevicesArgs),
     /// Check that a device computes what the CPU does
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => cli::predict(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Train(args) => train::run(args, console),
+        Command::Runs(command) => runs::run(command, console),
         Command::Devices(args) => devices::run(args),
         Command::SelfTest(args) => self_test::run(args, console),
         Command::Models(command) => models::run(command, console),

@@ -23,6 +23,7 @@
 //! Architecture invariant: this crate never depends on Burn, and `engine` is the only module of
 //! the whole workspace that names `hotcoco`.
 
+mod chart;
 mod curves;
 mod engine;
 mod error;
@@ -38,6 +39,7 @@ mod svg;
 mod table;
 mod truth;
 
+pub use chart::{Chart, ChartLine, charts_svg};
 pub use curves::{Arrays, ClassCurve, CurveSet};
 pub use error::EvalError;
 pub use evaluator::Evaluator;

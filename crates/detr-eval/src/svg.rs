@@ -16,7 +16,7 @@ const MEAN: &str = "stroke=\"black\" stroke-width=\"3\"";
 /// Classes that get a line in the legend, best first; more would not fit.
 const LEGEND: usize = 20;
 /// Colours that differ for most eyes (Okabe and Ito 2008), used in turn.
-const COLOURS: [&str; 7] =
+pub(crate) const COLOURS: [&str; 7] =
     ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800"];
 
 /// Precision over recall: the mean in black, every class in a thin line, the best and the mean by
@@ -116,7 +116,8 @@ fn legend(svg: &mut String, x: f64, row: usize, style: &str, words: &str) {
     text(svg, [x + 28.0, y], "", words);
 }
 
-fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
+/// Words at a place, made harmless.
+pub(crate) fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
     let mut safe = String::with_capacity(words.len());
     for letter in words.chars() {
         match letter {

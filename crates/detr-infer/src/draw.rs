@@ -37,11 +37,15 @@ impl Style {
         Self { line, seam: (line + 3) / 4, font, padding }
     }
 
-    /// What is written on the plate: as much as fits into the image.
-    fn label(&self, detection: &Detection, image_width: u32) -> Option<(Font, String)> {
+    /// What is written on the plate: as much of `full` as fits into the image.
+    fn label(
+        &self,
+        detection: &Detection,
+        full: String,
+        image_width: u32,
+    ) -> Option<(Font, String)> {
         let font = self.font?;
         let room = font.fitting(image_width.saturating_sub(2 * self.padding));
-        let full = format!("{} {:.2}", detection.name, detection.score);
         if full.chars().count() <= room {
             return Some((font, full));
         }
@@ -67,6 +71,21 @@ struct Item {
 /// narrow for it. Labels for which there is no room are left out, those of the weakest first;
 /// images lower than three lines of text get frames only.
 pub fn draw_detections(image: &mut RgbImage, detections: &[Detection], palette: &Palette) {
+    draw(image, detections, palette, |found| format!("{} {:.2}", found.name, found.score));
+}
+
+/// Draws what is known to be in an image as [`draw_detections`] does what was found: names without
+/// scores.
+pub fn draw_truth(image: &mut RgbImage, objects: &[Detection], palette: &Palette) {
+    draw(image, objects, palette, |object| object.name.clone());
+}
+
+fn draw(
+    image: &mut RgbImage,
+    detections: &[Detection],
+    palette: &Palette,
+    words: impl Fn(&Detection) -> String,
+) {
     let (width, height) = image.dimensions();
     let style = Style::new(width, height);
     let mut strongest_first: Vec<&Detection> = detections.iter().collect();
@@ -77,7 +96,7 @@ pub fn draw_detections(image: &mut RgbImage, detections: &[Detection], palette: 
     let mut items = Vec::with_capacity(detections.len());
     for detection in strongest_first {
         let Some(frame) = visible(detection.bbox, width, height) else { continue };
-        let label = style.label(detection, width).and_then(|(font, text)| {
+        let label = style.label(detection, words(detection), width).and_then(|(font, text)| {
             let plate_width = i64::from(font.width(&text) + 2 * style.padding);
             let plate = layout.place(frame, plate_width, i64::from(font.height()))?;
             Some((font, text, plate))

@@ -75,7 +75,22 @@ pub struct LevelTrace {
     pub position: Tensor<4>,
 }
 
+/// What the encoder works on, and what else is known of the images.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoding {
+    /// All levels.
+    pub(crate) tokens: Tokens,
+    /// `[B or 1, S, D]`.
+    pub(crate) position: Tensor<3>,
+    /// `[B or 1, S, L, 2]`.
+    pub(crate) references: Tensor<4>,
+    ratios: Tensor<3>,
+    masks: Option<Vec<Tensor<3, Bool>>>,
+    exact: bool,
+}
+
 /// Queries before the first layer of the decoder.
+#[derive(Clone)]
 struct Queries {
     /// `[B, Q, D]`.
     target: Tensor<3>,
@@ -141,29 +156,20 @@ impl DeformableDetr {
     pub fn transform(&self, features: Features) -> DeformableDetrTrace {
         let exact = matches!(features.padding, Padding::Sizes(_));
         let levels = self.levels(features);
-        let sizes: Vec<[usize; 2]> = levels.iter().map(LevelTrace::size).collect();
-        let masks: Option<Vec<_>> = levels.iter().map(|level| level.mask.clone()).collect();
-        let device = levels[0].projected.device();
-        let ratios = valid_ratios(&sizes, masks.as_deref(), &device);
-
+        let encoding = self.encoding(&levels, exact);
         let (encoder_layers, memory) = self.transformer.encoder.forward(
-            join_tokens(&levels, &sizes),
-            &self.join_positions(&levels),
-            &encoder_references(&sizes, &ratios),
+            encoding.tokens.clone(),
+            &encoding.position,
+            &encoding.references,
         );
-        let queries = match self.query_embed.as_ref() {
-            Some(embedding) => self.learned_queries(embedding, &memory),
-            None => self.proposed_queries(&memory, masks.as_deref(), exact),
-        };
-        let init_reference = queries.reference.clone();
-        let (enc_outputs, topk_proposals) = queries.proposals.clone().unzip();
-        let decoded = self.decode(queries, &memory, &ratios);
+        let (queries, decoded) = self.after_encoder(&encoding, &memory);
+        let (enc_outputs, topk_proposals) = queries.proposals.unzip();
         DeformableDetrTrace {
             levels,
             encoder_layers,
             memory: memory.values,
             hidden: Tensor::stack(decoded.hidden, 0),
-            init_reference,
+            init_reference: queries.reference,
             inter_references: decoded.references,
             topk_proposals,
             output: DetrOutput {
@@ -171,6 +177,22 @@ impl DeformableDetr {
                 pred_boxes: Tensor::stack(decoded.boxes, 0),
                 enc_outputs,
             },
+        }
+    }
+
+    /// The first part of [`DeformableDetr::transform`]: what the encoder works on.
+    pub(crate) fn tokenize(&self, features: Features) -> Encoding {
+        let exact = matches!(features.padding, Padding::Sizes(_));
+        self.encoding(&self.levels(features), exact)
+    }
+
+    /// The last part of [`DeformableDetr::transform`], of tokens that went through the encoder.
+    pub(crate) fn decode_tokens(&self, encoding: &Encoding) -> DetrOutput {
+        let (queries, decoded) = self.after_encoder(encoding, &encoding.tokens);
+        DetrOutput {
+            pred_logits: Tensor::stack(decoded.logits, 0),
+            pred_boxes: Tensor::stack(decoded.boxes, 0),
+            enc_outputs: queries.proposals.map(|(output, _)| output),
         }
     }
 
@@ -183,6 +205,31 @@ impl DeformableDetr {
 
     fn dtype(&self) -> DType {
         self.transformer.level_embed.val().dtype()
+    }
+
+    fn encoding(&self, levels: &[LevelTrace], exact: bool) -> Encoding {
+        let sizes: Vec<[usize; 2]> = levels.iter().map(LevelTrace::size).collect();
+        let masks: Option<Vec<_>> = levels.iter().map(|level| level.mask.clone()).collect();
+        let device = levels[0].projected.device();
+        let ratios = valid_ratios(&sizes, masks.as_deref(), &device);
+        Encoding {
+            tokens: join_tokens(levels, &sizes),
+            position: self.join_positions(levels),
+            references: encoder_references(&sizes, &ratios),
+            ratios,
+            masks,
+            exact,
+        }
+    }
+
+    fn after_encoder(&self, encoding: &Encoding, memory: &Tokens) -> (Queries, Decoded) {
+        let Encoding { ratios, masks, exact, .. } = encoding;
+        let queries = match self.query_embed.as_ref() {
+            Some(embedding) => self.learned_queries(embedding, memory),
+            None => self.proposed_queries(memory, masks.as_deref(), *exact),
+        };
+        let decoded = self.decode(queries.clone(), memory, ratios);
+        (queries, decoded)
     }
 
     /// Projects the maps of the backbone, and makes the coarser levels from the last of them.

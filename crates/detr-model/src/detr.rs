@@ -52,6 +52,27 @@ pub struct DetrTrace {
     pub output: DetrOutput,
 }
 
+/// What the encoder works on, and what else is known of the images.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoding {
+    /// `[B, S, D]`.
+    pub(crate) tokens: Tensor<3>,
+    /// `[B or 1, S, D]`.
+    pub(crate) position: Tensor<3>,
+    /// `[B, S]`, true = padding.
+    pub(crate) mask: Option<Tensor<2, Bool>>,
+}
+
+/// The same before the map became tokens.
+struct Projected {
+    /// `[B, D, h, w]`.
+    map: Tensor<4>,
+    /// `[B or 1, D, h, w]`.
+    position: Tensor<4>,
+    /// `[B, h, w]`.
+    mask: Option<Tensor<3, Bool>>,
+}
+
 impl DetrConfig {
     /// A model with the reference's initialisation; parameters are made when first read, so a
     /// checkpoint loaded right away costs no random numbers.
@@ -113,25 +134,55 @@ impl Detr {
     /// - input: the C5 of [`Detr::extract`]
     #[must_use]
     pub fn transform(&self, features: Features) -> DetrTrace {
+        let (input, encoding) = self.encoding(features);
+        let Encoding { tokens, position, mask } = encoding;
+        let (encoder_layers, tokens) =
+            self.transformer.encoder.forward(tokens, mask.as_ref(), Some(&position));
+        let (hidden, output) = self.decode(Encoding { tokens: tokens.clone(), position, mask });
+        DetrTrace {
+            mask: input.mask,
+            position: input.position,
+            projected: input.map,
+            encoder_layers,
+            memory: tokens,
+            hidden,
+            output,
+        }
+    }
+
+    /// The first part of [`Detr::transform`]: what the encoder works on.
+    pub(crate) fn tokenize(&self, features: Features) -> Encoding {
+        self.encoding(features).1
+    }
+
+    /// The last part of [`Detr::transform`], of tokens that went through the encoder's layers.
+    pub(crate) fn decode_tokens(&self, encoding: Encoding) -> DetrOutput {
+        let tokens = self.transformer.encoder.finish(encoding.tokens);
+        self.decode(Encoding { tokens, ..encoding }).1
+    }
+
+    fn encoding(&self, features: Features) -> (Projected, Encoding) {
         let (FeatureMap { map, extent }, padding) = features.into_last();
         let [_, _, h, w] = map.dims();
         let mask = padding.of_map(&map, extent.as_ref());
         let position = self.backbone.1.forward(mask.as_ref(), [h, w], &map.device());
         let projected = self.input_proj.forward(map);
-        let dtype = projected.dtype();
-        let key_pos = to_tokens(position.clone()).cast(dtype);
-        let key_mask = mask.clone().map(|mask| mask.flatten::<2>(1, 2));
-        let (encoder_layers, tokens) = self.transformer.encoder.forward(
-            to_tokens(projected.clone()),
-            key_mask.as_ref(),
-            Some(&key_pos),
-        );
+        let encoding = Encoding {
+            tokens: to_tokens(projected.clone()),
+            position: to_tokens(position.clone()).cast(projected.dtype()),
+            mask: mask.clone().map(|mask| mask.flatten::<2>(1, 2)),
+        };
+        (Projected { map: projected, position, mask }, encoding)
+    }
 
+    /// Decoder and heads.
+    fn decode(&self, encoded: Encoding) -> (Tensor<4>, DetrOutput) {
+        let Encoding { tokens, position, mask } = encoded;
         let query_pos = self.query_embed.weight.val().unsqueeze::<3>();
         let [_, q, d] = query_pos.dims();
         let b = tokens.dims()[0];
-        let target = Tensor::zeros([b, q, d], (&tokens.device(), dtype));
-        let memory = Memory { tokens, mask: key_mask, position: Some(key_pos) };
+        let target = Tensor::zeros([b, q, d], (&tokens.device(), tokens.dtype()));
+        let memory = Memory { tokens, mask, position: Some(position) };
         let hidden = self.transformer.decoder.forward(target, &memory, Some(&query_pos));
         let output = DetrOutput {
             pred_logits: self.class_embed.forward(hidden.clone()),
@@ -139,15 +190,7 @@ impl Detr {
             pred_boxes: sigmoid(self.bbox_embed.forward(hidden.clone()).cast(FloatDType::F32)),
             enc_outputs: None,
         };
-        DetrTrace {
-            mask,
-            position,
-            projected,
-            encoder_layers,
-            memory: memory.tokens,
-            hidden,
-            output,
-        }
+        (hidden, output)
     }
 
     /// For inference: batch norms folded into the convolutions before them.

@@ -22,6 +22,7 @@ pub mod output;
 pub mod position;
 pub mod postprocess;
 mod proposals;
+pub mod segments;
 pub mod transformer;
 pub mod weights;
 

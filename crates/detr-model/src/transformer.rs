@@ -150,10 +150,15 @@ impl TransformerEncoder {
             x = layer.forward(x, mask, position);
             layers.push(x.clone());
         }
-        if let Some(norm) = &self.norm {
-            x = normalize(norm, x);
+        (layers, self.finish(x))
+    }
+
+    /// What becomes of the last layer's output.
+    pub(crate) fn finish(&self, x: Tensor<3>) -> Tensor<3> {
+        match &self.norm {
+            Some(norm) => normalize(norm, x),
+            None => x,
         }
-        (layers, x)
     }
 }
 

@@ -34,7 +34,7 @@ pub fn micro_batch(
 }
 
 /// Batches of a loader, or of a part of them, for Burn's loops. Every pass over them is the next epoch.
-pub(crate) struct Batches {
+pub struct Batches {
     loader: Arc<Loader>,
     classes: usize,
     device: Device,
@@ -44,7 +44,9 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) fn new(loader: Arc<Loader>, classes: usize, device: Device) -> Self {
+    /// All batches of a loader, for a head of so many classes, on a device with autodiff.
+    #[must_use]
+    pub fn new(loader: Arc<Loader>, classes: usize, device: Device) -> Self {
         let part = 0..loader.batches_per_epoch();
         Self { loader, classes, device, epoch: AtomicU64::new(0), part }
     }

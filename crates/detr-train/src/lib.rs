@@ -12,6 +12,7 @@ mod checkpoint;
 mod clip;
 mod config;
 mod course;
+mod devices;
 mod dump;
 mod ema;
 mod fault;
@@ -34,7 +35,7 @@ mod truth;
 mod validate;
 
 pub use accumulate::{Accumulated, MicroBatch};
-pub use batches::micro_batch;
+pub use batches::{Batches, micro_batch};
 /// Burn's handle that stops a run.
 pub use burn::train::Interrupter;
 pub use checkpoint::{Checkpoints, Found, Passed};
@@ -58,4 +59,4 @@ pub use settings::{
 pub use start::{StartError, Started, start};
 pub use step::Trainer;
 pub use truth::ground_truth;
-pub use validate::{ValidateError, in_order, upload, validate};
+pub use validate::{ValidateError, Watched, in_order, upload, validate};

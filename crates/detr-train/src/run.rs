@@ -18,7 +18,7 @@ use detr_eval::{GroundTruth, Metrics};
 use detr_loss::{LossName, TargetError};
 use detr_model::weights::WeightsError;
 use detr_model::{Model, ModelConfig};
-use detr_types::{ClassTable, PreprocessSpec};
+use detr_types::{ClassTable, Detection, PreprocessSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::batches::Batches;
@@ -41,6 +41,8 @@ pub struct Parts {
     pub start: Model,
     /// The device, with autodiff.
     pub device: Device,
+    /// Further devices, with autodiff, that share every step; batches are of each device.
+    pub others: Vec<Device>,
     /// What the labels mean.
     pub classes: ClassTable,
     /// Batches to learn from.
@@ -51,6 +53,16 @@ pub struct Parts {
     pub preprocess: PreprocessSpec,
     /// Where the run is kept.
     pub folder: PathBuf,
+}
+
+impl Parts {
+    /// Steps of the optimizer in an epoch, each on so many batches of every device.
+    #[must_use]
+    pub fn steps_per_epoch(&self, accumulate: usize) -> u64 {
+        let ranks = 1 + self.others.len();
+        let (batches, per_step) = (self.loader.batches_per_epoch(), ranks * accumulate);
+        (batches / per_step + usize::from(batches % per_step >= ranks)) as u64
+    }
 }
 
 /// How a run is watched and stopped.
@@ -110,6 +122,8 @@ pub enum Event<'a> {
         without_ema: Option<&'a Metrics>,
         /// Whether it is the best so far.
         best: bool,
+        /// What was found on some images, by their ids.
+        found: &'a [(i64, Vec<Detection>)],
     },
     /// A checkpoint.
     Saved(&'a Path),

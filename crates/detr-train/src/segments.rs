@@ -1,43 +1,202 @@
-//! Activation checkpointing across the largest seam of the model (Chen et al. 2016,
-//! <https://arxiv.org/abs/1604.06174>): the backbone runs without keeping anything, and once more after
-//! the backward pass of all that comes after it. So the activations of the backbone and those of the
-//! transformer are never there together. Within each, Burn recomputes what is cheap.
+//! Activation checkpointing (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>): the backbone, the
+//! projections and every layer of the encoder run without keeping anything but what went into them, and
+//! once more, one by one and from the last to the first, in the backward pass. So the activations of one
+//! such segment are there at a time. Within each, Burn recomputes what is cheap. The decoder runs once: it
+//! has a few hundred queries, where the encoder has thousands of tokens.
 
-use burn::module::Module;
-use burn::tensor::{Gradients, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Distribution, Gradients, Tensor, Transaction};
+use detr_model::backbone::Features;
+use detr_model::segments::Encoding;
 use detr_model::{DetrOutput, Model, NestedTensor};
 
-/// What the backward pass of the first segment ends at.
-pub(crate) struct Seam {
+/// What went into the segments, to be run again.
+pub(crate) struct Segments {
     images: NestedTensor,
-    /// The backbone's feature maps, as leaves.
-    leaves: Vec<Tensor<4>>,
+    /// The backbone's maps, as leaves.
+    features: Features,
+    /// Of the transformer; none if it runs as one.
+    encoder: Option<Encoder>,
 }
 
-impl Seam {
-    /// The model's output, differentiable down to the backbone's feature maps.
-    pub(crate) fn forward(model: &Model, images: NestedTensor) -> (DetrOutput, Self) {
-        let mut features = model.valid().extract(images.clone());
-        let strategy = images.pixels.gradient_checkpointing_strategy();
+struct Encoder {
+    /// What the encoder works on; its position is a leaf.
+    encoding: Encoding,
+    /// Tokens before every layer, and after the last as a leaf.
+    tokens: Vec<Tensor<3>>,
+    /// Of the random numbers of the first layer, if there are any.
+    seed: Option<u64>,
+}
+
+impl Segments {
+    /// The model's output, differentiable down to the end of the encoder.
+    ///
+    /// # Errors
+    /// The device failed; the message is Burn's.
+    pub(crate) fn forward(
+        model: &Model,
+        images: NestedTensor,
+    ) -> Result<(DetrOutput, Self), String> {
+        let still = model.clone().map(&mut Still);
+        let mut plain = images.clone();
+        plain.pixels = plain.pixels.inner();
+        let mut features = model.valid().extract(plain);
         for map in &mut features.maps {
-            let leaf = map.map.clone().inner().autodiff();
-            let leaf = match strategy {
-                Some(strategy) => leaf.with_gradient_checkpointing_strategy(strategy),
-                None => leaf,
-            };
-            map.map = leaf.require_grad();
+            map.map = on(&images.pixels, map.map.clone()).require_grad();
         }
-        let leaves = features.maps.iter().map(|map| map.map.clone()).collect();
-        (model.transform(features), Self { images, leaves })
+        let device = images.pixels.device();
+        let (output, encoder) = match Encoder::forward(&still, model, &features, &device)? {
+            Some((output, encoder)) => (output, Some(encoder)),
+            None => (model.transform(features.clone()), None),
+        };
+        Ok((output, Self { images, features, encoder }))
     }
 
-    /// The backbone's gradients, of those of everything after it.
-    pub(crate) fn backward(self, model: &Model, after: &mut Gradients) -> Option<Gradients> {
-        let maps = model.extract(self.images).maps;
-        let parts = maps.into_iter().zip(self.leaves).filter_map(|(map, leaf)| {
-            // The derivative of this by the map is the gradient, to the bit.
-            Some((map.map * leaf.grad_remove(after)?).sum())
-        });
-        Some(parts.reduce(|sum, part| sum + part)?.backward())
+    /// The gradients of all segments, of those of what came after them; all are handed on.
+    pub(crate) fn backward(
+        self,
+        model: &Model,
+        mut after: Gradients,
+        mut hand_on: impl FnMut(Gradients),
+    ) {
+        let Self { images, features, encoder } = self;
+        if let Some(encoder) = encoder {
+            let Some(before) = encoder.backward(model, &features, after, &mut hand_on) else {
+                return;
+            };
+            after = before;
+        }
+        let leaves = features.maps.into_iter().map(|map| map.map);
+        let wanted: Vec<_> = leaves.map(|leaf| leaf.grad_remove(&mut after)).collect();
+        hand_on(after);
+        let maps = model.extract(images).maps.into_iter().zip(wanted);
+        if let Some(gradients) = backward(maps.map(|(map, wanted)| product(map.map, wanted))) {
+            hand_on(gradients);
+        }
+    }
+}
+
+impl Encoder {
+    /// None of a model without such an encoder.
+    fn forward(
+        still: &Model,
+        model: &Model,
+        features: &Features,
+        device: &Device,
+    ) -> Result<Option<(DetrOutput, Self)>, String> {
+        let Some(encoding) = still.tokenize(features.clone()) else { return Ok(None) };
+        let seed = if model.encoder_drops() { Some(draw(device)?) } else { None };
+        let (mut x, position) = (cut(encoding.tokens()), fresh(encoding.position()));
+        let encoding = encoding.with(x.clone(), position.clone());
+        let mut tokens = Vec::new();
+        for layer in 0..model.encoder_layers() {
+            tokens.push(x.clone());
+            reseed(device, seed, layer);
+            x = cut(still.encode(layer, &encoding.clone().with(leaf(x), position.clone())));
+        }
+        let memory = leaf(x);
+        tokens.push(memory.clone());
+        let encoding = encoding.with(memory, leaf(position));
+        let output = model.decode(encoding.clone());
+        Ok(output.map(|output| (output, Self { encoding, tokens, seed })))
+    }
+
+    /// From the end of the encoder to the backbone's maps: the gradients of the projections.
+    fn backward(
+        self,
+        model: &Model,
+        features: &Features,
+        mut after: Gradients,
+        hand_on: &mut impl FnMut(Gradients),
+    ) -> Option<Gradients> {
+        let Self { encoding, mut tokens, seed } = self;
+        let position = encoding.position();
+        let mut of_position = position.grad_remove(&mut after);
+        let mut of_tokens = tokens.pop()?.grad_remove(&mut after);
+        hand_on(after);
+        for (layer, input) in tokens.into_iter().enumerate().rev() {
+            let (input, position) = (leaf(input), leaf(position.clone()));
+            reseed(&position.device(), seed, layer);
+            let output =
+                model.encode(layer, &encoding.clone().with(input.clone(), position.clone()));
+            let mut gradients = product(output, of_tokens)?.backward();
+            of_tokens = input.grad_remove(&mut gradients);
+            of_position = match (of_position, position.grad_remove(&mut gradients)) {
+                (Some(sum), Some(more)) => Some(sum + more),
+                (sum, more) => sum.or(more),
+            };
+            hand_on(gradients);
+        }
+        let again = model.tokenize(features.clone())?;
+        let position = product(again.position(), of_position);
+        backward([product(again.tokens(), of_tokens), position].into_iter())
+    }
+}
+
+/// A number whose derivative by the output is the gradient that is wanted, to the bit; none of a
+/// constant.
+fn product<const D: usize>(output: Tensor<D>, wanted: Option<Tensor<D>>) -> Option<Tensor<1>> {
+    let wanted = wanted.filter(|_| output.is_tracked())?;
+    Some((output * wanted).sum())
+}
+
+/// Gradients of a sum.
+fn backward(parts: impl Iterator<Item = Option<Tensor<1>>>) -> Option<Gradients> {
+    parts.flatten().reduce(|sum, part| sum + part).map(|sum| sum.backward())
+}
+
+/// The same numbers, at the bottom of a graph of their own.
+fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    fresh(tensor).require_grad()
+}
+
+/// The same numbers without where they came from.
+fn fresh<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    on(&tensor.clone(), tensor)
+}
+
+/// Numbers where another tensor is, with autodiff as it has it.
+fn on<const D: usize, const E: usize>(other: &Tensor<E>, tensor: Tensor<D>) -> Tensor<D> {
+    let fresh = tensor.inner().autodiff();
+    match other.gradient_checkpointing_strategy() {
+        Some(strategy) => fresh.with_gradient_checkpointing_strategy(strategy),
+        None => fresh,
+    }
+}
+
+/// The same numbers, and an end to the graph that they come from, which would stay in memory until a
+/// backward pass went through it: here is one, of a single number and without gradients of parameters.
+fn cut(tensor: Tensor<3>) -> Tensor<3> {
+    let kept = fresh(tensor.clone());
+    if tensor.is_tracked() {
+        drop(tensor.slice([0..1, 0..1, 0..1]).sum().backward());
+    }
+    kept
+}
+
+/// Makes all parameters constants, without a word to dropout.
+struct Still;
+
+impl ModuleMapper for Still {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(Tensor::detach)
+    }
+}
+
+/// 64 random bits. A run that repeats its random numbers repeats these.
+fn draw(device: &Device) -> Result<u64, String> {
+    let range = Distribution::Uniform(0.0, 65_536.0);
+    let tensor = Tensor::<1>::random([4], range, (device, DType::F32));
+    let read = Transaction::default().register(tensor).try_execute();
+    let mut data = read.map_err(|error| format!("{error:?}"))?;
+    let numbers = data.pop().map(|data| data.iter::<f64>().collect::<Vec<_>>()).unwrap_or_default();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // below 2^16
+    Ok(numbers.into_iter().fold(0, |seed, number| seed << 16 | number as u64))
+}
+
+/// Makes the random numbers of a layer those that it had or will have.
+fn reseed(device: &Device, seed: Option<u64>, layer: usize) {
+    if let Some(seed) = seed {
+        device.seed(seed.wrapping_add(layer as u64));
     }
 }

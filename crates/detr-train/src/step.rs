@@ -20,7 +20,8 @@ use crate::optimizer::Optimizer;
 use crate::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
 use crate::precision::{LossScale, Precision};
 use crate::ranks::{AllReduce, Alone, whole_batch};
-use crate::segments::Seam;
+use crate::run::RunError;
+use crate::segments::Segments;
 
 /// A model in training, and all that changes with it.
 #[derive(Clone, Debug)]
@@ -33,8 +34,8 @@ pub struct Trainer {
     /// 0 for no clipping.
     clip_max_norm: f64,
     precision: Precision,
-    /// Whether the backbone runs twice.
-    segments: bool,
+    /// Whether activations are computed again.
+    recompute: bool,
     /// Of f16.
     loss_scale: Option<LossScale>,
 }
@@ -62,7 +63,7 @@ impl Trainer {
             criterion: config.criterion,
             clip_max_norm: config.clip_max_norm,
             precision: config.precision,
-            segments: config.activation_checkpointing,
+            recompute: config.activation_checkpointing,
             loss_scale: config.precision.loss_scale(),
             model,
             groups,
@@ -108,6 +109,17 @@ impl Trainer {
     pub fn resume(&mut self, optimizer: Optimizer, ema: Option<Ema>) {
         self.optimizer = optimizer;
         self.ema = ema;
+    }
+
+    /// The same on another device, without the average, which one rank keeps.
+    pub(crate) fn on(&self, config: &StepConfig, device: &Device) -> Result<Self, RunError> {
+        let state = self.optimizer.state(&self.groups).map_err(RunError::Device)?;
+        let config = StepConfig { ema: None, ..config.clone() };
+        let mut trainer =
+            Self::new(self.model.clone().fork(&config.device(device.clone())), &config)?;
+        trainer.optimizer = Optimizer::resume(config.optimizer, &trainer.groups, &state, device)?;
+        trainer.loss_scale = self.loss_scale;
+        Ok(trainer)
     }
 
     /// For tests of what becomes of a broken parameter.
@@ -180,9 +192,10 @@ impl Trainer {
             let pixels = images.pixels.clone();
             // A copy's casts are part of the graph, which the backward pass takes apart.
             let copy = self.precision.compute_copy(&self.model);
-            let (mut output, seam) = if self.segments {
-                let (output, seam) = Seam::forward(&copy, images);
-                (output, Some(seam))
+            let (mut output, segments) = if self.recompute {
+                let (output, segments) =
+                    Segments::forward(&copy, images).map_err(StepError::Device)?;
+                (output, Some(segments))
             } else {
                 (copy.forward(images), None)
             };
@@ -203,10 +216,11 @@ impl Trainer {
             drop(predictions);
             accumulated.add_losses(&losses, &targets, queries);
             let total = if scale == 1.0 { losses.total } else { losses.total * scale };
-            let mut gradients = total.backward();
-            let before = seam.and_then(|seam| seam.backward(&copy, &mut gradients));
-            for gradients in [Some(gradients), before].into_iter().flatten() {
-                accumulated.add_gradients(&self.model, gradients);
+            let gradients = total.backward();
+            let mut add = |gradients| accumulated.add_gradients(&self.model, gradients);
+            match segments {
+                Some(segments) => segments.backward(&copy, gradients, add),
+                None => add(gradients),
             }
         }
         if scale != 1.0 {

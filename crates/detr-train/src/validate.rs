@@ -8,7 +8,7 @@ use detr_eval::{Detected, EvalError, Evaluator, GroundTruth, Metrics};
 use detr_model::nested::Padding;
 use detr_model::postprocess::HostOutput;
 use detr_model::{Model, ModelConfig, NestedTensor};
-use detr_types::ClassTable;
+use detr_types::{ClassTable, Detection};
 
 /// Why a model cannot be validated.
 #[derive(Debug, thiserror::Error)]
@@ -36,12 +36,35 @@ pub fn upload(batch: HostBatch, device: &Device) -> NestedTensor {
     NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), padding }
 }
 
+/// Images whose detections are kept, to be looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Watched {
+    /// Their ids.
+    pub images: Vec<i64>,
+    /// Least score of a detection.
+    pub threshold: f32,
+    /// What was found on them, in pixels of the original images.
+    pub found: Vec<(i64, Vec<Detection>)>,
+}
+
+impl Watched {
+    /// So many images of a loader, spread evenly over it: the same at every validation.
+    #[must_use]
+    pub fn spread(loader: &Loader, wanted: usize, threshold: f32) -> Self {
+        let source = loader.source();
+        let wanted = wanted.min(source.len());
+        let images = (0..wanted).map(|index| source.image_id(index * source.len() / wanted));
+        Self { images: images.collect(), threshold, found: Vec::new() }
+    }
+}
+
 /// Runs a model over all images of a loader, in its order, and scores the `most` best pairs of query and
 /// class of each, which are 100 in the published evaluation. `model` is without autodiff; `progress` hears
 /// the images done and says whether to go on: none comes out if it does not.
 ///
 /// # Errors
 /// Images that cannot be loaded, or a device that fails.
+#[allow(clippy::too_many_arguments)] // each is one thing
 pub fn validate(
     model: &Model,
     config: &ModelConfig,
@@ -49,6 +72,7 @@ pub fn validate(
     (loader, truth): &(Arc<Loader>, Arc<GroundTruth>),
     most: usize,
     device: &Device,
+    watched: &mut Watched,
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Metrics>, ValidateError> {
     let mut evaluator = Evaluator::new(truth.clone(), detr_eval::EvalOptions::default())?;
@@ -71,6 +95,16 @@ pub fn validate(
                 })
             });
             evaluator.add(id, found.collect())?;
+            if watched.images.contains(&id) {
+                let strong = answers.iter().filter(|answer| answer.score >= watched.threshold);
+                let found = strong.filter_map(|answer| {
+                    let class = classes.get(answer.label)?;
+                    let (label, score, bbox) = (answer.label, answer.score, answer.bbox);
+                    let name = class.name.clone();
+                    Some(Detection { label, category_id: class.id, name, score, bbox })
+                });
+                watched.found.push((id, found.collect()));
+            }
             done += 1;
         }
         if !progress(done) {

@@ -33,6 +33,8 @@ pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 pub const DETR_TEST_STOPS: &str = "DETR_TEST_STOPS";
 /// A fault to inject, `site:step`; read only by programs built for tests.
 pub const DETR_FAULT: &str = "DETR_FAULT";
+/// The commit that the program was built of, where the one who built it set `DETR_COMMIT` then.
+pub const BUILD_COMMIT: Option<&str> = option_env!("DETR_COMMIT");
 
 /// Whether a variable is set to something other than nothing, `0`, `false`, `no` or `off`.
 #[must_use]

@@ -1,6 +1,7 @@
-//! The one way the program writes a file: completely, or not at all.
+//! The one way the program writes a file: completely, or not at all. Logs, which grow, are written
+//! the same way piece by piece.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -90,6 +91,50 @@ impl Write for PendingFile {
     }
 }
 
+/// A file that grows by whole pieces: one that could not be written to its end is taken back, so
+/// that the next does not stand on half of it.
+#[derive(Debug)]
+pub struct AppendFile {
+    file: File,
+    /// What is whole.
+    length: u64,
+    /// Whether there may be more in the file than that.
+    torn: bool,
+}
+
+impl AppendFile {
+    /// Opens a file to write behind what is in it; it and missing parent folders are made.
+    ///
+    /// # Errors
+    /// Those of [`check_replaceable`], and a file that cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        check_replaceable(path)?;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, torn: false })
+    }
+
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// Whatever the file system reports; the piece is then not in the file.
+    pub fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.torn = false;
+        }
+        if let Err(error) = self.file.write_all(piece) {
+            self.torn = self.file.set_len(self.length).is_err();
+            return Err(error);
+        }
+        self.length += piece.len() as u64;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +169,16 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_growing_file_keeps_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/log.txt");
+        for piece in ["one\n", "two\n"] {
+            AppendFile::open(&path).unwrap().append(piece.as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+        assert!(AppendFile::open(folder.path()).is_err());
     }
 }

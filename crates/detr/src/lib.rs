@@ -25,7 +25,8 @@
 //!
 //! Below the predictor, [`model`] has the architectures, [`weights`] the file formats and
 //! [`postprocess`] the way from a model's output to boxes. [`data`] reads, checks and augments data
-//! sets, [`eval`] has COCO's metrics, [`loss`] the matcher and the losses.
+//! sets, [`eval`] has COCO's metrics, [`loss`] the matcher and the losses. With the feature `train`, the
+//! module of that name has a step of training and the loop around it.
 //!
 //! Nothing here prints, exits or keeps global state.
 
@@ -51,6 +52,12 @@ pub mod data {
 /// COCO's metrics: everything of the crate `detr-eval`.
 pub mod eval {
     pub use detr_eval::*;
+}
+
+/// Training: everything of the crate `detr-train`. With the feature `train`.
+#[cfg(feature = "train")]
+pub mod train {
+    pub use detr_train::*;
 }
 
 /// Matching and losses: everything of the crate `detr-loss`.

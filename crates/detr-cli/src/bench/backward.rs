@@ -14,7 +14,8 @@ use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::recipe_image;
 use serde::Serialize;
 
-use super::{BURN, InputArgs, Size, Spread, cpu_name, ms, peak_memory_mb, spread, spread_table};
+use super::{InputArgs, Size, Spread, ms, spread, spread_table};
+use crate::machine::{BURN, cpu_name, peak_memory_mb};
 
 /// Flags of `detr bench backward`.
 #[derive(Args)]

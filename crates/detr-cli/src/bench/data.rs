@@ -13,8 +13,8 @@ use detr_data::{Batch, CacheMode, DatasetSource, Loader, LoaderConfig};
 use detr_infer::cli::{CliError, Console, print, print_json};
 use serde::Serialize;
 
-use super::peak_memory_mb;
 use crate::data::{AugmentationArgs, ReadArgs};
+use crate::machine::peak_memory_mb;
 
 /// Flags of `detr bench data`.
 #[derive(Args)]

@@ -16,7 +16,8 @@ use detr_ops::reference::msda_reference;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{BURN, Spread, cpu_name, ms, spread};
+use super::{Spread, ms, spread};
+use crate::machine::{BURN, cpu_name};
 use inputs::{Case, Inputs};
 
 /// Bytes that a measured copy reads: more than a cache holds, and as many as every adapter binds.

@@ -46,16 +46,27 @@ impl Report {
     /// A file that cannot be written.
     pub(super) fn write(&self, metrics: &Metrics, console: &Console) -> Result<(), CliError> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        let json = serde_json::to_string_pretty(metrics)
-            .map_err(|error| CliError::Failed(format!("cannot be written as JSON: {error}")))?;
-        write_text(&folder.join("metrics.json"), &(json + "\n"))?;
-        write_text(&folder.join("table.txt"), &table(metrics, true))?;
-        if let Some(curves) = metrics.curves.first() {
-            let picture = curves_svg(curves, "Precision over recall");
-            write_text(&folder.join("curves.svg"), &picture)?;
-        }
+        write_report(folder, metrics)?;
         console.note(&format!("written to {}", folder.display()));
         Ok(())
+    }
+}
+
+/// Writes `metrics.json`, `table.txt` and `curves.svg` to a folder.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(crate) fn write_report(folder: &Path, metrics: &Metrics) -> Result<(), CliError> {
+    let json = serde_json::to_string_pretty(metrics)
+        .map_err(|error| CliError::Failed(format!("cannot be written as JSON: {error}")))?;
+    write_text(&folder.join("metrics.json"), &(json + "\n"))?;
+    write_text(&folder.join("table.txt"), &table(metrics, true))?;
+    match metrics.curves.first() {
+        Some(curves) => {
+            let picture = curves_svg(curves, "Precision over recall");
+            write_text(&folder.join("curves.svg"), &picture)
+        }
+        None => Ok(()),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Resu
     let fastest = times[1..].iter().min().copied().unwrap_or_default();
     let steps = per_epoch.div_ceil(config.train.accumulate) as u64 * config.train.epochs;
     let all = Duration::from_secs_f64(fastest.as_secs_f64() * steps as f64);
-    let memory = crate::bench::peak_memory_mb()
+    let memory = crate::machine::peak_memory_mb()
         .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB (peak of the process)"));
     print(&format!(
         "step              {:.3} s\nmemory            {memory}\nwhole run         {steps} steps, \

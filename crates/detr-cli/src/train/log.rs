@@ -1,86 +1,111 @@
-//! `metrics.jsonl`, and lines for people.
+//! What the loop tells, as the records of the run take it.
 
-use std::fs;
-use std::io::Write;
+use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 
-use detr_infer::cli::{CliError, Console};
-use detr_train::{Event, Step, named};
-use serde_json::json;
+use detr_data::Dataset;
+use detr_infer::cli::Console;
+use detr_train::{End, Event, Parts, Step, TrainConfig, named};
+use detr_types::{ClassTable, Detection};
 
-/// Where the events of a run go.
-pub(super) struct Log {
-    file: fs::File,
-    every: u64,
-    console: Console,
+use crate::tracking::{Outcome, RunInfo, Sample, StepRow, Tracker, ValidationRow};
+
+/// What pictures of a validation are made of.
+pub(super) struct Looked {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) classes: ClassTable,
 }
 
-impl Log {
-    pub(super) fn open(folder: &Path, every: u64, console: &Console) -> Result<Self, CliError> {
-        let path = folder.join("metrics.jsonl");
-        let file = fs::OpenOptions::new().append(true).create(true).open(&path);
-        let file = file.map_err(|error| {
-            CliError::Failed(format!("cannot write {}: {error}", path.display()))
-        })?;
-        Ok(Self { file, every, console: console.clone() })
-    }
+/// Records for a run that is about to start or to go on.
+pub(super) fn tracker(
+    config: &TrainConfig,
+    file: &Path,
+    parts: &Parts,
+    device: &str,
+    console: &Console,
+) -> Tracker {
+    let steps = parts.steps_per_epoch(config.train.accumulate);
+    let info = RunInfo {
+        folder: parts.folder.clone(),
+        steps: steps * config.train.epochs,
+        epochs: config.train.epochs,
+        validate_every: parts.validation.as_ref().map_or(0, |_| config.run.validate_every),
+        log_every: config.run.log_every,
+        model: config.model.arch.clone(),
+        config: file.display().to_string(),
+        device: device.to_owned(),
+        seed: config.train.seed,
+    };
+    Tracker::new(info, console)
+}
 
-    pub(super) fn write(&mut self, event: &Event<'_>) {
-        let line = match event {
-            Event::Step(Step { at, report, lr, seconds, waited, images, .. }) => {
-                if at.step.is_multiple_of(self.every) {
-                    self.console.note(&format!(
-                        "epoch {} step {}: loss {:.3}, gradient {:.2}, lr {lr:.1e}, {seconds:.2} s",
-                        at.epoch + 1,
-                        at.step,
-                        report.loss,
-                        report.grad_norm
-                    ));
-                }
-                let losses: serde_json::Map<String, serde_json::Value> =
-                    named(&report.losses).map(|(name, value)| (name, value.into())).collect();
-                json!({ "step": at.step, "epoch": at.epoch + 1, "loss": report.loss, "lr": lr,
-                        "grad_norm": report.grad_norm, "seconds": seconds, "waited": waited,
-                        "images": images, "losses": losses })
+/// Passes on what the loop tells.
+pub(super) fn tell(tracker: &mut Tracker, looked: Option<&Looked>, event: &Event<'_>) {
+    match event {
+        Event::Step(Step { at, report, lr, seconds, waited, images, bad_images, .. }) => {
+            tracker.step(&StepRow {
+                step: at.step,
+                epoch: at.epoch + 1,
+                loss: report.loss.into(),
+                lr: *lr,
+                grad_norm: report.grad_norm.into(),
+                seconds: *seconds,
+                waited: *waited,
+                losses: named(&report.losses).map(|(name, value)| (name, value.into())).collect(),
+                images: images.to_vec(),
+                bad_images: *bad_images,
+            });
+        }
+        Event::Skipped { at, reason, images } => {
+            tracker.skipped(at.step, at.epoch + 1, &reason.to_string(), images);
+        }
+        Event::Overflowed { at, scale } => tracker.overflowed(at.step, *scale),
+        Event::Validating(done, all) => tracker.validating(*done, *all),
+        Event::Validated { at, metrics, without_ema, best, found } => {
+            tracker.validated(&ValidationRow {
+                step: at.step,
+                epoch: at.epoch + 1,
+                metrics: (*metrics).clone(),
+                without_ema: without_ema.cloned(),
+                best: *best,
+            });
+            if let Some(Looked { dataset, classes }) = looked {
+                let sample = |(id, found): &(i64, Vec<Detection>)| {
+                    Sample::read(dataset.image(*id)?, classes, found.clone()).ok()
+                };
+                let samples: Vec<Sample> = found.iter().filter_map(sample).collect();
+                tracker.samples(at.epoch + 1, &samples);
             }
-            Event::Skipped { at, reason, images } => {
-                self.console.warn(&format!("step {} skipped: {reason}", at.step));
-                json!({ "step": at.step, "skipped": reason.to_string(), "images": images })
+        }
+        Event::Resumed { at, passed } => {
+            for one in *passed {
+                let path = one.path.display();
+                tracker.warn(&format!("{path} is passed over: {}", one.reason));
             }
-            Event::Validated { at, metrics, best, without_ema } => {
-                let s = &metrics.summary;
-                let star = if *best { ", the best so far" } else { "" };
-                let raw = without_ema.map_or_else(String::new, |raw| {
-                    format!(" (without EMA {:.3})", raw.summary.ap)
-                });
-                self.console.note(&format!(
-                    "epoch {}: AP {:.3}{raw}, AP50 {:.3}, AR {:.3}{star}",
-                    at.epoch + 1,
-                    s.ap,
-                    s.ap50,
-                    s.ar
-                ));
-                json!({ "step": at.step, "epoch": at.epoch + 1, "metrics": s, "best": best })
+            tracker.resumed(at.step);
+        }
+        Event::Saved(path) => tracker.saved(path),
+        Event::NotSaved(reason) => tracker.not_saved(reason),
+        Event::Begins { .. } => {}
+    }
+}
+
+/// The end of a run, and what is said of it.
+pub(super) fn end(tracker: &mut Tracker, ended: Result<End, &dyn Display>) {
+    match ended {
+        Ok(End::Interrupted) => {
+            tracker.note("interrupted; --resume goes on from the checkpoint");
+            tracker.finish(Outcome::Interrupted);
+        }
+        Ok(end) => {
+            match end {
+                End::EarlyStopped => tracker.note("stopped early: AP does not get better"),
+                End::Reached => tracker.note("AP is as high as was asked for"),
+                End::Finished | End::Interrupted => {}
             }
-            Event::Resumed { at, passed } => {
-                for one in *passed {
-                    let path = one.path.display();
-                    self.console.warn(&format!("{path} is passed over: {}", one.reason));
-                }
-                self.console.note(&format!("goes on after step {}", at.step));
-                json!({ "resumed": at.step })
-            }
-            Event::NotSaved(reason) => {
-                self.console.warn(&format!("not written, the run goes on: {reason}"));
-                json!({ "not_saved": reason })
-            }
-            Event::Overflowed { at, scale } => {
-                self.console.note(&format!("step {}: the loss scale is {scale} now", at.step));
-                json!({ "step": at.step, "loss_scale": scale })
-            }
-            Event::Begins { .. } | Event::Saved(_) | Event::Validating(..) => return,
-        };
-        // The log is not worth the run.
-        drop(writeln!(self.file, "{line}"));
+            tracker.finish(Outcome::Finished);
+        }
+        Err(error) => tracker.finish(Outcome::Failed(&error.to_string())),
     }
 }

@@ -10,16 +10,17 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use burn::tensor::Device;
 use clap::Args;
-use detr_infer::backend::{BackendError, catch_device};
-use detr_infer::cli::{CliError, Console, DeviceArgs, print, read_text, write_text};
+use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
+use detr_infer::cli::{CliError, Console, print, read_text, write_text};
 use detr_train::{
     End, Event, Hooks, Interrupter, RunError, Silent, StepError, TrainConfig, ValidateError,
     dashboard,
 };
 
 use control::Lock;
-use log::Log;
+use log::Looked;
 
 /// Flags of `detr train`.
 #[derive(Args)]
@@ -52,8 +53,13 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     tui: bool,
 
-    #[command(flatten)]
-    device: DeviceArgs,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    backend: Backend,
+
+    /// Number of the device, where a backend has several; several share every step, as in 0,1
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    device: Vec<usize>,
 }
 
 /// The settings as the folder of a run keeps them.
@@ -66,12 +72,12 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
                 .to_owned(),
         ));
     }
+    // The dashboard has the screen for itself.
+    let console = &if args.tui { console.only_errors() } else { console.clone() };
     let (config, base) = settings(args)?;
-    let selected = args.device.select()?;
-    console.note(&format!("using {}", selected.name));
-    let device = selected.device.clone();
+    let (devices, name) = devices(args, console)?;
     if args.dry_run {
-        let parts = parts::build(&config, &base, device, PathBuf::new(), console)?;
+        let (parts, _) = parts::build(&config, &base, devices, PathBuf::new(), console)?;
         return dry_run::run(&config, parts, console);
     }
     let folder = folder(args)?;
@@ -82,47 +88,59 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
             folder.display()
         )));
     }
-    let parts = parts::build(&config, &base, device, folder.clone(), console)?;
+    let (parts, val) = parts::build(&config, &base, devices, folder.clone(), console)?;
     let text = toml::to_string(&parts::absolute(&config, &base)?)
         .map_err(|error| CliError::Failed(error.to_string()))?;
     write_text(&folder.join(CONFIG), &text)?;
 
     let interrupter = Interrupter::new();
     control::catch_signals(&interrupter)?;
-    let log = Rc::new(RefCell::new(Log::open(&folder, config.run.log_every, console)?));
+    let tracker = log::tracker(&config, &file(args)?, &parts, &name, console);
+    let tracker = Rc::new(RefCell::new(tracker));
     let batch = Rc::new(RefCell::new(String::new()));
     let hooks = Hooks {
         renderer: if args.tui { dashboard(&interrupter) } else { Box::new(Silent) },
         interrupter,
         observer: Box::new({
-            let (log, batch) = (log.clone(), batch.clone());
+            let (tracker, batch) = (tracker.clone(), batch.clone());
+            let classes = parts.classes.clone();
+            let looked = val.map(|dataset| Looked { dataset, classes });
             move |event| {
                 if let Event::Begins { step, batch: size } = &event {
                     *batch.borrow_mut() = format!("step {step} on {size}");
                 }
-                log.borrow_mut().write(&event);
+                log::tell(&mut tracker.borrow_mut(), looked.as_ref(), &event);
             }
         }),
     };
     let ended = catch_device(|| detr_train::run(config, parts, args.resume, hooks));
     drop(lock);
-    let ended = ended.map_err(|error| match error {
-        BackendError::Failed { message } => {
+    let ended = match ended {
+        Ok(ended) => ended.map_err(to_cli),
+        Err(BackendError::Failed { message }) => {
             let message = format!("{}: {message}", batch.borrow());
-            CliError::Backend(BackendError::Failed { message })
+            Err(CliError::Backend(BackendError::Failed { message }))
         }
-        error => error.into(),
-    })?;
-    match ended.map_err(to_cli)? {
-        End::Interrupted => {
-            console.note("interrupted; --resume goes on from the checkpoint");
-            return Ok(());
-        }
-        End::EarlyStopped => console.note("stopped early: AP does not get better"),
-        End::Reached => console.note("AP is as high as was asked for"),
-        End::Finished => (),
+        Err(error) => Err(error.into()),
+    };
+    log::end(&mut tracker.borrow_mut(), ended.as_ref().copied().map_err(|error| error as _));
+    match ended? {
+        End::Interrupted => Ok(()),
+        _ => print(&format!("{}\n", folder.join("model").display())),
     }
-    print(&format!("{}\n", folder.join("model").display()))
+}
+
+/// The devices that train, at least one, and their names. (What they compute in is a setting, not a flag:
+/// see `train.precision`.)
+fn devices(args: &TrainArgs, console: &Console) -> Result<(Vec<Device>, String), CliError> {
+    let (mut devices, mut names) = (Vec::new(), Vec::new());
+    for &index in &args.device {
+        let selected = backend::select(args.backend, index, Precision::F32)?;
+        console.note(&format!("using {}", selected.name));
+        devices.push(selected.device);
+        names.push(selected.name);
+    }
+    Ok((devices, names.join(" + ")))
 }
 
 /// The exit code of every error.
@@ -142,13 +160,18 @@ fn to_cli(error: RunError) -> CliError {
     }
 }
 
+/// The file of settings.
+fn file(args: &TrainArgs) -> Result<PathBuf, CliError> {
+    match (&args.config, &args.output) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(output)) => Ok(output.join(CONFIG)),
+        (None, None) => Err(CliError::Usage("--config is missing".to_owned())),
+    }
+}
+
 /// The settings, and the folder that relative paths in them start at.
 fn settings(args: &TrainArgs) -> Result<(TrainConfig, PathBuf), CliError> {
-    let path = match (&args.config, &args.output) {
-        (Some(path), _) => path.clone(),
-        (None, Some(output)) => output.join(CONFIG),
-        (None, None) => return Err(CliError::Usage("--config is missing".to_owned())),
-    };
+    let path = file(args)?;
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let text = read_text(&path)?;
     let overfit = args.overfit.map(|count| format!("run.overfit={count}"));

@@ -15,14 +15,14 @@ use detr_types::ClassTable;
 
 use crate::data::unreadable;
 
-/// Reads data, makes the model and the loaders.
+/// Reads data, makes the model and the loaders; beside them the data of the validation.
 pub(super) fn build(
     config: &TrainConfig,
     base: &Path,
-    device: Device,
+    devices: Vec<Device>,
     folder: PathBuf,
     console: &Console,
-) -> Result<Parts, CliError> {
+) -> Result<(Parts, Option<Arc<Dataset>>), CliError> {
     let mut train = load(&config.data.train, base)?;
     let mut val = config.data.val.as_ref().map(|spec| load(spec, base)).transpose()?;
     let mut augmentation = config.data.augmentation.clone();
@@ -35,7 +35,9 @@ pub(super) fn build(
     }
     let classes = train.class_table(config.data.labels).map_err(unreadable)?;
     let model = architecture(config, base, classes.len())?;
-    let device = config.train.step(&model).device(device);
+    let step = config.train.step(&model);
+    let mut others: Vec<Device> = devices.into_iter().map(|device| step.device(device)).collect();
+    let device = others.remove(0);
     device.seed(config.train.seed);
     // A run that goes on has its weights in its checkpoints; what it began with may be gone.
     let begun =
@@ -48,7 +50,9 @@ pub(super) fn build(
         started.notes.iter().for_each(|note| console.note(note));
         started.model
     };
-    let validation = val.map(|dataset| validation(config, dataset, &classes)).transpose()?;
+    let val = val.map(Arc::new);
+    let validation =
+        val.as_ref().map(|dataset| validation(config, dataset, &classes)).transpose()?;
     let seed = config.train.seed;
     let source = DatasetSource::new(Arc::new(train), &classes, augmentation, seed)
         .map_err(data)?
@@ -56,7 +60,9 @@ pub(super) fn build(
     let loader = LoaderConfig { seed, ..config.data.loader.clone() };
     let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
     let preprocess = config.data.preprocess;
-    Ok(Parts { model, start, device, classes, loader, validation, preprocess, folder })
+    let parts =
+        Parts { model, start, device, others, classes, loader, validation, preprocess, folder };
+    Ok((parts, val))
 }
 
 /// The settings with all files by absolute paths.
@@ -80,12 +86,12 @@ type Validation = (Arc<Loader>, Arc<detr_eval::GroundTruth>);
 
 fn validation(
     config: &TrainConfig,
-    dataset: Dataset,
+    dataset: &Arc<Dataset>,
     classes: &ClassTable,
 ) -> Result<Validation, CliError> {
-    let truth = ground_truth(&dataset, IouKind::Bbox).map_err(data)?;
+    let truth = ground_truth(dataset, IouKind::Bbox).map_err(data)?;
     let augmentation = Augmentation::validation(&config.data.preprocess);
-    let source = DatasetSource::new(Arc::new(dataset), classes, augmentation, 0).map_err(data)?;
+    let source = DatasetSource::new(dataset.clone(), classes, augmentation, 0).map_err(data)?;
     let LoaderConfig { workers, batch_size, .. } = config.data.loader;
     let loader = in_order(source, workers, batch_size).map_err(data)?;
     Ok((Arc::new(loader), Arc::new(truth)))

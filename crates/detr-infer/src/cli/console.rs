@@ -34,6 +34,11 @@ impl Progress {
         self.0.set_length(all as u64);
         self.0.set_position(done as u64);
     }
+
+    /// Words beside a bar of [`Console::progress_with_words`].
+    pub fn say(&self, words: &str) {
+        self.0.set_message(escaped(words));
+    }
 }
 
 impl Drop for Progress {
@@ -65,6 +70,12 @@ impl Console {
             color: io::stderr().is_terminal() && !no_color,
             bar: Rc::new(RefCell::new(ProgressBar::hidden())),
         }
+    }
+
+    /// The same, without notes and bars.
+    #[must_use]
+    pub fn only_errors(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
     }
 
     /// Sends the logs of all libraries to stderr, from warnings up or as `-q` and `-v` say.
@@ -136,9 +147,22 @@ impl Console {
         Progress(self.bar.borrow().clone())
     }
 
+    /// Shows a bar with words of the caller's beside it.
+    #[must_use]
+    pub fn progress_with_words(&self) -> Progress {
+        self.start_bar(Some(0), "{bar:20} {wide_msg}");
+        Progress(self.bar.borrow().clone())
+    }
+
+    /// Whether bars are shown.
+    #[must_use]
+    pub fn is_interactive(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
     /// Shows a bar for a number of images, or of bytes; hidden with `-q` and off a terminal.
     pub(super) fn start_bar(&self, total: Option<u64>, template: &str) {
-        if self.quiet || !io::stderr().is_terminal() {
+        if !self.is_interactive() {
             return;
         }
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);

@@ -5,6 +5,7 @@ mod eval;
 mod models;
 mod outputs;
 mod remote;
+mod runs;
 
 use std::path::Path;
 

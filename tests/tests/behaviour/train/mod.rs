@@ -1,5 +1,6 @@
 //! Training up to one step: the parts against numbers by hand, and what a step promises.
 
+mod burn_loop;
 mod memory;
 mod parts;
 mod precision;
