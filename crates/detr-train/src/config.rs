@@ -50,6 +50,14 @@ pub struct ConfigError {
     pub expected: &'static str,
 }
 
+impl ConfigError {
+    /// Values that work.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        usual(&self.field)
+    }
+}
+
 /// Values that work, of a field by the end of its path.
 fn usual(field: &str) -> &'static str {
     match field.rsplit('.').next().unwrap_or_default() {

@@ -24,8 +24,11 @@ pub(super) struct Refused {
 
 impl From<ConfigError> for Refused {
     fn from(error: ConfigError) -> Self {
-        let ConfigError { field: key, value: found, expected, .. } = error;
-        Self { key, found, expected: expected.to_owned(), hint: None }
+        // Of model and data little can be left out.
+        let own = ["model.", "data."].iter().any(|table| error.field.starts_with(table));
+        let hint = (!own).then(|| error.hint().to_owned());
+        let ConfigError { field: key, value: found, expected } = error;
+        Self { key, found, expected: expected.to_owned(), hint }
     }
 }
 

@@ -169,6 +169,7 @@ fn wrong_values_name_their_place_and_what_was_expected() {
         check(&message(from, to), &format!("runs/a \u{fc}.toml:{start}"), "");
     }
     check(&message("[40]", "[50]"), "runs/", "train longer");
+    check(&message("lr = 1e-4", "lr = nan"), "runs/", "DETR trains with 1e-4");
 }
 
 #[test]
