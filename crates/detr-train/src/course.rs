@@ -21,6 +21,7 @@ use detr_model::Model;
 use crate::accumulate::MicroBatch;
 use crate::batches::micro_batch;
 use crate::checkpoint::Checkpoints;
+use crate::devices::Others;
 use crate::dump::{Dump, SkippedStep};
 use crate::fault::{self, Site};
 use crate::learner::Learned;
@@ -125,6 +126,8 @@ pub(crate) struct Course {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) at: Progress,
     pub(crate) observer: Box<dyn FnMut(Event<'_>)>,
+    /// The other devices, where there are some.
+    others: Option<Others>,
     /// Why checkpoints could not be written, without one between that was.
     pub(crate) unsaved: Vec<String>,
     keep: ComposedCheckpointingStrategy,
@@ -151,6 +154,7 @@ impl Course {
                 .add(KeepBest::default())
                 .build(),
             lr: step.parameters.lr,
+            others: None,
             unsaved: Vec::new(),
             skipped: Vec::new(),
             config,
@@ -160,6 +164,11 @@ impl Course {
     }
 
     fn epochs(&mut self, burn: &mut Burn) -> Result<End, RunError> {
+        if !self.parts.others.is_empty() {
+            let step = self.config.train.step(&self.parts.model);
+            let classes = self.parts.model.num_classes();
+            self.others = Some(Others::start(&self.trainer, &step, &self.parts.others, classes)?);
+        }
         let mut stop = false;
         for epoch in 1..=number(self.at.epoch) {
             // What the strategies remember is a function of what was; nothing is removed again.
@@ -194,7 +203,8 @@ impl Course {
     /// The rest of an epoch; false if it was stopped.
     fn steps(&mut self, epoch: usize, burn: &mut Burn) -> Result<bool, RunError> {
         let batches_per_epoch = self.parts.loader.batches_per_epoch();
-        let per_step = self.config.train.accumulate;
+        let ranks = 1 + self.parts.others.len();
+        let per_step = ranks * self.config.train.accumulate;
         burn.train(LearnerEvent::StartSplit {
             epoch_number: epoch,
             total_items: batches_per_epoch,
@@ -206,7 +216,9 @@ impl Course {
             }
             let start = Instant::now();
             let taken: Vec<Batch> = batches.by_ref().take(per_step).collect::<Result<_, _>>()?;
-            if taken.is_empty() {
+            if taken.len() < ranks {
+                // What is left is not enough for all devices.
+                self.at.batch += taken.len();
                 burn.train(LearnerEvent::EndSplit(epoch));
                 return Ok(true);
             }
@@ -227,7 +239,7 @@ impl Course {
         let waited = start.elapsed().as_secs_f64();
         let count = batches.len();
         let batches_per_epoch = self.parts.loader.batches_per_epoch();
-        let steps_per_epoch = batches_per_epoch.div_ceil(self.config.train.accumulate) as u64;
+        let steps_per_epoch = self.steps_per_epoch();
         let factor = self.config.train.schedule.factor(self.at.step, steps_per_epoch);
         let lr = self.lr * factor;
         let images: Vec<i64> =
@@ -237,25 +249,7 @@ impl Course {
         let shape = shape.map_or_else(String::new, |shape| shape.to_string());
         let batch = format!("{} images of {shape}", images.len());
         (self.observer)(Event::Begins { step: self.at.step + 1, batch: &batch });
-        let classes = self.parts.model.num_classes();
-        let device = &self.parts.device;
-        let micro = batches.into_iter().map(|batch| micro_batch(batch, classes, device));
-        let mut micro = micro.collect::<Result<Vec<_>, _>>()?;
-        fault::begin(self.at.step + 1);
-        if fault::now(Site::Image) {
-            for MicroBatch { images, .. } in &mut micro {
-                images.pixels = images.pixels.clone() * f32::NAN;
-            }
-        }
-        assert!(!fault::now(Site::Device), "out of memory on purpose");
-        if fault::now(Site::Weight) {
-            self.trainer.break_parameters();
-        }
-        // Dropout depends on the step alone, so a run that was stopped goes on as if it had not been.
-        device.seed(mixed(self.config.train.seed, self.at.step));
-        let step = self.at.step + 1;
-        let outcome = self.trainer.step(micro, factor);
-        let outcome = outcome.map_err(|error| RunError::Step { step, batch, error })?;
+        let outcome = self.compute(batches, factor, batch)?;
         self.at.step += 1;
         self.at.batch += count;
         match outcome {
@@ -305,6 +299,46 @@ impl Course {
                 Err(RunError::Diverged { steps, reason: reason.to_string(), dump })
             }
         }
+    }
+
+    /// What the devices do in a step.
+    fn compute(
+        &mut self,
+        batches: Vec<Batch>,
+        factor: f64,
+        batch: String,
+    ) -> Result<Outcome, RunError> {
+        let (device, step) = (&self.parts.device, self.at.step + 1);
+        // Dropout depends on the step alone, so a run that was stopped goes on as if it had not been.
+        let seed = mixed(self.config.train.seed, self.at.step);
+        let outcome = if let Some(others) = &self.others {
+            others.step(&mut self.trainer, device, batches, factor, seed)
+        } else {
+            let classes = self.parts.model.num_classes();
+            let micro = batches.into_iter().map(|batch| micro_batch(batch, classes, device));
+            let mut micro = micro.collect::<Result<Vec<_>, _>>()?;
+            fault::begin(step);
+            if fault::now(Site::Image) {
+                for MicroBatch { images, .. } in &mut micro {
+                    images.pixels = images.pixels.clone() * f32::NAN;
+                }
+            }
+            assert!(!fault::now(Site::Device), "out of memory on purpose");
+            if fault::now(Site::Weight) {
+                self.trainer.break_parameters();
+            }
+            device.seed(seed);
+            self.trainer.step(micro, factor)
+        };
+        outcome.map_err(|error| RunError::Step { step, batch, error })
+    }
+
+    /// Steps of the optimizer in an epoch.
+    fn steps_per_epoch(&self) -> u64 {
+        let ranks = 1 + self.parts.others.len();
+        let (batches, per_step) =
+            (self.parts.loader.batches_per_epoch(), ranks * self.config.train.accumulate);
+        (batches / per_step + usize::from(batches % per_step >= ranks)) as u64
     }
 
     /// Whether AP is as high as was asked for.

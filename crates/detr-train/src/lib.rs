@@ -12,6 +12,7 @@ mod checkpoint;
 mod clip;
 mod config;
 mod course;
+mod devices;
 mod dump;
 mod ema;
 mod fault;

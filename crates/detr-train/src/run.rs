@@ -41,6 +41,8 @@ pub struct Parts {
     pub start: Model,
     /// The device, with autodiff.
     pub device: Device,
+    /// Further devices, with autodiff, that share every step; batches are of each device.
+    pub others: Vec<Device>,
     /// What the labels mean.
     pub classes: ClassTable,
     /// Batches to learn from.

@@ -20,6 +20,7 @@ use crate::optimizer::Optimizer;
 use crate::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
 use crate::precision::{LossScale, Precision};
 use crate::ranks::{AllReduce, Alone, whole_batch};
+use crate::run::RunError;
 use crate::segments::Seam;
 
 /// A model in training, and all that changes with it.
@@ -108,6 +109,17 @@ impl Trainer {
     pub fn resume(&mut self, optimizer: Optimizer, ema: Option<Ema>) {
         self.optimizer = optimizer;
         self.ema = ema;
+    }
+
+    /// The same on another device, without the average, which one rank keeps.
+    pub(crate) fn on(&self, config: &StepConfig, device: &Device) -> Result<Self, RunError> {
+        let state = self.optimizer.state(&self.groups).map_err(RunError::Device)?;
+        let config = StepConfig { ema: None, ..config.clone() };
+        let mut trainer =
+            Self::new(self.model.clone().fork(&config.device(device.clone())), &config)?;
+        trainer.optimizer = Optimizer::resume(config.optimizer, &trainer.groups, &state, device)?;
+        trainer.loss_scale = self.loss_scale;
+        Ok(trainer)
     }
 
     /// For tests of what becomes of a broken parameter.

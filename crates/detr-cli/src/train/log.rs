@@ -16,7 +16,8 @@ pub(super) fn tracker(
     device: &str,
     console: &Console,
 ) -> Tracker {
-    let steps = parts.loader.batches_per_epoch().div_ceil(config.train.accumulate) as u64;
+    let batches = config.train.accumulate * (1 + parts.others.len());
+    let steps = parts.loader.batches_per_epoch().div_ceil(batches) as u64;
     let info = RunInfo {
         folder: parts.folder.clone(),
         steps: steps * config.train.epochs,

@@ -10,9 +10,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use burn::tensor::Device;
 use clap::Args;
-use detr_infer::backend::{BackendError, catch_device};
-use detr_infer::cli::{CliError, Console, DeviceArgs, print, read_text, write_text};
+use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
+use detr_infer::cli::{CliError, Console, print, read_text, write_text};
 use detr_train::{
     End, Event, Hooks, Interrupter, RunError, Silent, StepError, TrainConfig, ValidateError,
     dashboard,
@@ -51,8 +52,13 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     tui: bool,
 
-    #[command(flatten)]
-    device: DeviceArgs,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    backend: Backend,
+
+    /// Number of the device, where a backend has several; several share every step, as in 0,1
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    device: Vec<usize>,
 }
 
 /// The settings as the folder of a run keeps them.
@@ -66,11 +72,9 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         ));
     }
     let (config, base) = settings(args)?;
-    let selected = args.device.select()?;
-    console.note(&format!("using {}", selected.name));
-    let device = selected.device.clone();
+    let (devices, names) = devices(args, console)?;
     if args.dry_run {
-        let parts = parts::build(&config, &base, device, PathBuf::new(), console)?;
+        let parts = parts::build(&config, &base, devices, PathBuf::new(), console)?;
         return dry_run::run(&config, parts, console);
     }
     let folder = folder(args)?;
@@ -81,14 +85,14 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
             folder.display()
         )));
     }
-    let parts = parts::build(&config, &base, device, folder.clone(), console)?;
+    let parts = parts::build(&config, &base, devices, folder.clone(), console)?;
     let text = toml::to_string(&parts::absolute(&config, &base)?)
         .map_err(|error| CliError::Failed(error.to_string()))?;
     write_text(&folder.join(CONFIG), &text)?;
 
     let interrupter = Interrupter::new();
     control::catch_signals(&interrupter)?;
-    let tracker = log::tracker(&config, &file(args)?, &parts, &selected.name, console);
+    let tracker = log::tracker(&config, &file(args)?, &parts, &names.join(", "), console);
     let tracker = Rc::new(RefCell::new(tracker));
     let batch = Rc::new(RefCell::new(String::new()));
     let hooks = Hooks {
@@ -105,7 +109,6 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         }),
     };
     let ended = catch_device(|| detr_train::run(config, parts, args.resume, hooks));
-    drop(lock);
     let ended = match ended {
         Ok(ended) => ended.map_err(to_cli),
         Err(BackendError::Failed { message }) => {
@@ -115,10 +118,24 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         Err(error) => Err(error.into()),
     };
     log::end(&mut tracker.borrow_mut(), ended.as_ref().copied().map_err(|error| error as _));
+    drop(lock);
     match ended? {
         End::Interrupted => Ok(()),
         _ => print(&format!("{}\n", folder.join("model").display())),
     }
+}
+
+/// The devices that train, at least one, and their names. (What they compute in is a setting, not a flag: see
+/// `train.precision`.)
+fn devices(args: &TrainArgs, console: &Console) -> Result<(Vec<Device>, Vec<String>), CliError> {
+    let (mut devices, mut names) = (Vec::new(), Vec::new());
+    for &index in &args.device {
+        let selected = backend::select(args.backend, index, Precision::F32)?;
+        console.note(&format!("using {}", selected.name));
+        devices.push(selected.device);
+        names.push(selected.name);
+    }
+    Ok((devices, names))
 }
 
 /// The exit code of every error.

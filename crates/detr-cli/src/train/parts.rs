@@ -19,7 +19,7 @@ use crate::data::unreadable;
 pub(super) fn build(
     config: &TrainConfig,
     base: &Path,
-    device: Device,
+    devices: Vec<Device>,
     folder: PathBuf,
     console: &Console,
 ) -> Result<Parts, CliError> {
@@ -35,7 +35,9 @@ pub(super) fn build(
     }
     let classes = train.class_table(config.data.labels).map_err(unreadable)?;
     let model = architecture(config, base, classes.len())?;
-    let device = config.train.step(&model).device(device);
+    let step = config.train.step(&model);
+    let mut others: Vec<Device> = devices.into_iter().map(|device| step.device(device)).collect();
+    let device = others.remove(0);
     device.seed(config.train.seed);
     // A run that goes on has its weights in its checkpoints; what it began with may be gone.
     let begun =
@@ -56,7 +58,7 @@ pub(super) fn build(
     let loader = LoaderConfig { seed, ..config.data.loader.clone() };
     let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
     let preprocess = config.data.preprocess;
-    Ok(Parts { model, start, device, classes, loader, validation, preprocess, folder })
+    Ok(Parts { model, start, device, others, classes, loader, validation, preprocess, folder })
 }
 
 /// The settings with all files by absolute paths.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use detr_types::env;
+use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -295,6 +296,28 @@ fn a_device_that_fails_ends_a_run_with_its_batch_and_the_checkpoints_stay() {
     assert!(run.ends_with_hint(), "{}", run.stderr);
     let resumed = small.resume("run").run().expect(0);
     assert!(resumed.stderr.contains("goes on after step 12"), "{}", resumed.stderr);
+}
+
+#[test]
+fn two_devices_learn_what_one_does_from_their_batches_together() {
+    let small = Small::new();
+    let settings = ["model.arch=deformable-detr-tiny", "train.epochs=1"];
+    small.train("two", &settings).args(["--device", "0,0"]).run().expect(0);
+    let settings = [&settings[..], &["train.accumulate=2"]].concat();
+    small.train("one", &settings).run().expect(0);
+    assert_eq!(small.images("two"), small.images("one"));
+    let read = |run: &str| small.learned(run, STEPS / 2).swap_remove(0);
+    let (one, two) = (read("one"), read("two"));
+    let [one, two] = [&one, &two].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    for (name, expected) in one.iter() {
+        let values = |bytes: &[u8]| -> Vec<f32> {
+            bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        };
+        let found = values(two.tensor(name).unwrap().data());
+        for (a, b) in values(expected.data()).into_iter().zip(found) {
+            assert!((a - b).abs() <= 1e-5, "{name}: {a} and {b}");
+        }
+    }
 }
 
 #[test]
