@@ -136,13 +136,13 @@ impl Checkpoints {
         for entry in self.folder.read_dir().into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(name) = name.strip_prefix('.') else { continue };
-            match name.strip_suffix(".old") {
-                Some(step) if !self.folder.join(step).exists() => {
+            match name.split_once('.') {
+                Some((step, "old")) if !self.folder.join(step).exists() => {
                     drop(fs::rename(entry.path(), self.folder.join(step)));
                 }
                 _ if name.starts_with("step-") => drop(fs::remove_dir_all(entry.path())),
                 // Of a pointer.
-                _ if name.ends_with(".tmp") => drop(fs::remove_file(entry.path())),
+                Some((_, "tmp")) => drop(fs::remove_file(entry.path())),
                 _ => (),
             }
         }

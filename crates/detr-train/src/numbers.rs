@@ -122,11 +122,14 @@ impl Numeric for Number {
     }
 }
 
+/// Name of a metric, number of an epoch, and split.
+type Key = (String, usize, String);
+
 /// What Burn's event store looks values up in: by epoch, whichever epochs there are, so that a run that
 /// goes on can be given those of before. In memory: the loop keeps them in its checkpoints.
 #[derive(Clone, Default)]
 pub(crate) struct Values {
-    entries: Arc<Mutex<HashMap<(String, usize, String), Vec<NumericEntry>>>>,
+    entries: Arc<Mutex<HashMap<Key, Vec<NumericEntry>>>>,
     names: HashMap<MetricId, MetricName>,
 }
 

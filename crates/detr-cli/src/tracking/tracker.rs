@@ -119,6 +119,12 @@ impl Tracker {
         self.write_status();
     }
 
+    /// Steps of all epochs, where the loop knows better than [`RunInfo`] did.
+    pub(crate) fn expect(&mut self, steps: u64) {
+        self.info.steps = steps;
+        self.status.steps = steps;
+    }
+
     /// A step.
     pub(crate) fn step(&mut self, row: &StepRow) {
         self.begin(0, false);

@@ -43,7 +43,8 @@ pub(super) fn tracker(
 /// Passes on what the loop tells.
 pub(super) fn tell(tracker: &mut Tracker, looked: Option<&Looked>, event: &Event<'_>) {
     match event {
-        Event::Step(Step { at, report, lr, seconds, waited, images, bad_images, .. }) => {
+        Event::Step(Step { at, steps, report, lr, seconds, waited, images, bad_images }) => {
+            tracker.expect(*steps);
             tracker.step(&StepRow {
                 step: at.step,
                 epoch: at.epoch + 1,

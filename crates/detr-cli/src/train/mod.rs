@@ -114,7 +114,6 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         }),
     };
     let ended = catch_device(|| detr_train::run(config, parts, args.resume, hooks));
-    drop(lock);
     let ended = match ended {
         Ok(ended) => ended.map_err(to_cli),
         Err(BackendError::Failed { message }) => {
@@ -124,6 +123,7 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         Err(error) => Err(error.into()),
     };
     log::end(&mut tracker.borrow_mut(), ended.as_ref().copied().map_err(|error| error as _));
+    drop(lock);
     match ended? {
         End::Interrupted => Ok(()),
         _ => print(&format!("{}\n", folder.join("model").display())),

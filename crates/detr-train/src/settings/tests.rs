@@ -270,7 +270,9 @@ fn check_known(value: &toml::Value, name: &str, known: &dyn Fn(&str) -> bool) {
             }
         }
         toml::Value::Array(list) if !known(name) => {
-            list.iter().for_each(|value| check_known(value, &format!("{name}[]"), known));
+            for value in list {
+                check_known(value, &format!("{name}[]"), known);
+            }
         }
         _ => assert!(known(name), "{name}"),
     }
