@@ -168,7 +168,7 @@ impl Trainer {
         {
             return Err(StepError::NoImages);
         }
-        let scale = self.loss_scale.map_or(1.0, |scale| scale.scale);
+        let scale = self.loss_scale.map(|scale| scale.scale);
         let mut accumulated = Accumulated::new(&self.groups);
         for (micro_batch, MicroBatch { images, targets }) in micro_batches.into_iter().enumerate() {
             let pixels = images.pixels.clone();
@@ -194,7 +194,10 @@ impl Trainer {
             let losses = self.criterion.losses_of_part(&predictions, &targets, &matches, whole);
             drop(predictions);
             accumulated.add_losses(&losses, &targets, queries);
-            let total = if scale == 1.0 { losses.total } else { losses.total * scale };
+            let total = match scale {
+                Some(scale) => losses.total * scale,
+                None => losses.total,
+            };
             let gradients = total.backward();
             let mut add = |gradients| accumulated.add_gradients(&self.model, gradients);
             match segments {
@@ -202,7 +205,7 @@ impl Trainer {
                 None => add(gradients),
             }
         }
-        if scale != 1.0 {
+        if let Some(scale) = scale {
             accumulated.scale(1.0 / scale);
         }
         Ok(Ok(accumulated))
