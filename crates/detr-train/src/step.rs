@@ -19,7 +19,7 @@ use crate::optimizer::Optimizer;
 use crate::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
 use crate::precision::{LossScale, Precision};
 use crate::ranks::{AllReduce, Alone, whole_batch};
-use crate::segments::Segments;
+use crate::segments::{Segments, random_bits, seed};
 
 /// A model in training, and all that changes with it.
 #[derive(Clone, Debug)]
@@ -175,8 +175,12 @@ impl Trainer {
             // A copy's casts are part of the graph, which the backward pass takes apart.
             let copy = self.precision.compute_copy(&self.model);
             let (output, segments) = if self.recompute {
-                let (output, segments) =
-                    Segments::forward(&copy, images).map_err(StepError::Device)?;
+                let seed = if copy.encoder_drops() {
+                    Some(seed(&read(random_bits(&pixels.device()))?))
+                } else {
+                    None
+                };
+                let (output, segments) = Segments::forward(&copy, images, seed);
                 (output, Some(segments))
             } else {
                 (copy.forward(images), None)
