@@ -4,7 +4,8 @@
 //! goes on as if it had not been stopped. Nothing is printed here.
 //!
 //! Architecture invariant: a step reads from the device twice, the matching costs of every micro-batch and
-//! then all numbers that are logged. Parameters change only after the latter were found to be finite.
+//! then all numbers that are logged (and a seed, where dropout has to be repeated). Parameters change only
+//! after the latter were found to be finite, and are f32.
 
 mod accumulate;
 mod batches;

@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn the_loss_scale_follows_the_rule_of_grad_scaler() {
         let mut scale = LossScale::default();
-        assert_eq!(scale.scale, 65_536.0);
+        assert_eq!(scale, LossScale { scale: 65_536.0, good_steps: 0 });
         assert!(scale.overflowed());
         assert_eq!(scale, LossScale { scale: 32_768.0, good_steps: 0 });
         for _ in 0..1999 {

@@ -5,7 +5,7 @@
 //! has a few hundred queries, where the encoder has thousands of tokens.
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Device, Distribution, Gradients, Tensor, Transaction};
+use burn::tensor::{DType, Device, Distribution, Gradients, Tensor};
 use detr_model::backbone::Features;
 use detr_model::segments::Encoding;
 use detr_model::{DetrOutput, Model, NestedTensor};
@@ -29,14 +29,13 @@ struct Encoder {
 }
 
 impl Segments {
-    /// The model's output, differentiable down to the end of the encoder.
-    ///
-    /// # Errors
-    /// The device failed; the message is Burn's.
+    /// The model's output, differentiable down to the end of the encoder. A seed is needed where layers
+    /// of the encoder drop activations.
     pub(crate) fn forward(
         model: &Model,
         images: NestedTensor,
-    ) -> Result<(DetrOutput, Self), String> {
+        seed: Option<u64>,
+    ) -> (DetrOutput, Self) {
         let still = model.clone().map(&mut Still);
         let mut plain = images.clone();
         plain.pixels = plain.pixels.inner();
@@ -44,12 +43,11 @@ impl Segments {
         for map in &mut features.maps {
             map.map = on(&images.pixels, map.map.clone()).require_grad();
         }
-        let device = images.pixels.device();
-        let (output, encoder) = match Encoder::forward(&still, model, &features, &device)? {
+        let (output, encoder) = match Encoder::forward(&still, model, &features, seed) {
             Some((output, encoder)) => (output, Some(encoder)),
             None => (model.transform(features.clone()), None),
         };
-        Ok((output, Self { images, features, encoder }))
+        (output, Self { images, features, encoder })
     }
 
     /// The gradients of all segments, of those of what came after them; all are handed on.
@@ -82,23 +80,22 @@ impl Encoder {
         still: &Model,
         model: &Model,
         features: &Features,
-        device: &Device,
-    ) -> Result<Option<(DetrOutput, Self)>, String> {
-        let Some(encoding) = still.tokenize(features.clone()) else { return Ok(None) };
-        let seed = if model.encoder_drops() { Some(draw(device)?) } else { None };
+        seed: Option<u64>,
+    ) -> Option<(DetrOutput, Self)> {
+        let encoding = still.tokenize(features.clone())?;
         let (mut x, position) = (cut(encoding.tokens()), fresh(encoding.position()));
         let encoding = encoding.with(x.clone(), position.clone());
         let mut tokens = Vec::new();
         for layer in 0..model.encoder_layers() {
             tokens.push(x.clone());
-            reseed(device, seed, layer);
+            reseed(&position.device(), seed, layer);
             x = cut(still.encode(layer, &encoding.clone().with(leaf(x), position.clone())));
         }
         let memory = leaf(x);
         tokens.push(memory.clone());
         let encoding = encoding.with(memory, leaf(position));
-        let output = model.decode(encoding.clone());
-        Ok(output.map(|output| (output, Self { encoding, tokens, seed })))
+        let output = model.decode(encoding.clone())?;
+        Some((output, Self { encoding, tokens, seed }))
     }
 
     /// From the end of the encoder to the backbone's maps: the gradients of the projections.
@@ -183,15 +180,15 @@ impl ModuleMapper for Still {
     }
 }
 
-/// 64 random bits. A run that repeats its random numbers repeats these.
-fn draw(device: &Device) -> Result<u64, String> {
-    let range = Distribution::Uniform(0.0, 65_536.0);
-    let tensor = Tensor::<1>::random([4], range, (device, DType::F32));
-    let read = Transaction::default().register(tensor).try_execute();
-    let mut data = read.map_err(|error| format!("{error:?}"))?;
-    let numbers = data.pop().map(|data| data.iter::<f64>().collect::<Vec<_>>()).unwrap_or_default();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // below 2^16
-    Ok(numbers.into_iter().fold(0, |seed, number| seed << 16 | number as u64))
+/// `[4]`: numbers of 16 random bits for a [`seed`]. A run that repeats its random numbers repeats these.
+pub(crate) fn random_bits(device: &Device) -> Tensor<1> {
+    Tensor::random([4], Distribution::Uniform(0.0, 65_536.0), (device, DType::F32))
+}
+
+/// The seed of the first layer, of the numbers of [`random_bits`].
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // below 2^16
+pub(crate) fn seed(bits: &[f32]) -> u64 {
+    bits.iter().fold(0, |seed, &number| seed << 16 | number as u64)
 }
 
 /// Makes the random numbers of a layer those that it had or will have.

@@ -21,7 +21,7 @@ use crate::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
 use crate::precision::{LossScale, Precision};
 use crate::ranks::{AllReduce, Alone, whole_batch};
 use crate::run::RunError;
-use crate::segments::Segments;
+use crate::segments::{Segments, random_bits, seed};
 
 /// A model in training, and all that changes with it.
 #[derive(Clone, Debug)]
@@ -186,15 +186,19 @@ impl Trainer {
         {
             return Err(StepError::NoImages);
         }
-        let scale = self.loss_scale.map_or(1.0, |scale| scale.scale);
+        let scale = self.loss_scale.map(|scale| scale.scale);
         let mut accumulated = Accumulated::new(&self.groups);
         for (micro_batch, MicroBatch { images, targets }) in micro_batches.into_iter().enumerate() {
             let pixels = images.pixels.clone();
             // A copy's casts are part of the graph, which the backward pass takes apart.
             let copy = self.precision.compute_copy(&self.model);
             let (mut output, segments) = if self.recompute {
-                let (output, segments) =
-                    Segments::forward(&copy, images).map_err(StepError::Device)?;
+                let seed = if copy.encoder_drops() {
+                    Some(seed(&read(random_bits(&pixels.device()))?))
+                } else {
+                    None
+                };
+                let (output, segments) = Segments::forward(&copy, images, seed);
                 (output, Some(segments))
             } else {
                 (copy.forward(images), None)
@@ -215,7 +219,10 @@ impl Trainer {
             let losses = self.criterion.losses_of_part(&predictions, &targets, &matches, whole);
             drop(predictions);
             accumulated.add_losses(&losses, &targets, queries);
-            let total = if scale == 1.0 { losses.total } else { losses.total * scale };
+            let total = match scale {
+                Some(scale) => losses.total * scale,
+                None => losses.total,
+            };
             let gradients = total.backward();
             let mut add = |gradients| accumulated.add_gradients(&self.model, gradients);
             match segments {
@@ -223,7 +230,7 @@ impl Trainer {
                 None => add(gradients),
             }
         }
-        if scale != 1.0 {
+        if let Some(scale) = scale {
             accumulated.scale(1.0 / scale);
         }
         if fault::now(Site::Gradient) {

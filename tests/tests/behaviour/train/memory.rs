@@ -98,7 +98,9 @@ fn gradients_are_the_same_with_activation_checkpointing() {
             });
             let mut micro_batches = vec![batch(64, 2, &device), batch(96, 1, &device)];
             if what == "demo" {
-                micro_batches.iter_mut().for_each(|one| one.images.padding = Padding::None);
+                for one in &mut micro_batches {
+                    one.images.padding = Padding::None;
+                }
             }
             let found = trainer.gradients(micro_batches).unwrap().unwrap();
             found.read(trainer.groups()).unwrap()
@@ -121,7 +123,7 @@ fn a_model_on_a_device_without_checkpointing_is_refused() {
 const LARGE: usize = 480;
 
 /// The largest memory of this process in MiB, after a step that is large.
-fn large_step(activation_checkpointing: bool) {
+fn large_step(activation_checkpointing: bool) -> String {
     let ModelConfig::DeformableDetr(mut config) = deformable() else { unreachable!() };
     config.enc_layers = 6;
     let config = ModelConfig::DeformableDetr(config);
@@ -130,19 +132,19 @@ fn large_step(activation_checkpointing: bool) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    println!("peak {} MiB", peak.unwrap_or(0) / 1024);
+    format!("peak {} MiB", peak.unwrap_or(0) / 1024)
 }
 
 #[test]
 #[ignore = "runs in a process of its own"]
 fn process_that_keeps_activations() {
-    large_step(false);
+    println!("{}", large_step(false));
 }
 
 #[test]
 #[ignore = "runs in a process of its own"]
 fn process_that_computes_them_again() {
-    large_step(true);
+    println!("{}", large_step(true));
 }
 
 /// What an ignored test of this file prints in a process of its own, if it passes.

@@ -52,10 +52,14 @@ fn trainer(config: &ModelConfig, change: impl FnOnce(&mut StepConfig)) -> Traine
     Trainer::new(model(config), &settings).unwrap()
 }
 
+/// As [`batch_on`], on the CPU.
+fn batch(seed: u64, objects: &[usize]) -> MicroBatch {
+    batch_on(&Device::flex().autodiff(), seed, objects)
+}
+
 /// Recipe images with these many objects each.
 #[allow(clippy::cast_possible_truncation)] // any numbers will do
-fn batch(seed: u64, objects: &[usize]) -> MicroBatch {
-    let device = Device::flex().autodiff();
+fn batch_on(device: &Device, seed: u64, objects: &[usize]) -> MicroBatch {
     let pixels: Vec<f32> =
         (0..objects.len() as u64).flat_map(|i| recipe_image(seed + i, SIDE, SIDE)).collect();
     let pixels = TensorData::new(pixels, [objects.len(), 3, SIDE, SIDE]);
@@ -71,9 +75,8 @@ fn batch(seed: u64, objects: &[usize]) -> MicroBatch {
             masks: None,
         }
     });
-    let targets = Targets::new(targets.collect(), 5, &device).unwrap();
-    let images =
-        NestedTensor { pixels: Tensor::from_data(pixels, &device), padding: Padding::None };
+    let targets = Targets::new(targets.collect(), 5, device).unwrap();
+    let images = NestedTensor { pixels: Tensor::from_data(pixels, device), padding: Padding::None };
     MicroBatch { images, targets }
 }
 

@@ -9,7 +9,7 @@ use detr_train::{
     Trainer,
 };
 
-use super::{batch, deformable, detr, model, parameters, same, trainer, updated};
+use super::{batch, batch_on, deformable, detr, model, parameters, same, trainer, updated};
 
 /// A step on a batch, the loss scale having come down to where it works.
 fn step(trainer: &mut Trainer, seed: u64) -> StepReport {
@@ -74,9 +74,9 @@ fn an_overflow_lowers_the_loss_scale_and_changes_nothing_else() {
         match trainer.step(vec![batch(1, &[2, 1])], 1.0).unwrap() {
             Outcome::Overflowed { scale, report } => {
                 expected /= 2.0;
-                assert!(scale == expected && report.loss.is_finite());
-                assert!(!report.grad_norm.is_finite());
-                let lower = LossScale { scale, good_steps: 0 };
+                assert!(report.loss.is_finite() && !report.grad_norm.is_finite());
+                let lower = LossScale { scale: expected, good_steps: 0 };
+                assert_eq!(lower, LossScale { scale, ..lower });
                 assert_eq!(trainer.loss_scale(), Some(lower));
                 assert!(same(&before.0, &parameters(&trainer)));
                 assert!(same(&before.1, &state(&trainer)));
@@ -117,5 +117,26 @@ fn a_precision_that_does_not_work_is_refused_before_the_first_step() {
         let text = error.to_string();
         assert!(text.starts_with("precision is bf16, which "), "{text}");
         assert!(text.contains(&format!("\nhint: {hint}")), "{text}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes on a software adapter"]
+fn a_wgpu_device_trains_in_f16_where_it_has_it() {
+    let Ok(selected) = select_untested(Backend::Wgpu, 0, backend::Precision::F16) else { return };
+    let config = deformable();
+    let device = selected.device.autodiff();
+    let losses = [Precision::F32, Precision::F16].map(|precision| {
+        let model = Checkpoint::recipe(&config, 7, &device).load(&device, FloatDType::F32).unwrap();
+        let settings = StepConfig { precision, ..StepConfig::for_model(&config) };
+        let mut trainer = Trainer::new(model, &settings).unwrap();
+        trainer.set_loss_scale(LossScale { scale: 64.0, good_steps: 0 });
+        [1, 2].map(|seed| {
+            let batch = batch_on(&device, seed, &[2, 1]);
+            updated(trainer.step(vec![batch], 1.0).unwrap()).loss
+        })
+    });
+    for (expected, found) in losses[0].iter().zip(losses[1]) {
+        assert!((found - expected).abs() <= 0.01 * expected, "{losses:?}");
     }
 }
