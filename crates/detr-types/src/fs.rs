@@ -1,8 +1,8 @@
 //! The one way the program writes a file: completely, or not at all. Logs, which grow, are written
 //! the same way piece by piece.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -18,6 +18,46 @@ pub fn check_replaceable(path: &Path) -> io::Result<()> {
             Err(io::Error::new(io::ErrorKind::InvalidInput, "what is there is no regular file"))
         }
         _ => Ok(()),
+    }
+}
+
+/// A file that one process holds. The system frees it however the process ends.
+pub struct LockFile {
+    _file: File,
+}
+
+/// A [`LockFile`] that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// A process has it: its number, as it wrote it.
+    #[error("held by process {0}")]
+    Held(String),
+    /// What the file system reports.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl LockFile {
+    /// Takes the file, which is made if it is not there.
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be opened.
+    pub fn take(path: &Path) -> Result<Self, LockError> {
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                drop(file.read_to_string(&mut pid));
+                return Err(LockError::Held(pid.trim().to_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        // The number is for people; the lock is the system's.
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Self { _file: file })
     }
 }
 

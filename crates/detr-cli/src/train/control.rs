@@ -1,46 +1,23 @@
 //! One process per folder of a run, and the signals that stop it.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
 use std::path::Path;
 
 use detr_infer::cli::CliError;
 use detr_train::Interrupter;
+use detr_types::fs::{LockError, LockFile};
 
-/// A folder that no other process trains in. The system frees it however the process ends.
-pub(super) struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Takes the folder, or says who has it.
-    pub(super) fn take(folder: &Path) -> Result<Self, CliError> {
-        let path = folder.join("lock");
-        let failed = |error: &dyn std::fmt::Display| {
+/// Makes sure that no other process trains in a folder, or says which one does.
+pub(super) fn lock(folder: &Path) -> Result<LockFile, CliError> {
+    let path = folder.join("lock");
+    LockFile::take(&path).map_err(|error| match error {
+        LockError::Held(pid) => CliError::Usage(format!(
+            "{}: process {pid} trains in this folder\nhint: give another --output, or stop it first",
+            folder.display()
+        )),
+        LockError::Io(error) => {
             CliError::Failed(format!("cannot lock {}: {error}", path.display()))
-        };
-        let opened =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = opened.map_err(|error| failed(&error))?;
-        match file.try_lock() {
-            Ok(()) => (),
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                drop(file.read_to_string(&mut pid));
-                return Err(CliError::Usage(format!(
-                    "{}: process {} trains in this folder\nhint: give another --output, or stop it \
-                     first",
-                    folder.display(),
-                    pid.trim()
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
         }
-        // The number is for people; the lock is the system's.
-        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(|error| failed(&error))?;
-        Ok(Self { _file: file })
-    }
+    })
 }
 
 /// The first SIGINT, SIGTERM or SIGUSR1 asks for a checkpoint and a stop; a second SIGINT or SIGTERM ends

@@ -55,6 +55,7 @@ pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Resu
         times.push(start.elapsed());
     }
     let fastest = times[1..].iter().min().copied().unwrap_or_default();
+    #[allow(clippy::cast_precision_loss)] // an estimate
     let all = Duration::from_secs_f64(fastest.as_secs_f64() * steps as f64);
     let memory = crate::machine::peak_memory_mb()
         .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB (peak of the process)"));

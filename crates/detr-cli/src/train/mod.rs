@@ -19,7 +19,6 @@ use detr_train::{
     dashboard,
 };
 
-use control::Lock;
 use log::Looked;
 
 /// Flags of `detr train`.
@@ -81,7 +80,7 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         return dry_run::run(&config, parts, console);
     }
     let folder = folder(args)?;
-    let lock = Lock::take(&folder)?;
+    let lock = control::lock(&folder)?;
     if folder.join(CONFIG).exists() && !args.resume {
         return Err(CliError::Usage(format!(
             "--output {}: a run is there\nhint: --resume goes on with it, or give another folder",
@@ -144,6 +143,7 @@ fn devices(args: &TrainArgs, console: &Console) -> Result<(Vec<Device>, String),
 }
 
 /// The exit code of every error.
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn to_cli(error: RunError) -> CliError {
     let text = error.to_string();
     match error {
@@ -190,7 +190,7 @@ fn folder(args: &TrainArgs) -> Result<PathBuf, CliError> {
             let named = |n: u32| Path::new("runs").join(format!("{name}-{n}"));
             let first = Path::new("runs").join(&name);
             std::iter::once(first)
-                .chain((2..).map(named))
+                .chain((2..=u32::MAX).map(named))
                 .find(|path| !path.exists())
                 .unwrap_or_default()
         }

@@ -97,7 +97,7 @@ impl Small {
         let start = Instant::now();
         let done = || self.images(run).keys().max().is_some_and(|&done| done >= step);
         while running.runs() && !done() {
-            assert!(start.elapsed() < Duration::from_secs(120), "{run} does not get to {step}");
+            assert!(start.elapsed() < Duration::from_mins(2), "{run} does not get to {step}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -167,7 +167,7 @@ fn a_run_that_is_killed_while_it_saves_always_has_a_checkpoint() {
             if resumed.len() > kill {
                 break resumed[kill];
             }
-            assert!(running.runs() && start.elapsed() < Duration::from_secs(60), "no checkpoint");
+            assert!(running.runs() && start.elapsed() < Duration::from_mins(2), "no checkpoint");
             std::thread::sleep(Duration::from_millis(5));
         };
         assert!(step >= reached, "went on after step {step}, was at {reached}");
