@@ -1,6 +1,7 @@
 //! The command lines: what users and scripts see of a run.
 
 mod data;
+mod demo;
 mod eval;
 mod models;
 mod outputs;
