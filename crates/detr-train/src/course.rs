@@ -56,15 +56,16 @@ impl SupervisedLearningStrategy<Learned> for Loop {
             processor: components.event_processor,
         };
         let course = self.course.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut course) = course {
-            let outcome = course.epochs(&mut burn).and_then(|end| match &course.unsaved[..] {
-                [] => Ok(end),
-                unsaved => Err(RunError::not_saved(unsaved)),
-            });
-            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        }
-        // The model that counts is in the checkpoints; Burn's is that of the start.
-        (learner.model(), burn.processor)
+        let Some(mut course) = course else { return (learner.model(), burn.processor) };
+        // The weights of the start are not needed any more.
+        drop(learner);
+        let outcome = course.epochs(&mut burn).and_then(|end| match &course.unsaved[..] {
+            [] => Ok(end),
+            unsaved => Err(RunError::not_saved(unsaved)),
+        });
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        let criterion = course.config.train.step(&course.parts.model).criterion;
+        (Learned::new(course.trainer.model().clone(), criterion), burn.processor)
     }
 }
 
@@ -188,6 +189,8 @@ impl Course {
             for action in self.keep.checkpointing(epoch, &burn.store) {
                 match action {
                     CheckpointingAction::Save => self.save(Some(self.at.epoch))?,
+                    // As long as nothing new can be written, the old is all there is.
+                    CheckpointingAction::Delete(_) if !self.unsaved.is_empty() => (),
                     CheckpointingAction::Delete(epoch) => self.checkpoints.remove(epoch as u64),
                 }
             }

@@ -270,7 +270,7 @@ fn checkpoints_that_do_not_count_are_passed_over_or_refused() {
 #[test]
 fn a_full_disk_costs_checkpoints_and_not_the_run() {
     let small = Small::new();
-    small.train("run", &["train.epochs=1"]).run().expect(0);
+    small.train("run", &["train.epochs=1", "run.keep=1"]).run().expect(0);
     let before = small.learned("run", STEPS);
     let resumed = small.resume("run").args(["--set", "train.epochs=2"]);
     let full =
