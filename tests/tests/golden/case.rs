@@ -273,9 +273,9 @@ impl Failures {
         self.lines.len()
     }
 
-    /// Whether all differences that were noted are of one tensor.
-    pub fn all_of(&self, name: &str) -> bool {
-        self.lines.iter().all(|line| line.starts_with(&format!("{name}: ")))
+    /// Whether all differences that were noted are of things whose names start like these.
+    pub fn all_of(&self, names: &[&str]) -> bool {
+        self.lines.iter().all(|line| names.iter().any(|name| line.starts_with(name)))
     }
 
     /// Notes a difference unless the condition holds.
