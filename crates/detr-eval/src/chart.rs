@@ -96,7 +96,8 @@ fn round_step(value: f64) -> f64 {
     [1.0, 2.0, 5.0]
         .map(|digit| digit * power)
         .into_iter()
-        .find(|&s| s >= value)
+        // A value that is one of them to within rounding is one of them.
+        .find(|&s| s >= value * (1.0 - 1e-9))
         .unwrap_or(10.0 * power)
 }
 
@@ -207,7 +208,7 @@ mod tests {
             (vec![0.3, 5.7], (0.0, 6.0, 1.0)),
             (vec![0.0, 0.42], (0.0, 0.5, 0.1)),
             (vec![990.0, 1010.0], (990.0, 1010.0, 5.0)),
-            (vec![3.0], (3.0, 3.000_001, 0.000_001)),
+            (vec![3.0], (3.0, 3.000_000_5, 0.000_000_5)),
             (vec![f64::NAN], (0.0, 1.0, 0.2)),
             (vec![0.0], (0.0, 1e-12, 1e-12)),
         ] {
