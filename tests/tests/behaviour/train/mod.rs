@@ -1,4 +1,4 @@
-//! Training up to one step: the parts against numbers by hand, and what a step promises.
+//! Training: the parts against numbers by hand, what a step promises, and runs of the binary.
 
 mod burn_loop;
 mod memory;
