@@ -209,6 +209,26 @@ fn flags_replace_values_and_add_tables() {
 }
 
 #[test]
+fn a_rate_for_a_backbone_without_a_group_is_refused() {
+    let groups = "train.groups=[{ name = 'x', patterns = ['sampling_offsets'], lr_factor = 0.1 }]";
+    let error = load(GOOD, &[groups, "train.lr_backbone=0"]).unwrap_err().to_string();
+    assert!(
+        error.contains("train.lr_backbone is 0, expected train.groups with one named"),
+        "{error}"
+    );
+    let groups = "train.groups=[{ name = 'backbone', patterns = ['backbone.0'], lr_factor = 0.1 }]";
+    let config = load(GOOD, &[groups, "train.lr_backbone=0"]).unwrap();
+    let model = detr_model::ModelConfig::preset("deformable-detr-tiny").unwrap();
+    let step = config.train.step(&model);
+    assert_eq!(
+        (step.parameters.groups[0].lr, step.parameters.groups[0].lr_factor),
+        (Some(0.0), None)
+    );
+    // What a run keeps of its settings makes the same steps.
+    assert_eq!(config.train.resolved(&model).step(&model), step);
+}
+
+#[test]
 fn what_a_flag_spoils_is_blamed_on_the_flag() {
     for (flag, start) in [
         ("train.lrr=1", "unknown key `train.lrr`; did you mean `train.lr`?"),

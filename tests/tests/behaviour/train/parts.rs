@@ -5,7 +5,7 @@ use detr_model::weights::read_parameters;
 use detr_model::{Model, ModelConfig};
 use detr_train::{
     Ema, EmaConfig, GradientNorm, GroupConfig, Groups, GroupsConfig, GroupsError, Optimizer,
-    OptimizerConfig, clip_coefficient,
+    OptimizerConfig, Slot, clip_coefficient,
 };
 
 use super::{deformable, detr, model, poked};
@@ -194,4 +194,14 @@ fn patterns_that_match_nothing_are_refused() {
     assert_eq!(nothing, GroupsError::NothingTrained);
     let plain = Groups::new(&deformable().init(&Device::flex()), &config(|_| {})).unwrap_err();
     assert_eq!(plain, GroupsError::NoGradients);
+}
+
+#[test]
+fn all_of_a_group_may_be_frozen_by_name() {
+    let groups =
+        Groups::new(&model(&deformable()), &config(|c| c.frozen = vec!["backbone".into()]));
+    let groups = groups.unwrap();
+    let backbone = |slot: &&Slot| slot.parameter.name.starts_with("backbone");
+    assert!(groups.slots().iter().filter(backbone).all(|slot| slot.lr.is_none()));
+    assert!(groups.table().rows().iter().all(|row| row.name != "backbone"));
 }
