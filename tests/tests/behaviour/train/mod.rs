@@ -11,6 +11,7 @@ mod start;
 mod steps;
 mod stops;
 mod trouble;
+mod validation;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
