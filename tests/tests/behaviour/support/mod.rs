@@ -44,6 +44,13 @@ pub(crate) fn target() -> (PathBuf, PathBuf) {
 /// `cargo`, the one that runs this test.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What is set for this test program would look to build scripts as if their package had changed.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|known| name.starts_with(known)) {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(root()).stdin(Stdio::null());
     command
 }
