@@ -94,7 +94,7 @@ fn a_run_that_is_killed_while_it_saves_always_has_a_checkpoint() {
         } else {
             small.wait_for("killed", &mut running, reached + 1);
         }
-        std::thread::sleep(Duration::from_millis(kill as u64 * 13 % 29));
+        std::thread::sleep(Duration::from_millis(kill as u64 * 37 % 101));
         running.signal("KILL");
         let (code, stderr) = running.end();
         assert_eq!(code, None, "the run was over before kill {kill}: {stderr}");
