@@ -138,7 +138,9 @@ fn draw(svg: &mut String, chart: &Chart, top: f64) {
     for (row, line) in chart.lines.iter().take(LEGEND).enumerate() {
         let (left, y) = (LEFT + FIELD[0] + 20.0, row_y(top, row));
         let _ = writeln!(svg, "<path d=\"M{left} {}h22\" {}/>", y - 4.0, style(row));
-        let name: String = line.name.chars().take(34).collect();
+        // The end of a path says more than its beginning.
+        let cut = line.name.chars().count().saturating_sub(34);
+        let name: String = line.name.chars().skip(cut).collect();
         text(svg, [left + 28.0, y], "", &name);
     }
     if chart.lines.len() > LEGEND {
@@ -215,7 +217,8 @@ mod tests {
             let scale = Scale::over(values.iter().copied());
             let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1e-3);
             let found = (scale.low, scale.high, scale.step);
-            assert!(near(found.0, expected.0) && near(found.1, expected.1), "{values:?} {found:?}");
+            let all = [(found.0, expected.0), (found.1, expected.1), (found.2, expected.2)];
+            assert!(all.iter().all(|&(a, b)| near(a, b)), "{values:?} {found:?}");
             assert!((1..=13).contains(&scale.ticks().count()), "{values:?}");
         }
         assert_eq!(Scale { low: 0.0, high: 1.0, step: 0.05 }.label(0.15), "0.15");

@@ -65,7 +65,7 @@ impl Accumulated {
         self.weights.push([objects.len() as f64, matched as f64]);
     }
 
-    /// Multiplies all gradients, to undo a scale of the losses or to take a mean over ranks.
+    /// Multiplies all gradients, to undo a scale of the losses.
     pub fn scale(&mut self, factor: f64) {
         self.map(|gradient| gradient * factor);
     }

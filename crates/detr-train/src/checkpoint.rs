@@ -2,6 +2,7 @@
 //! its manifest of sizes and hashes last, and then renamed; one without a manifest that fits does not
 //! count. So whenever the program is stopped, the newest that counts is whole.
 
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ struct File {
 }
 
 impl Checkpoints {
-    /// Those of a folder, which need not exist.
+    /// The checkpoints in a folder, which need not exist yet.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
@@ -84,7 +85,10 @@ impl Checkpoints {
         if path.exists() {
             fs::rename(&path, &old)?;
         }
-        fs::rename(&temporary, &path)?;
+        if let Err(error) = fs::rename(&temporary, &path) {
+            drop(fs::rename(&old, &path));
+            return Err(error);
+        }
         drop(fs::remove_dir_all(&old));
         sync(&self.folder)?;
         Ok(path)
@@ -103,7 +107,7 @@ impl Checkpoints {
     pub fn newest(&self) -> (Option<Found>, Vec<Passed>) {
         let mut passed = Vec::new();
         for (step, path) in self.listed().into_iter().rev() {
-            match check(&path, step) {
+            match check(&path, step, true) {
                 Ok(()) => return (Some(Found { step, path }), passed),
                 Err(reason) => passed.push(Passed { path, reason }),
             }
@@ -121,9 +125,11 @@ impl Checkpoints {
         }
     }
 
-    /// Removes checkpoints in the middle of an epoch that are older than the newest two of all.
-    pub fn remove_passing(&self) {
-        let listed = self.listed();
+    /// Removes checkpoints in the middle of an epoch that are older than the newest two up to a step, which
+    /// is the run's: later ones are those that it passed over.
+    pub fn remove_passing(&self, step: u64) {
+        let mut listed = self.listed();
+        listed.retain(|(of, _)| *of <= step);
         for (_, path) in &listed[..listed.len().saturating_sub(2)] {
             if manifest(path).is_ok_and(|manifest| manifest.epoch.is_none()) {
                 drop(fs::remove_dir_all(path));
@@ -148,8 +154,9 @@ impl Checkpoints {
         }
     }
 
-    /// Folders by their names, ascending.
-    fn listed(&self) -> Vec<(u64, PathBuf)> {
+    /// Folders by the steps in their names, ascending, whether they count or not.
+    #[must_use]
+    pub fn listed(&self) -> Vec<(u64, PathBuf)> {
         let entries = self.folder.read_dir().into_iter().flatten().flatten();
         let step = |name: &str| name.strip_prefix("step-")?.parse().ok();
         let mut listed: Vec<(u64, PathBuf)> = entries
@@ -176,7 +183,7 @@ fn write(
         listed.push(File {
             name: (*name).to_owned(),
             bytes: content.len() as u64,
-            sha256: sha256(content),
+            sha256: hex(&Sha256::digest(content)),
         });
     }
     let manifest = Manifest { version: VERSION, step, epoch, files: listed };
@@ -191,41 +198,56 @@ fn sync(folder: &Path) -> io::Result<()> {
 }
 
 fn manifest(folder: &Path) -> Result<Manifest, String> {
-    let text = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
-    serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))
-}
-
-/// Whether a folder holds what its manifest says.
-fn check(folder: &Path, step: u64) -> Result<(), String> {
     /// All that the manifests of later versions must have in common with this one.
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    let text = fs::read(folder.join(MANIFEST)).map_err(|error| format!("{MANIFEST}: {error}"))?;
+    let text = fs::read(folder.join(MANIFEST)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{MANIFEST} is missing: it was never finished"),
+        _ => format!("{MANIFEST}: {error}"),
+    })?;
     let version = serde_json::from_slice(&text).map(|Version { version }| version);
     if let Ok(version) = version
         && version > VERSION
     {
         return Err(format!("is of version {version}, this program reads up to {VERSION}"));
     }
+    serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))
+}
+
+/// Whether a folder is the checkpoint of a step and holds what its manifest says: sizes always, hashes if
+/// asked for, because they take as long as reading all files.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(folder: &Path, step: u64, hashes: bool) -> Result<(), String> {
     let manifest = manifest(folder)?;
     if manifest.step != step {
         return Err(format!("{MANIFEST} is of step {}", manifest.step));
     }
-    for file in manifest.files {
-        let content =
-            fs::read(folder.join(&file.name)).map_err(|error| format!("{}: {error}", file.name))?;
-        if content.len() as u64 != file.bytes || sha256(&content) != file.sha256 {
-            return Err(format!("{} is not the file that was written", file.name));
+    for File { name, bytes, sha256 } in manifest.files {
+        let path = folder.join(&name);
+        let data = path.metadata().map_err(|error| format!("{name}: {error}"))?;
+        if !data.is_file() || data.len() != bytes {
+            return Err(format!("{name} has {} bytes instead of {bytes}", data.len()));
+        }
+        if hashes && digest(&path).map_err(|error| format!("{name}: {error}"))? != sha256 {
+            return Err(format!("{name} is not the file that was written"));
         }
     }
     Ok(())
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+fn digest(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok(hex(&hasher.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -266,7 +288,9 @@ mod tests {
         for (step, epoch) in [(5, None), (10, Some(1)), (15, None), (20, Some(2)), (25, None)] {
             all.save(step, epoch, &[("a", vec![1])]).unwrap();
         }
-        all.remove_passing();
+        all.remove_passing(15);
+        assert_eq!(steps(&all), [10, 15, 20, 25], "those after step 15 are not of this run");
+        all.remove_passing(25);
         assert_eq!(steps(&all), [10, 20, 25]);
         all.remove(1);
         assert_eq!(steps(&all), [20, 25]);

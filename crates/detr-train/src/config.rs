@@ -32,8 +32,9 @@ pub struct StepConfig {
     /// What the model computes in; parameters, gradients, optimizer and losses are f32 in any case.
     #[serde(default)]
     pub precision: Precision,
-    /// Whether activations that are cheap to compute are computed again in the backward pass, instead of
-    /// being kept: less memory, more time, the same gradients. See [`StepConfig::device`].
+    /// Whether activations of the backbone, the projections and the encoder are computed again in the
+    /// backward pass, instead of being kept: less memory, more time, the same gradients up to rounding. See
+    /// [`StepConfig::device`].
     #[serde(default)]
     pub activation_checkpointing: bool,
 }
@@ -86,12 +87,15 @@ fn usual(field: &str) -> &'static str {
         }
         "epochs" => "DETR trains for 150 to 500 epochs, Deformable DETR for 50",
         "accumulate" => "1 makes a step of every batch",
+        "patience" => "10 epochs are usual, the number of validations among them counts",
+        "eos_coef" => "DETR's is 0.1",
+        "alpha" => "Deformable DETR's is 0.25",
         _ => "leave the key out for its default",
     }
 }
 
 /// Both references' `--clip_max_norm`.
-const fn default_clip() -> f64 {
+pub(crate) const fn default_clip() -> f64 {
     0.1
 }
 

@@ -60,7 +60,9 @@ impl SupervisedLearningStrategy<Learned> for Loop {
         // The weights of the start are not needed any more.
         drop(learner);
         let outcome = course.epochs(&mut burn).and_then(|end| match &course.unsaved[..] {
-            [] => Ok(end),
+            [] => course
+                .write_unwritten()
+                .map_or(Ok(end), |reason| Err(RunError::not_saved(&[reason]))),
             unsaved => Err(RunError::not_saved(unsaved)),
         });
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
@@ -131,6 +133,8 @@ pub(crate) struct Course {
     others: Option<Others>,
     /// Why checkpoints could not be written, without one between that was.
     pub(crate) unsaved: Vec<String>,
+    /// The model that `model/` should hold and does not, because it could not be written.
+    pub(crate) unwritten: Option<Model>,
     keep: ComposedCheckpointingStrategy,
     /// Of the parameters that are in no group.
     lr: f64,
@@ -143,13 +147,18 @@ impl Course {
     pub(crate) fn new(
         config: TrainConfig,
         parts: Parts,
+        start: Model,
         observer: Box<dyn FnMut(Event<'_>)>,
     ) -> Result<Self, RunError> {
         let step = config.train.step(&parts.model);
         Ok(Self {
-            trainer: Trainer::new(parts.start.clone(), &step)?,
+            trainer: Trainer::new(start, &step)?,
             checkpoints: Checkpoints::new(parts.folder.join("checkpoints")),
-            at: Progress::default(),
+            at: Progress {
+                batches_per_epoch: parts.loader.batches_per_epoch(),
+                batches_per_step: parts.batches_per_step(config.train.accumulate),
+                ..Progress::default()
+            },
             keep: ComposedCheckpointingStrategy::builder()
                 .add(KeepLastNCheckpoints::new(config.run.keep))
                 .add(KeepBest::default())
@@ -157,6 +166,7 @@ impl Course {
             lr: step.parameters.lr,
             others: None,
             unsaved: Vec::new(),
+            unwritten: None,
             skipped: Vec::new(),
             config,
             parts,
@@ -170,17 +180,20 @@ impl Course {
             let classes = self.parts.model.num_classes();
             self.others = Some(Others::start(&self.trainer, &step, &self.parts.others, classes)?);
         }
-        let mut stop = false;
+        let mut stop = self.reached();
         for epoch in 1..=number(self.at.epoch) {
             // What the strategies remember is a function of what was; nothing is removed again.
-            stop = burn.should_stop_if_known(epoch);
+            stop |= burn.should_stop_if_known(epoch);
             self.keep.checkpointing(epoch, &burn.store);
         }
         while !stop && self.at.epoch < self.config.train.epochs {
             let epoch = number(self.at.epoch) + 1;
             if !self.steps(epoch, burn)? || !self.validate(epoch, burn)? {
-                self.save(None)?;
-                return Ok(End::Interrupted);
+                self.save()?;
+                return match burn.interrupter.error() {
+                    Some(error) => Err(RunError::Device(error.to_string())),
+                    None => Ok(End::Interrupted),
+                };
             }
             burn.train(LearnerEvent::EndEpoch(epoch));
             burn.interrupter.fail_on_error(burn.processor.flush());
@@ -188,26 +201,25 @@ impl Course {
             self.at.batch = 0;
             for action in self.keep.checkpointing(epoch, &burn.store) {
                 match action {
-                    CheckpointingAction::Save => self.save(Some(self.at.epoch))?,
+                    CheckpointingAction::Save => self.save()?,
                     // As long as nothing new can be written, the old is all there is.
                     CheckpointingAction::Delete(_) if !self.unsaved.is_empty() => (),
                     CheckpointingAction::Delete(epoch) => self.checkpoints.remove(epoch as u64),
                 }
             }
-            if self.reached() {
-                return Ok(End::Reached);
-            }
-            stop = burn.should_stop_if_known(epoch);
+            stop = self.reached() || burn.should_stop_if_known(epoch);
         }
-        let finished = self.at.epoch >= self.config.train.epochs;
-        Ok(if finished { End::Finished } else { End::EarlyStopped })
+        Ok(match self.at.epoch >= self.config.train.epochs {
+            _ if self.reached() => End::Reached,
+            true => End::Finished,
+            false => End::EarlyStopped,
+        })
     }
 
     /// The rest of an epoch; false if it was stopped.
     fn steps(&mut self, epoch: usize, burn: &mut Burn) -> Result<bool, RunError> {
-        let batches_per_epoch = self.parts.loader.batches_per_epoch();
-        let ranks = 1 + self.parts.others.len();
-        let per_step = ranks * self.config.train.accumulate;
+        let Progress { batches_per_epoch, batches_per_step: per_step, .. } = self.at;
+        let ranks = self.parts.ranks();
         burn.train(LearnerEvent::StartSplit {
             epoch_number: epoch,
             total_items: batches_per_epoch,
@@ -228,7 +240,7 @@ impl Course {
             self.step(taken, start, burn)?;
             let every = self.config.run.checkpoint_every;
             if every > 0 && self.at.step.is_multiple_of(every) {
-                self.save(None)?;
+                self.save()?;
             }
         }
     }
@@ -241,9 +253,9 @@ impl Course {
     ) -> Result<(), RunError> {
         let waited = start.elapsed().as_secs_f64();
         let count = batches.len();
-        let batches_per_epoch = self.parts.loader.batches_per_epoch();
+        let batches_per_epoch = self.at.batches_per_epoch;
         let steps_per_epoch = self.parts.steps_per_epoch(self.config.train.accumulate);
-        let factor = self.config.train.schedule.factor(self.at.step, steps_per_epoch);
+        let factor = self.config.train.schedule.factor(self.at.step, self.at.epoch);
         let lr = self.lr * factor;
         let images: Vec<i64> =
             batches.iter().flat_map(|batch| &batch.targets).map(|t| t.image_id).collect();
@@ -294,11 +306,13 @@ impl Course {
                 let steps = self.skipped.len();
                 let dump =
                     Dump { epoch: self.at.epoch + 1, steps: std::mem::take(&mut self.skipped) };
-                let dump = dump.write(&self.parts.folder).unwrap_or_else(|(path, error)| {
+                let dump = dump.write(&self.parts.folder);
+                if let Err((path, error)) = &dump {
                     (self.observer)(Event::NotSaved(&format!("{}: {error}", path.display())));
-                    path
-                });
-                self.save(None)?;
+                }
+                let dump = dump.ok();
+                // Whether that can be written or not, the run diverged.
+                drop(self.save());
                 Err(RunError::Diverged { steps, reason: reason.to_string(), dump })
             }
         }
@@ -386,7 +400,9 @@ impl Course {
         burn.valid(LearnerEvent::EndSplit(epoch));
         let without_ema = without_ema.as_ref();
         let (at, metrics, found) = (&self.at, &metrics, &watched.found[..]);
-        (self.observer)(Event::Validated { at, metrics, without_ema, best, found });
+        let bad_images =
+            self.parts.validation.as_ref().map_or(0, |(loader, _)| loader.bad_images().len());
+        (self.observer)(Event::Validated { at, metrics, without_ema, best, found, bad_images });
         Ok(true)
     }
 
@@ -425,7 +441,7 @@ impl Burn {
     }
 }
 
-fn number(count: u64) -> usize {
+pub(crate) fn number(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 

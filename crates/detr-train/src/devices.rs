@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use detr_data::Batch;
-use detr_loss::TargetError;
 
 use crate::batches::micro_batch;
 use crate::config::StepConfig;
-use crate::outcome::{Outcome, StepError};
+use crate::outcome::{NonFinite, Outcome, StepError};
 use crate::ranks::AllReduce;
 use crate::run::RunError;
 use crate::step::Trainer;
@@ -60,12 +59,7 @@ impl Others {
                 let leaves = Leaves(rank.shared.clone());
                 for Task { batches, factor, seed } in to_do {
                     device.seed(seed);
-                    let micro =
-                        batches.into_iter().map(|batch| micro_batch(batch, classes, &device));
-                    let outcome = match micro.collect::<Result<Vec<_>, TargetError>>() {
-                        Ok(micro) => trainer.step_together(micro, factor, &rank),
-                        Err(error) => Err(StepError::Ranks(error.to_string())),
-                    };
+                    let outcome = part(&mut trainer, batches, classes, &device, factor, &rank);
                     let failed = outcome.is_err();
                     if done.send(outcome).is_err() || failed {
                         break;
@@ -97,9 +91,13 @@ impl Others {
     ) -> Result<Outcome, StepError> {
         // The first ranks have one more where they do not divide.
         let (each, more) = (batches.len() / self.ranks(), batches.len() % self.ranks());
+        let mut images_before = vec![0; self.workers.len()];
         for (index, worker) in self.workers.iter().enumerate().rev() {
             let count = each + usize::from(index + 1 < more);
             let batches = batches.split_off(batches.len() - count);
+            for before in &mut images_before[index + 1..] {
+                *before += batches.iter().map(|batch| batch.images.len()).sum::<usize>();
+            }
             let seed = seed.wrapping_add(index as u64 + 1);
             let task = Task { batches, factor, seed };
             let sent = worker.tasks.as_ref().is_some_and(|tasks| tasks.send(task).is_ok());
@@ -108,21 +106,39 @@ impl Others {
             }
         }
         device.seed(seed);
-        let micro = batches.into_iter().map(|batch| micro_batch(batch, self.classes, device));
-        let micro = micro.collect::<Result<Vec<_>, _>>();
-        let outcome = match micro {
-            Ok(micro) => trainer.step_together(micro, factor, &self.own),
-            Err(error) => Err(StepError::Ranks(error.to_string())),
-        };
+        let own_images: usize = batches.iter().map(|batch| batch.images.len()).sum();
+        let outcome = part(trainer, batches, self.classes, device, factor, &self.own);
         if outcome.is_err() {
             self.own.shared.leave();
         }
-        for (index, worker) in self.workers.iter().enumerate() {
-            // The first one that failed is the cause of the others' failing.
-            worker.results.recv_timeout(2 * PATIENCE).map_err(|_| gone(index + 1))??;
+        let mut outcomes = vec![outcome];
+        for (index, (worker, before)) in self.workers.iter().zip(images_before).enumerate() {
+            let outcome = worker.results.recv_timeout(PATIENCE).map_err(|_| gone(index + 1));
+            outcomes.push(outcome.flatten().map(|outcome| outcome.after(own_images + before)));
         }
-        outcome
+        // One rank is the cause of the others' failing, and one found what was not finite.
+        let lost = |outcome: &Result<_, _>| matches!(outcome, Err(StepError::Ranks(_)));
+        let told = |outcome: &Result<_, _>| matches!(outcome, Ok(Outcome::Skipped(reason)) if *reason != NonFinite::OtherRank);
+        let first = |is: &dyn Fn(&Result<Outcome, StepError>) -> bool| outcomes.iter().position(is);
+        let place = first(&|outcome| outcome.is_err() && !lost(outcome))
+            .or_else(|| first(&Result::is_err))
+            .or_else(|| first(&told))
+            .unwrap_or(0);
+        outcomes.swap_remove(place)
     }
+}
+
+/// What one rank does in a step.
+fn part(
+    trainer: &mut Trainer,
+    batches: Vec<Batch>,
+    classes: usize,
+    device: &Device,
+    factor: f64,
+    rank: &Rank,
+) -> Result<Outcome, StepError> {
+    let micro = batches.into_iter().map(|batch| micro_batch(batch, classes, device));
+    trainer.step_together(micro.collect::<Result<Vec<_>, _>>()?, factor, rank)
 }
 
 impl Drop for Others {
@@ -130,8 +146,13 @@ impl Drop for Others {
         self.own.shared.leave();
         for worker in &mut self.workers {
             worker.tasks = None;
-            // One that panicked has said so.
-            drop(worker.thread.take().map(JoinHandle::join));
+            // Its end of the channel goes when its thread ends; one that hangs is left behind.
+            while worker.results.recv_timeout(PATIENCE).is_ok() {}
+            match worker.thread.take() {
+                // One that panicked has said so.
+                Some(thread) if thread.is_finished() => drop(thread.join()),
+                _ => {}
+            }
         }
     }
 }

@@ -154,7 +154,9 @@ impl Groups {
         }
         for (i, group) in config.groups.iter().enumerate() {
             for pattern in &group.patterns {
-                let found = |slot: &Slot| slot.row == i && matches(pattern, &slot.parameter);
+                let found = |slot: &Slot| {
+                    [i, frozen_row].contains(&slot.row) && matches(pattern, &slot.parameter)
+                };
                 if !slots.iter().any(found) {
                     return unmatched(format!("{FIELD}.groups[{i}] ({})", group.name), pattern);
                 }

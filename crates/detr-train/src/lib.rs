@@ -41,7 +41,7 @@ pub use accumulate::{Accumulated, MicroBatch};
 pub use batches::{Batches, micro_batch};
 /// Burn's handle that stops a run.
 pub use burn::train::Interrupter;
-pub use checkpoint::{Checkpoints, Found, Passed};
+pub use checkpoint::{Checkpoints, Found, Passed, check as check_checkpoint};
 pub use clip::{GradientNorm, clip_coefficient};
 pub use config::{ConfigError, StepConfig};
 pub use ema::{Ema, EmaConfig};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use detr_loss::{LossName, MatchError};
+use detr_loss::{LossName, MatchError, TargetError};
 
 /// What became of a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The outcome of a part of a batch that comes after so many images of it.
+    pub(crate) fn after(self, images: usize) -> Self {
+        match self {
+            Self::Skipped(reason) => Self::Skipped(reason.after(images)),
+            other => other,
+        }
+    }
+}
+
 /// The numbers of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
@@ -37,9 +47,7 @@ pub struct StepReport {
 pub enum NonFinite {
     /// A cost of the matcher, found before there were losses.
     Cost {
-        /// Position of the micro-batch.
-        micro_batch: usize,
-        /// Which query, object and term.
+        /// Which image, by its position in the whole batch, query, object and term.
         error: MatchError,
         /// What was already not finite before the model ran.
         origin: Option<Place>,
@@ -67,6 +75,19 @@ pub enum NonFinite {
 }
 
 impl NonFinite {
+    /// Of a part of a batch that comes after so many images of it.
+    pub(crate) fn after(mut self, images: usize) -> Self {
+        if let Self::Cost { error, origin } = &mut self {
+            if let MatchError::NonFinite { image, .. } = error {
+                *image += images;
+            }
+            if let Some(Place::Image(image)) = origin {
+                *image += images;
+            }
+        }
+        self
+    }
+
     /// The first tensor that is not finite, in the order in which a step computes them; `images` are the
     /// ids of the batch.
     #[must_use]
@@ -92,7 +113,7 @@ impl NonFinite {
 /// Input that is not finite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// An image, by its position in its micro-batch.
+    /// An image, by its position in the whole batch.
     Image(usize),
     /// A parameter, by its official name.
     Parameter(String),
@@ -108,6 +129,9 @@ pub enum StepError {
     /// The device failed; the message is Burn's.
     #[error("the device failed: {0}")]
     Device(String),
+    /// Targets that do not fit the head.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// Numbers did not come from or to another rank.
     #[error("the ranks lost each other: {0}")]
     Ranks(String),

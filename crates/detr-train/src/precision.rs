@@ -68,11 +68,8 @@ impl Precision {
     /// Refuses what the model's device lacks, and parameters that are not f32.
     ///
     /// # Errors
-    /// As said.
+    /// Names the type that was found, or the precisions that the device has.
     pub fn check(self, model: &Model) -> Result<(), PrecisionError> {
-        if self == Self::F32 {
-            return Ok(());
-        }
         let mut other = Other(None);
         model.visit(&mut other);
         if let Some(found) = other.0 {
@@ -83,7 +80,7 @@ impl Precision {
         }
         for device in model.devices().into_iter().map(Device::inner) {
             let supports = |precision: Self| device.supports_dtype(FloatDType::from(precision));
-            if !supports(self) {
+            if self != Self::F32 && !supports(self) {
                 let works = Self::ALL.into_iter().filter(|&one| one == Self::F32 || supports(one));
                 let works: Vec<String> = works.map(|precision| precision.to_string()).collect();
                 let (device, works) = (format!("{device:?}"), works.join(" or "));

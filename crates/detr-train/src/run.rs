@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batches::Batches;
 use crate::checkpoint::Passed;
-use crate::course::{Course, Loop};
+use crate::course::{Course, Loop, number};
 use crate::groups::GroupsError;
 use crate::learner::Learned;
 use crate::numbers::{Number, Numbers, Values};
@@ -37,8 +37,6 @@ use crate::validate::ValidateError;
 pub struct Parts {
     /// Architecture, with the head for the classes.
     pub model: ModelConfig,
-    /// Its weights at the start, on the device with autodiff.
-    pub start: Model,
     /// The device, with autodiff.
     pub device: Device,
     /// Further devices, with autodiff, that share every step; batches are of each device.
@@ -59,9 +57,21 @@ impl Parts {
     /// Steps of the optimizer in an epoch, each on so many batches of every device.
     #[must_use]
     pub fn steps_per_epoch(&self, accumulate: usize) -> u64 {
-        let ranks = 1 + self.others.len();
-        let (batches, per_step) = (self.loader.batches_per_epoch(), ranks * accumulate);
-        (batches / per_step + usize::from(batches % per_step >= ranks)) as u64
+        let (batches, per_step) =
+            (self.loader.batches_per_epoch(), self.batches_per_step(accumulate));
+        (batches / per_step + usize::from(batches % per_step >= self.ranks())) as u64
+    }
+
+    /// How many devices train.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// Batches that make one step together, so many of every device.
+    #[must_use]
+    pub fn batches_per_step(&self, accumulate: usize) -> usize {
+        self.ranks() * accumulate
     }
 }
 
@@ -124,6 +134,8 @@ pub enum Event<'a> {
         best: bool,
         /// What was found on some images, by their ids.
         found: &'a [(i64, Vec<Detection>)],
+        /// Images that cannot be read, and so count as ones on which nothing was found.
+        bad_images: usize,
     },
     /// A checkpoint.
     Saved(&'a Path),
@@ -162,6 +174,10 @@ pub struct Progress {
     pub epoch: u64,
     /// Batches of the next one that are done.
     pub batch: usize,
+    /// Batches of an epoch; the order of the images depends on it.
+    pub batches_per_epoch: usize,
+    /// Batches that all devices together make a step of; the learning rate belongs to it.
+    pub batches_per_step: usize,
     /// Models that the average has seen.
     pub ema_updates: u64,
     /// What losses are multiplied with, in f16.
@@ -214,7 +230,10 @@ pub enum End {
 pub enum RunError {
     /// Settings that do not fit the model.
     #[error(transparent)]
-    Groups(#[from] GroupsError),
+    Groups(GroupsError),
+    /// Several devices that cannot train together.
+    #[error("{0}")]
+    Devices(String),
     /// Images that cannot be loaded.
     #[error(transparent)]
     Loader(#[from] LoaderError),
@@ -242,17 +261,19 @@ pub enum RunError {
     Weights(#[from] WeightsError),
     /// Too many steps in a row that were not finite.
     #[error(
-        "{steps} steps in a row were not finite; the last: {reason}\nhint: the images and numbers \
-         of these steps are in {}; where the data is sound, a lower train.lr helps",
-        dump.display()
+        "{steps} steps in a row were not finite; the last: {reason}\nhint: {}where the data is sound, \
+         a lower train.lr helps",
+        dump.as_ref().map_or_else(String::new, |dump| {
+            format!("the images and numbers of these steps are in {}; ", dump.display())
+        })
     )]
     Diverged {
         /// How many.
         steps: usize,
         /// What was not finite.
         reason: String,
-        /// Where more is said.
-        dump: PathBuf,
+        /// Where more is said, if it could be written.
+        dump: Option<PathBuf>,
     },
     /// The device failed; the message is Burn's.
     #[error("the device failed: {0}")]
@@ -278,6 +299,19 @@ pub enum RunError {
     },
 }
 
+impl From<GroupsError> for RunError {
+    fn from(error: GroupsError) -> Self {
+        // What is `parameters` for a step is a part of `train` in the settings of a run.
+        Self::Groups(match error {
+            GroupsError::Unmatched { field, pattern, shadowed, example } => {
+                let field = field.replacen("parameters.", "train.", 1);
+                GroupsError::Unmatched { field, pattern, shadowed, example }
+            }
+            other => other,
+        })
+    }
+}
+
 impl RunError {
     pub(crate) fn not_saved(reasons: &[String]) -> Self {
         let reason = reasons.last().cloned().unwrap_or_default();
@@ -285,12 +319,20 @@ impl RunError {
     }
 }
 
-/// Trains until all epochs are done, or the interrupter is told to stop: then a checkpoint is written
-/// first. With `resume` it goes on from the newest checkpoint that counts, if there is one.
+/// Trains from the weights of `start`, which are on the device with autodiff, until all epochs are done or
+/// the interrupter is told to stop: then a checkpoint is written first. With `resume` it goes on from the
+/// newest checkpoint that counts, if there is one.
 ///
 /// # Errors
 /// See [`RunError`]; checkpoints that are there stay.
-pub fn run(config: TrainConfig, parts: Parts, resume: bool, hooks: Hooks) -> Result<End, RunError> {
+pub fn run(
+    config: TrainConfig,
+    parts: Parts,
+    start: Model,
+    resume: bool,
+    hooks: Hooks,
+) -> Result<End, RunError> {
+    check_devices(&config, &parts, &start)?;
     let Hooks { interrupter, renderer, observer } = hooks;
     let criterion = config.train.step(&parts.model).criterion;
     let batches: Arc<Batches> = Arc::new(Batches::new(
@@ -299,17 +341,16 @@ pub fn run(config: TrainConfig, parts: Parts, resume: bool, hooks: Hooks) -> Res
         parts.device.clone(),
     ));
     let folder = parts.folder.clone();
-    let learned = Learned::new(parts.start.clone(), criterion);
-    let epochs = usize::try_from(config.train.epochs).unwrap_or(usize::MAX);
+    let learned = Learned::new(start.clone(), criterion);
+    let epochs = number(config.train.epochs);
     let patience = config.train.early_stopping;
-    let mut course = Course::new(config, parts, observer)?;
+    let mut course = Course::new(config, parts, start, observer)?;
     if resume {
         course.resume()?;
     }
     let values = Values::default();
     for done in &course.at.validations {
-        let epoch = usize::try_from(done.epoch).unwrap_or(usize::MAX);
-        values.remember(Numbers::AP, epoch, &Split::Valid, done.ap);
+        values.remember(Numbers::AP, number(done.epoch), &Split::Valid, done.ap);
     }
     let mut training = SupervisedTraining::new(folder, batches.clone(), batches)
         .metric_train_numeric(Number::new(Numbers::LOSS, false))
@@ -322,7 +363,7 @@ pub fn run(config: TrainConfig, parts: Parts, resume: bool, hooks: Hooks) -> Res
         .with_interrupter(interrupter)
         .renderer(renderer)
         .num_epochs(epochs)
-        .checkpoint(usize::try_from(course.at.epoch).unwrap_or(usize::MAX));
+        .checkpoint(number(course.at.epoch));
     if let Some(early) = patience {
         let strategy = MetricEarlyStoppingStrategy::new(
             &Number::new(Numbers::AP, true),
@@ -341,6 +382,26 @@ pub fn run(config: TrainConfig, parts: Parts, resume: bool, hooks: Hooks) -> Res
     drop(training.launch(Learner::new(learned, AdamWConfig::new().init(), 0.0)));
     let ended = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
     ended.unwrap_or_else(|| Err(RunError::Device("the loop ended without a result".to_owned())))
+}
+
+fn check_devices(config: &TrainConfig, parts: &Parts, start: &Model) -> Result<(), RunError> {
+    let (ranks, batches) = (parts.ranks(), parts.loader.batches_per_epoch());
+    if batches < ranks {
+        return Err(RunError::Devices(format!(
+            "an epoch has {batches} batches, fewer than the {ranks} devices\nhint: train on fewer \
+             devices, or make data.loader.batch_size smaller"
+        )));
+    }
+    // Burn has one source of random numbers for all devices, so none of them can draw a mask twice while
+    // the others draw, too.
+    if ranks > 1 && config.train.activation_checkpointing && start.encoder_drops() {
+        return Err(RunError::Devices(
+            "several devices cannot compute dropout again as it was\nhint: leave out \
+             train.activation_checkpointing, or set the model's dropout to 0"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Losses of a report by name, for logs.

@@ -38,7 +38,7 @@ pub enum Unit {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// 1.
+    /// Always 1.
     #[default]
     Constant,
     /// `gamma^(t / every)`, rounded down: `StepLR`, both references' schedule.
@@ -95,11 +95,11 @@ const fn default_start() -> f64 {
 }
 
 impl ScheduleConfig {
-    /// Factor on the learning rate of the step that comes after `step` others.
+    /// Factor on the learning rate of the step that comes after `step` others, `epoch` epochs being done.
     #[must_use]
-    pub fn factor(&self, step: u64, steps_per_epoch: u64) -> f64 {
+    pub fn factor(&self, step: u64, epoch: u64) -> f64 {
         let count = |per: Unit| match per {
-            Unit::Epoch => step / steps_per_epoch.max(1),
+            Unit::Epoch => epoch,
             Unit::Step => step,
         };
         let warmup = self.warmup.map_or(1.0, |warmup| warmup.factor(count(warmup.per)));
@@ -174,7 +174,7 @@ mod tests {
     fn factors(text: &str) -> Vec<f64> {
         let config: ScheduleConfig = toml::from_str(text).unwrap();
         config.validate("schedule").unwrap();
-        (0..8).map(|step| config.factor(step, 3)).collect()
+        (0..8).map(|step| config.factor(step, step / 3)).collect()
     }
 
     fn check(text: &str, expected: [f64; 8]) {

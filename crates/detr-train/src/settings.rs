@@ -19,7 +19,7 @@ use detr_model::ModelConfig;
 use detr_types::PreprocessSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::config::StepConfig;
+use crate::config::{StepConfig, default_clip};
 use crate::ema::EmaConfig;
 use crate::groups::{GroupConfig, GroupsConfig};
 use crate::optimizer::OptimizerConfig;
@@ -38,7 +38,7 @@ pub struct TrainConfig {
     pub data: DataSettings,
     /// The course of the training.
     pub train: TrainSettings,
-    /// How often is looked at, written and validated.
+    /// How often something is written, validated or checked.
     #[serde(default)]
     pub run: RunSettings,
 }
@@ -92,7 +92,7 @@ pub struct DataSettings {
 pub struct TrainSettings {
     /// Passes over the data.
     pub epochs: u64,
-    /// Seed of the weights, the order and the augmentation.
+    /// Seed of the weights, the order, the augmentation and dropout.
     #[serde(default)]
     pub seed: u64,
     /// Learning rate.
@@ -183,11 +183,6 @@ const fn one() -> usize {
     1
 }
 
-/// Both references' `--clip_max_norm`.
-const fn default_clip() -> f64 {
-    0.1
-}
-
 impl Default for RunSettings {
     fn default() -> Self {
         Self {
@@ -206,6 +201,22 @@ impl Default for RunSettings {
 }
 
 impl TrainSettings {
+    /// The settings with what they leave to the model's reference.
+    #[must_use]
+    pub fn resolved(&self, model: &ModelConfig) -> Self {
+        let StepConfig { criterion, parameters, .. } = self.step(model);
+        let GroupsConfig { lr, weight_decay, frozen, groups } = parameters;
+        Self {
+            lr: Some(lr),
+            lr_backbone: None,
+            weight_decay: Some(weight_decay),
+            frozen: Some(frozen),
+            groups: Some(groups),
+            criterion: Some(criterion),
+            ..self.clone()
+        }
+    }
+
     /// What a step does, for a model.
     #[must_use]
     pub fn step(&self, model: &ModelConfig) -> StepConfig {
@@ -213,7 +224,9 @@ impl TrainSettings {
         let defaults = reference.parameters.clone();
         let mut groups = self.groups.clone().unwrap_or(defaults.groups);
         for group in groups.iter_mut().filter(|group| group.name == "backbone") {
-            group.lr = self.lr_backbone.or(group.lr);
+            if self.lr_backbone.is_some() {
+                (group.lr, group.lr_factor) = (self.lr_backbone, None);
+            }
         }
         StepConfig {
             criterion: self.criterion.unwrap_or(reference.criterion),

@@ -28,13 +28,20 @@ const CLASSES: &str = "classes.json";
 const MAX_UNSAVED: usize = 3;
 
 impl Course {
-    /// `model/`: what `detr predict` takes, of the average where there is one. A full disk costs the file,
-    /// not the run.
+    /// `model/`: what `detr predict` takes, of the average where there is one. A full disk does not end the
+    /// run: what could not be written is kept, and tried again by [`Course::write_unwritten`].
     pub(crate) fn write_model(&mut self) {
         let model = match self.trainer.ema() {
             Some(ema) => ema.model().clone(),
             None => self.trainer.model().valid(),
         };
+        self.unwritten = Some(model);
+        self.write_unwritten();
+    }
+
+    /// Writes the model that is still to be written, if there is one; why not, where it cannot be.
+    pub(crate) fn write_unwritten(&mut self) -> Option<String> {
+        let model = self.unwritten.take()?;
         let written = read_parameters(&model).and_then(|state| {
             let (preprocess, classes) = (self.parts.preprocess, self.parts.classes.clone());
             let checkpoint = Checkpoint::trained(&self.parts.model, state, preprocess, classes);
@@ -43,15 +50,14 @@ impl Course {
                 .save(&self.parts.folder.join("model"), &device)
                 .map_err(|error| error.to_string())
         });
-        if let Err(reason) = written {
-            (self.observer)(Event::NotSaved(&reason));
-            self.unsaved.push(reason);
-        }
+        let reason = written.err()?;
+        (self.observer)(Event::NotSaved(&reason));
+        self.unwritten = Some(model);
+        Some(reason)
     }
 
-    /// Writes a checkpoint; `epoch` is that which it ends. A full disk costs a checkpoint, not the run,
-    /// unless it goes on.
-    pub(crate) fn save(&mut self, epoch: Option<u64>) -> Result<(), RunError> {
+    /// Writes a checkpoint. A full disk costs a checkpoint, not the run, unless it goes on.
+    pub(crate) fn save(&mut self) -> Result<(), RunError> {
         let bytes = |state: &StateDict| tensors_to_bytes(state).map_err(RunError::from);
         let model = read_parameters(self.trainer.model()).map_err(RunError::Device)?;
         let optimizer =
@@ -62,10 +68,12 @@ impl Course {
             self.at.ema_updates = ema.updates();
         }
         self.at.loss_scale = self.trainer.loss_scale();
-        files.push((PROGRESS, json(&self.at)));
-        files.push((CONFIG, json(&self.config)));
-        files.push((CLASSES, json(&self.parts.classes)));
-        let step = self.at.step;
+        files.push((PROGRESS, json(&self.at)?));
+        files.push((CONFIG, json(&self.config)?));
+        files.push((CLASSES, json(&self.parts.classes)?));
+        let Progress { step, epoch, batch, .. } = self.at;
+        // Whenever it is written, a checkpoint between two epochs is that of the end of one.
+        let epoch = (batch == 0 && epoch > 0).then_some(epoch);
         let saved = self.checkpoints.save(step, epoch, &files).and_then(|path| {
             self.checkpoints.point("last", step)?;
             match self.at.best() {
@@ -77,7 +85,9 @@ impl Course {
         match saved {
             Ok(path) => {
                 self.unsaved.clear();
-                self.checkpoints.remove_passing();
+                // Where a checkpoint could be written, a model may be, too.
+                self.write_unwritten();
+                self.checkpoints.remove_passing(step);
                 (self.observer)(Event::Saved(&path));
                 Ok(())
             }
@@ -127,16 +137,28 @@ impl Course {
                     .to_owned(),
             });
         }
-        if at.batch > self.parts.loader.batches_per_epoch() {
-            return Err(RunError::Checkpoint {
-                path: folder.join(PROGRESS),
-                reason: format!(
-                    "it is in batch {} of an epoch that has {} now\nhint: go on with the run's \
-                     data and data.loader.batch_size",
-                    at.batch,
-                    self.parts.loader.batches_per_epoch()
-                ),
-            });
+        for (was, is, of, hint) in [
+            (
+                at.batches_per_epoch,
+                self.at.batches_per_epoch,
+                "an epoch",
+                "the run's data and data.loader.batch_size",
+            ),
+            (
+                at.batches_per_step,
+                self.at.batches_per_step,
+                "a step",
+                "as many devices as before, or another train.accumulate",
+            ),
+        ] {
+            if was != is {
+                return Err(RunError::Checkpoint {
+                    path: folder.join(PROGRESS),
+                    reason: format!(
+                        "{of} had {was} batches and would have {is} now\nhint: go on with {hint}"
+                    ),
+                });
+            }
         }
         let load = |name: &str, device: &Device| -> Result<Model, RunError> {
             let file = folder.join(name);
@@ -167,9 +189,8 @@ impl Course {
     }
 }
 
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
-    // Plain structs: their maps have texts as keys.
-    serde_json::to_vec_pretty(value).unwrap_or_default()
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, RunError> {
+    serde_json::to_vec_pretty(value).map_err(|error| RunError::not_saved(&[error.to_string()]))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunError> {

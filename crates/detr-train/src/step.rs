@@ -188,7 +188,8 @@ impl Trainer {
         }
         let scale = self.loss_scale.map(|scale| scale.scale);
         let mut accumulated = Accumulated::new(&self.groups);
-        for (micro_batch, MicroBatch { images, targets }) in micro_batches.into_iter().enumerate() {
+        let mut images_before = 0;
+        for MicroBatch { images, targets } in micro_batches {
             let pixels = images.pixels.clone();
             // A copy's casts are part of the graph, which the backward pass takes apart.
             let copy = self.precision.compute_copy(&self.model);
@@ -213,9 +214,10 @@ impl Trainer {
                 Err(MatchError::Device(message)) => return Err(StepError::Device(message)),
                 Err(error) => {
                     let origin = self.origin(&pixels)?;
-                    return Ok(Err(NonFinite::Cost { micro_batch, error, origin }));
+                    return Ok(Err(NonFinite::Cost { error, origin }.after(images_before)));
                 }
             };
+            images_before += targets.images().len();
             let losses = self.criterion.losses_of_part(&predictions, &targets, &matches, whole);
             drop(predictions);
             accumulated.add_losses(&losses, &targets, queries);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use detr_data::{DatasetSource, HostBatch, Loader, LoaderError};
+use detr_data::{DatasetSource, HostBatch, Loader, LoaderConfig, LoaderError};
 use detr_eval::{Detected, EvalError, Evaluator, GroundTruth, Metrics};
 use detr_model::nested::Padding;
 use detr_model::postprocess::HostOutput;
@@ -114,20 +114,11 @@ pub fn validate(
     Ok(Some(evaluator.finish()?))
 }
 
-/// A loader that gives every image once, in order.
+/// A loader that gives every image once, in order, and otherwise works as `config` says.
 ///
 /// # Errors
 /// As [`Loader::new`].
-pub fn in_order(
-    source: DatasetSource,
-    workers: usize,
-    batch_size: usize,
-) -> Result<Loader, LoaderError> {
-    let config = detr_data::LoaderConfig {
-        batch_size,
-        shuffle: false,
-        workers,
-        ..detr_data::LoaderConfig::default()
-    };
+pub fn in_order(source: DatasetSource, config: &LoaderConfig) -> Result<Loader, LoaderError> {
+    let config = LoaderConfig { shuffle: false, drop_last: false, buckets: 1, ..config.clone() };
     Loader::new(Arc::new(source), config)
 }

@@ -12,7 +12,6 @@ mod pace;
 mod plots;
 mod records;
 mod rows;
-#[allow(dead_code)] // until validation tells what it found
 mod samples;
 mod scalars;
 mod status;
@@ -27,7 +26,6 @@ pub(crate) use environment::ENVIRONMENT;
 pub(crate) use history::History;
 pub(crate) use plots::course;
 pub(crate) use rows::{StepRow, Validation, ValidationRow};
-#[allow(unused_imports)]
 pub(crate) use samples::Sample;
 pub(crate) use status::{Best, STATUS, Seen, Status};
 pub(crate) use thinned::smoothed;

@@ -318,8 +318,9 @@ impl Tracker {
     fn place(&self, step: u64) -> Place {
         let RunInfo { steps, epochs, validate_every, .. } = self.info;
         let done = step.saturating_mul(epochs).checked_div(steps).unwrap_or(epochs);
-        let validations = |epochs: u64| epochs.checked_div(validate_every).unwrap_or(0);
-        let left = validations(epochs).saturating_sub(validations(done));
+        // There is always one after the last epoch.
+        let all = if validate_every == 0 { 0 } else { epochs.div_ceil(validate_every) };
+        let left = all.saturating_sub(done.checked_div(validate_every).unwrap_or(0));
         Place { steps, epochs, validations: left, ap: self.status.ap }
     }
 }

@@ -1,22 +1,25 @@
-//! `detr train --dry-run`: what a run would need, from steps on its largest batch. Writes nothing.
+//! `detr train --dry-run`: what a run would need, from steps on a large batch. Writes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use detr_data::Batch;
 use detr_infer::cli::{CliError, Console, print};
-use detr_train::{Outcome, Parts, TrainConfig, Trainer, micro_batch};
+use detr_train::{Outcome, RunError, TrainConfig, Trainer, micro_batch};
 
+use super::parts::Built;
 use super::to_cli;
+use crate::tracking::span;
 
 /// Batches that are looked at for the largest one.
 const LOOKED_AT: usize = 50;
 /// Steps; the first one warms up and does not count.
 const STEPS: usize = 4;
 
-pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Result<(), CliError> {
+pub(super) fn run(config: &TrainConfig, built: Built, console: &Console) -> Result<(), CliError> {
+    let Built { parts, start, .. } = built;
     let step = config.train.step(&parts.model);
     let steps = parts.steps_per_epoch(config.train.accumulate) * config.train.epochs;
-    let mut trainer = Trainer::new(parts.start, &step).map_err(|error| to_cli(error.into()))?;
+    let mut trainer = Trainer::new(start, &step).map_err(|error| to_cli(error.into()))?;
     print(&format!("{}\n", trainer.groups().table()))?;
     let per_epoch = parts.loader.batches_per_epoch();
     console.note(&format!("looking for the largest of {} batches", per_epoch.min(LOOKED_AT)));
@@ -28,21 +31,29 @@ pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Resu
         }
     }
     let batch = largest.ok_or_else(|| CliError::Data("the data has no batch".to_owned()))?;
+    let looked_at = per_epoch.min(LOOKED_AT);
     let objects: usize = batch.targets.iter().map(|target| target.labels.len()).sum();
     print(&format!(
-        "largest batch     {} images of {}, {objects} objects\n",
+        "batch             {} images of {}, {objects} objects; the largest of {looked_at}, and \
+         augmentation may make larger ones\n",
         batch.images.len(),
         batch.images.size
     ))?;
+    if !parts.others.is_empty() {
+        print("devices           what follows is of the first one\n")?;
+    }
     let mut times = Vec::with_capacity(STEPS);
     for number in 0..STEPS {
-        let start = Instant::now();
+        let began = Instant::now();
         let micro: Vec<_> = (0..config.train.accumulate)
             .map(|_| micro_batch(batch.clone(), parts.model.num_classes(), &parts.device))
             .collect::<Result<_, _>>()
             .map_err(|error| to_cli(error.into()))?;
-        let outcome = trainer.step(micro, 0.0);
-        match outcome.map_err(|error| CliError::Failed(error.to_string()))? {
+        let outcome = trainer.step(micro, 0.0).map_err(|error| {
+            let batch = format!("{} images of {}", batch.images.len(), batch.images.size);
+            to_cli(RunError::Step { step: number as u64 + 1, batch, error })
+        });
+        match outcome? {
             Outcome::Updated(report) if number == 0 => print(&format!(
                 "loss              {:.3}\ngradient norm     {:.3}\n",
                 report.loss, report.grad_norm
@@ -52,17 +63,17 @@ pub(super) fn run(config: &TrainConfig, parts: Parts, console: &Console) -> Resu
                 return Err(CliError::Diverged(format!("the step is not finite: {reason}")));
             }
         }
-        times.push(start.elapsed());
+        times.push(began.elapsed().as_secs_f64());
     }
-    let fastest = times[1..].iter().min().copied().unwrap_or_default();
+    let fastest = times[1..].iter().copied().fold(f64::INFINITY, f64::min);
     #[allow(clippy::cast_precision_loss)] // an estimate
-    let all = Duration::from_secs_f64(fastest.as_secs_f64() * steps as f64);
+    let all = fastest * steps as f64;
     let memory = crate::machine::peak_memory_mb()
-        .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB (peak of the process)"));
+        .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB of the host, at most"));
     print(&format!(
-        "step              {:.3} s\nmemory            {memory}\nwhole run         {steps} steps, \
-         at most {}\n",
-        fastest.as_secs_f64(),
+        "step              {:.3} s\nmemory            {memory}\nwhole run         {steps} steps \
+         of this size take {}, without validation and waiting for images\n",
+        fastest,
         span(all)
     ))
 }
@@ -71,13 +82,4 @@ fn pixels(batch: &Batch) -> u64 {
     batch.images.len() as u64
         * u64::from(batch.images.size.width)
         * u64::from(batch.images.size.height)
-}
-
-fn span(time: Duration) -> String {
-    let minutes = time.as_secs().div_ceil(60);
-    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
-        (0, 0, m) => format!("{m} min"),
-        (0, h, m) => format!("{h} h {m} min"),
-        (d, h, _) => format!("{d} d {h} h"),
-    }
 }

@@ -63,7 +63,13 @@ pub(super) fn tell(tracker: &mut Tracker, looked: Option<&Looked>, event: &Event
         }
         Event::Overflowed { at, scale } => tracker.overflowed(at.step, *scale),
         Event::Validating(done, all) => tracker.validating(*done, *all),
-        Event::Validated { at, metrics, without_ema, best, found } => {
+        Event::Validated { at, metrics, without_ema, best, found, bad_images } => {
+            if *bad_images > 0 {
+                tracker.warn(&format!(
+                    "{bad_images} images of the validation cannot be read, and count as ones on which \
+                     nothing was found"
+                ));
+            }
             tracker.validated(&ValidationRow {
                 step: at.step,
                 epoch: at.epoch + 1,

@@ -15,11 +15,12 @@ use clap::Args;
 use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
 use detr_infer::cli::{CliError, Console, print, read_text, write_text};
 use detr_train::{
-    End, Event, Hooks, Interrupter, RunError, Silent, StepError, TrainConfig, ValidateError,
-    dashboard,
+    Checkpoints, End, Event, Hooks, Interrupter, RunError, Silent, StepError, TrainConfig,
+    ValidateError, dashboard,
 };
 
 use log::Looked;
+use parts::Built;
 
 /// Flags of `detr train`.
 #[derive(Args)]
@@ -76,10 +77,12 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
     let (config, base) = settings(args)?;
     let (devices, name) = devices(args, console)?;
     if args.dry_run {
-        let (parts, _) = parts::build(&config, &base, devices, PathBuf::new(), console)?;
-        return dry_run::run(&config, parts, console);
+        return guarded(|| {
+            let built = parts::build(&config, &base, devices, PathBuf::new(), false, console)?;
+            dry_run::run(&config, built, console)
+        });
     }
-    let folder = folder(args)?;
+    let (folder, made) = folder(args)?;
     let lock = control::lock(&folder)?;
     if folder.join(CONFIG).exists() && !args.resume {
         return Err(CliError::Usage(format!(
@@ -87,10 +90,26 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
             folder.display()
         )));
     }
-    let (parts, val) = parts::build(&config, &base, devices, folder.clone(), console)?;
-    let text = toml::to_string(&parts::absolute(&config, &base)?)
+    let checkpoints = Checkpoints::new(folder.join("checkpoints"));
+    checkpoints.sweep();
+    let goes_on = args.resume && checkpoints.newest().0.is_some();
+    let build = || parts::build(&config, &base, devices, folder.clone(), goes_on, console);
+    let Built { parts, start, val } = match guarded(build) {
+        Ok(built) => built,
+        Err(error) => {
+            // Nothing began here.
+            if made {
+                drop(std::fs::remove_dir_all(&folder));
+            }
+            return Err(error);
+        }
+    };
+    let text = toml::to_string(&parts::complete(&config, &base, &parts.model)?)
         .map_err(|error| CliError::Failed(error.to_string()))?;
-    write_text(&folder.join(CONFIG), &text)?;
+    // Those of a run that goes on are replaced once its checkpoint was found to fit.
+    if !goes_on {
+        write_text(&folder.join(CONFIG), &text)?;
+    }
 
     let interrupter = Interrupter::new();
     control::catch_signals(&interrupter)?;
@@ -104,23 +123,31 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
             let (tracker, batch) = (tracker.clone(), batch.clone());
             let classes = parts.classes.clone();
             let looked = val.map(|dataset| Looked { dataset, classes });
+            let file = folder.join(CONFIG);
             move |event| {
-                if let Event::Begins { step, batch: size } = &event {
-                    *batch.borrow_mut() = format!("step {step} on {size}");
+                let mut tracker = tracker.borrow_mut();
+                match &event {
+                    Event::Begins { step, batch: size } => {
+                        *batch.borrow_mut() = format!("step {step} on {size}: ");
+                    }
+                    Event::Saved(_) | Event::Validated { .. } => batch.borrow_mut().clear(),
+                    Event::Validating(..) => "validation: ".clone_into(&mut batch.borrow_mut()),
+                    Event::Resumed { .. } => {
+                        if let Err(error) = write_text(&file, &text) {
+                            tracker.warn(&error.to_string());
+                        }
+                    }
+                    _ => {}
                 }
-                log::tell(&mut tracker.borrow_mut(), looked.as_ref(), &event);
+                log::tell(&mut tracker, looked.as_ref(), &event);
             }
         }),
     };
-    let ended = catch_device(|| detr_train::run(config, parts, args.resume, hooks));
-    let ended = match ended {
-        Ok(ended) => ended.map_err(to_cli),
-        Err(BackendError::Failed { message }) => {
-            let message = format!("{}: {message}", batch.borrow());
-            Err(CliError::Backend(BackendError::Failed { message }))
-        }
-        Err(error) => Err(error.into()),
-    };
+    let train = || detr_train::run(config, parts, start, args.resume, hooks).map_err(to_cli);
+    let ended = guarded(train).map_err(|error| match error {
+        CliError::Device(message) => CliError::Device(format!("{}{message}", batch.borrow())),
+        other => other,
+    });
     log::end(&mut tracker.borrow_mut(), ended.as_ref().copied().map_err(|error| error as _));
     drop(lock);
     match ended? {
@@ -142,17 +169,37 @@ fn devices(args: &TrainArgs, console: &Console) -> Result<(Vec<Device>, String),
     Ok((devices, names.join(" + ")))
 }
 
+/// A device that failed, with what helps against the usual reason.
+fn device_failed(message: &str) -> CliError {
+    CliError::Device(format!(
+        "{message}\nhint: if memory ran out, halve data.loader.batch_size and double train.accumulate, \
+         or set train.activation_checkpointing"
+    ))
+}
+
+/// Work in which a device may fail.
+fn guarded<T>(work: impl FnOnce() -> Result<T, CliError>) -> Result<T, CliError> {
+    let failed = |error| match error {
+        BackendError::Failed { message } => device_failed(&message),
+        other => other.into(),
+    };
+    catch_device(work).map_err(failed).flatten()
+}
+
 /// The exit code of every error.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn to_cli(error: RunError) -> CliError {
     let text = error.to_string();
     match error {
         RunError::Diverged { .. } => CliError::Diverged(text),
-        RunError::Groups(_) => CliError::Usage(text),
-        RunError::Step { error: StepError::Device(_), .. }
-        | RunError::Validate(ValidateError::Device(_))
-        | RunError::Device(_) => CliError::Backend(BackendError::Failed { message: text }),
-        RunError::Loader(_) | RunError::Target(_) | RunError::Validate(_) => CliError::Data(text),
+        RunError::Groups(_) | RunError::Devices(_) => CliError::Usage(text),
+        RunError::Step { error: StepError::Device(message), .. }
+        | RunError::Validate(ValidateError::Device(message))
+        | RunError::Device(message) => device_failed(&message),
+        RunError::Loader(_)
+        | RunError::Target(_)
+        | RunError::Step { error: StepError::Target(_), .. }
+        | RunError::Validate(_) => CliError::Data(text),
         RunError::State(_) | RunError::Weights(_) | RunError::Checkpoint { .. } => {
             CliError::Model(text)
         }
@@ -181,8 +228,9 @@ fn settings(args: &TrainArgs) -> Result<(TrainConfig, PathBuf), CliError> {
     Ok((config, base))
 }
 
-/// The folder that was asked for, or the first of `runs/NAME`, `runs/NAME-2`, ... that is not there.
-fn folder(args: &TrainArgs) -> Result<PathBuf, CliError> {
+/// The folder that was asked for, or the first of `runs/NAME`, `runs/NAME-2`, ... that is not there; and
+/// whether it was made now.
+fn folder(args: &TrainArgs) -> Result<(PathBuf, bool), CliError> {
     let folder = match (&args.output, &args.config) {
         (Some(output), _) => output.clone(),
         (None, Some(config)) => {
@@ -196,11 +244,12 @@ fn folder(args: &TrainArgs) -> Result<PathBuf, CliError> {
         }
         (None, None) => PathBuf::new(),
     };
+    let made = !folder.exists();
     std::fs::create_dir_all(&folder).map_err(|error| {
         CliError::Failed(format!(
             "cannot make {}: {error}\nhint: give --output a folder that can be written",
             folder.display()
         ))
     })?;
-    Ok(folder)
+    Ok((folder, made))
 }

@@ -9,20 +9,31 @@ use detr_data::formats::ReadOptions;
 use detr_data::{Augmentation, Dataset, DatasetSource, Loader, LoaderConfig};
 use detr_eval::IouKind;
 use detr_infer::cli::{CliError, Console, read_text};
-use detr_model::ModelConfig;
+use detr_model::{Model, ModelConfig};
 use detr_train::{Parts, TrainConfig, ground_truth, in_order};
 use detr_types::ClassTable;
 
 use crate::data::unreadable;
 
-/// Reads data, makes the model and the loaders; beside them the data of the validation.
+/// What a run is made of.
+pub(super) struct Built {
+    pub(super) parts: Parts,
+    /// The weights that it starts with.
+    pub(super) start: Model,
+    /// The data of the validation.
+    pub(super) val: Option<Arc<Dataset>>,
+}
+
+/// Reads data, makes the model and the loaders. A run that goes on has its weights in its checkpoints; what
+/// it began with may be gone.
 pub(super) fn build(
     config: &TrainConfig,
     base: &Path,
     devices: Vec<Device>,
     folder: PathBuf,
+    goes_on: bool,
     console: &Console,
-) -> Result<(Parts, Option<Arc<Dataset>>), CliError> {
+) -> Result<Built, CliError> {
     let mut train = load(&config.data.train, base)?;
     let mut val = config.data.val.as_ref().map(|spec| load(spec, base)).transpose()?;
     let mut augmentation = config.data.augmentation.clone();
@@ -39,10 +50,7 @@ pub(super) fn build(
     let mut others: Vec<Device> = devices.into_iter().map(|device| step.device(device)).collect();
     let device = others.remove(0);
     device.seed(config.train.seed);
-    // A run that goes on has its weights in its checkpoints; what it began with may be gone.
-    let begun =
-        folder.join("checkpoints").read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    let start = if begun {
+    let start = if goes_on {
         model.init(&device)
     } else {
         let started = detr_train::start(&config.model, base, &model, &classes, &device)
@@ -60,15 +68,18 @@ pub(super) fn build(
     let loader = LoaderConfig { seed, ..config.data.loader.clone() };
     let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
     let preprocess = config.data.preprocess;
-    let parts =
-        Parts { model, start, device, others, classes, loader, validation, preprocess, folder };
-    Ok((parts, val))
+    let parts = Parts { model, device, others, classes, loader, validation, preprocess, folder };
+    Ok(Built { parts, start, val })
 }
 
-/// The settings with all files by absolute paths.
-pub(super) fn absolute(config: &TrainConfig, base: &Path) -> Result<TrainConfig, CliError> {
+/// The settings with all that they leave to a model, and all files by absolute paths.
+pub(super) fn complete(
+    config: &TrainConfig,
+    base: &Path,
+    model: &ModelConfig,
+) -> Result<TrainConfig, CliError> {
     let failed = |error| CliError::Failed(format!("the current folder cannot be told: {error}"));
-    let mut config = config.clone();
+    let mut config = TrainConfig { train: config.train.resolved(model), ..config.clone() };
     let model = &mut config.model;
     let arch = base.join(&model.arch).is_file().then_some(&mut model.arch);
     for name in [arch, model.init.as_mut(), model.backbone.as_mut()].into_iter().flatten() {
@@ -91,9 +102,10 @@ fn validation(
 ) -> Result<Validation, CliError> {
     let truth = ground_truth(dataset, IouKind::Bbox).map_err(data)?;
     let augmentation = Augmentation::validation(&config.data.preprocess);
-    let source = DatasetSource::new(dataset.clone(), classes, augmentation, 0).map_err(data)?;
-    let LoaderConfig { workers, batch_size, .. } = config.data.loader;
-    let loader = in_order(source, workers, batch_size).map_err(data)?;
+    let source = DatasetSource::new(dataset.clone(), classes, augmentation, 0)
+        .map_err(data)?
+        .with_cache(config.data.cache_mode, u64::MAX);
+    let loader = in_order(source, &config.data.loader).map_err(data)?;
     Ok((Arc::new(loader), Arc::new(truth)))
 }
 

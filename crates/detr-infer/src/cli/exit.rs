@@ -30,6 +30,9 @@ pub enum CliError {
     /// Training that cannot go on, because its numbers are not finite.
     #[error("{0}")]
     Diverged(String),
+    /// A device that failed in training.
+    #[error("the device failed: {0}")]
+    Device(String),
     /// An argument that leads to no image.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -82,6 +85,7 @@ impl CliError {
                 | WriteError::ClassesName { .. },
             ) => USAGE,
             Self::Backend(_)
+            | Self::Device(_)
             | Self::Predictor(PredictorError::Backend(_))
             | Self::Predict(PredictError::Backend(_)) => BACKEND,
             Self::Diverged(_) => DIVERGED,

@@ -128,6 +128,14 @@ fn check_train(train: &TrainSettings) -> Result<(), Refused> {
         require(stopping.patience > 0, "train.early_stopping.patience", 0, "1 or more epochs")?;
     }
     not_negative("train.lr_backbone", train.lr_backbone.unwrap_or(0.0))?;
+    let has_backbone =
+        train.groups.as_ref().is_none_or(|groups| groups.iter().any(|g| g.name == "backbone"));
+    if let Some(lr) = train.lr_backbone
+        && !has_backbone
+    {
+        let hint = "name a group `backbone`, or state its lr there";
+        return refuse("train.lr_backbone", lr, "train.groups with one named backbone", Some(hint));
+    }
     let place = "train.criterion.classification";
     match train.criterion.map(|criterion| criterion.classification) {
         Some(Classification::Softmax { eos_coef }) => {

@@ -197,14 +197,17 @@ fn what_is_not_finite_is_named_and_changes_nothing() {
     };
     let mut parts = parts(70, 2);
     let pixels = parts[1].images.pixels.clone();
+    let before = parts[0].targets.images().len();
     let spot = pixels.clone().slice([1..2, 0..1, 3..4, 5..6]) * f32::NAN;
     parts[1].images.pixels = pixels.slice_assign([1..2, 0..1, 3..4, 5..6], spot);
     let reason = skipped(averaged(), parts);
     let text = reason.to_string();
-    assert!(text.ends_with("; image 1 is not finite to begin with"), "{text}");
-    let NonFinite::Cost { micro_batch: 1, origin: Some(Place::Image(1)), .. } = reason else {
+    let named = format!("; image {} is not finite to begin with", before + 1);
+    assert!(text.ends_with(&named), "{text}");
+    let NonFinite::Cost { origin: Some(Place::Image(image)), .. } = reason else {
         panic!("{reason:?}")
     };
+    assert_eq!(image, before + 1, "of the whole batch");
 
     // The moment a gradient overflows, with finite losses.
     let trainer = averaged();
