@@ -1,6 +1,7 @@
 //! Faults on purpose, for tests: `DETR_FAULT=image:7` makes the pixels of step 7 and of all after it NaN;
 //! likewise `weight`, `cost` and `gradient`. With `device` the step panics as Burn does when a device
-//! fails. Compiled only with the feature `fault-injection`, which no program turns on.
+//! fails. `image:7-8` are these two steps alone, and several faults are separated by commas. Compiled only
+//! with the feature `fault-injection`, which no program turns on.
 
 /// Where the numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +62,37 @@ mod hook {
             Site::Gradient => "gradient",
             Site::Device => "device",
         };
-        let step = asked.split_once(':').filter(|(site, _)| *site == name);
-        step.and_then(|(_, step)| step.parse().ok()).is_some_and(|step: u64| STEP.get() >= step)
+        asked.split(',').any(|fault| hits(fault, name, STEP.get()).unwrap_or(false))
+    }
+
+    /// Whether a fault happens at a place in a step; none if it cannot be read.
+    fn hits(fault: &str, place: &str, step: u64) -> Option<bool> {
+        let (name, steps) = fault.split_once(':')?;
+        let (first, last) = match steps.split_once('-') {
+            Some((first, last)) => (first.parse().ok()?, last.parse().ok()?),
+            None => (steps.parse().ok()?, u64::MAX),
+        };
+        Some(name == place && (first..=last).contains(&step))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::hits;
+
+        #[test]
+        fn a_fault_is_of_a_place_and_of_steps() {
+            for (fault, expected) in [
+                ("cost:3", Some([false, false, true, true, true])),
+                ("cost:2-3", Some([false, true, true, false, false])),
+                ("image:1", Some([false; 5])),
+                ("cost", None),
+                ("cost:x", None),
+                ("cost:1-", None),
+            ] {
+                let found = [1, 2, 3, 4, 5].map(|step| hits(fault, "cost", step));
+                assert_eq!(found, std::array::from_fn(|i| Some(expected?[i])), "{fault}");
+            }
+        }
     }
 }
 

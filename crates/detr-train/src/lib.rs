@@ -5,7 +5,9 @@
 //!
 //! Architecture invariant: a step reads from the device twice, the matching costs of every micro-batch and
 //! then all numbers that are logged (and a seed, where dropout has to be repeated). Parameters change only
-//! after the latter were found to be finite, and are f32.
+//! after the latter were found to be finite, and are f32. Two places beside it read, too: several devices
+//! exchange their gradients through memory (`devices`), and Burn's own loop, where [`Learned`] trains in it,
+//! is told the loss (`numbers`).
 
 mod accumulate;
 mod batches;

@@ -1,11 +1,26 @@
-//! The model in `assets/` finds what is in the picture beside it.
+//! The first command of the readme, as it stands there: the model in `assets/` finds what is in the picture
+//! beside it.
 
 use std::fs;
+use std::path::Path;
 
 use detr_types::{Xywh, Xyxy};
 use serde_json::Value;
 
 use crate::support::{detr, detr_infer, root};
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
 
 #[test]
 fn the_first_command_of_the_readme_finds_six_shapes() {
@@ -14,15 +29,24 @@ fn the_first_command_of_the_readme_finds_six_shapes() {
     let readme = fs::read_to_string(root().join("assets/README.md")).unwrap();
     let command = readme.split('`').find(|text| text.starts_with("detr data synth")).unwrap();
     detr(command.split(' ').skip(1)).inside(folder.path()).run().expect(0);
-    let pixels = |path: &std::path::Path| image::open(path).unwrap().into_rgb8();
+    let pixels = |path: &Path| image::open(path).unwrap().into_rgb8();
     let picture = root().join("assets/shapes.png");
     assert!(pixels(&picture) == pixels(&folder.path().join("pictures/train/000000000001.png")));
     let truth = folder.path().join("pictures/annotations/instances_train.json");
     let truth: Value = serde_json::from_slice(&fs::read(truth).unwrap()).unwrap();
 
-    let model = root().join("assets/shapes");
-    let run = detr_infer(["--backend", "flex", "--json", "--model"]).arg(model).arg(&picture);
-    let found = run.run().expect(0).json();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let command = readme.lines().find_map(|line| line.strip_prefix("    cargo run ")).unwrap();
+    let (cargo, flags) = command.split_once(" -- ").unwrap();
+    assert!(cargo.ends_with("-p detr-infer"), "{command}");
+    copy(&root().join("assets"), &folder.path().join("assets"));
+    let run = |more: &[&str]| {
+        detr_infer(flags.split(' ')).args(more).inside(folder.path()).run().expect(0)
+    };
+    run(&[]);
+    let drawn = folder.path().join("out/shapes.png");
+    assert!(pixels(&drawn) != pixels(&picture), "nothing is drawn");
+    let found = run(&["--backend", "flex", "--json"]).json();
     let found = found[0]["detections"].as_array().unwrap();
     let objects = truth["annotations"].as_array().unwrap();
     assert_eq!((found.len(), objects.len()), (6, 6));

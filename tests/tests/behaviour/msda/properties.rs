@@ -1,34 +1,21 @@
 //! Kernels and reference against the formula, over random shapes.
 
-use std::io::Write as _;
-
 use burn::tensor::{Device, Tensor};
-use detr_infer::backend::{Backend, Precision, select};
+use detr_infer::backend::{Backend, Precision};
 use detr_ops::msda;
 use detr_ops::reference::msda_reference;
-use detr_types::env;
 
 use super::random::{Call, Stream};
+use crate::support::devices;
 
 /// Error allowed for each unit of the largest number that a sum may reach.
 const TOLERANCE: f64 = 4e-7;
 
 type Operation = fn(Tensor<4>, &[[usize; 2]], Tensor<6>, Tensor<5>) -> Tensor<3>;
 
-/// The device of a backend, or `None` where it is not compiled in or, for wgpu, not there.
+/// The device of a backend, if there is one.
 pub(crate) fn device(backend: Backend) -> Option<Device> {
-    match select(backend, 0, Precision::F32) {
-        Ok(selected) => Some(selected.device),
-        Err(error) => {
-            let required = backend == Backend::Wgpu && env::is_on(env::DETR_REQUIRE_WGPU);
-            assert!(!(required && backend.is_compiled()), "{error}");
-            if backend.is_compiled() {
-                // Not `println!`, which is not shown where a test passes.
-                let _ = writeln!(std::io::stderr(), "skipped: {error}");
-            }
-            None
-        }
-    }
+    devices::device(backend, Precision::F32)
 }
 
 fn numbers<const R: usize>(tensor: Tensor<R>) -> Vec<f32> {

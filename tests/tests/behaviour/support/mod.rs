@@ -1,6 +1,7 @@
 //! Runs the real binaries, as a user would: in an empty folder, with a clean environment and a
 //! time limit. What holds for every run, good or bad, is checked here: no panic, no hang.
 
+pub(crate) mod devices;
 pub(crate) mod images;
 pub(crate) mod server;
 pub(crate) mod weights;
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A run that takes longer hangs. Optimised programs need milliseconds; on a busy machine a
-/// build without optimisation may need seconds.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 10 });
+/// A run that takes longer hangs. Most need milliseconds, a training of some hundred steps a minute; without
+/// optimisation and on a busy machine, several.
+const PATIENCE: Duration = Duration::from_mins(if cfg!(debug_assertions) { 5 } else { 2 });
 
 /// Flags that make the tiny models of the golden folder quick.
 pub(crate) const QUICK: [&str; 6] = ["--size", "64", "--max-size", "96", "--backend", "flex"];
@@ -43,6 +44,13 @@ pub(crate) fn target() -> (PathBuf, PathBuf) {
 /// `cargo`, the one that runs this test.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What is set for this test program would look to build scripts as if their package had changed.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|known| name.starts_with(known)) {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(root()).stdin(Stdio::null());
     command
 }
@@ -90,6 +98,7 @@ pub(crate) struct Run {
     command: Command,
     stdin: Vec<u8>,
     closed_stdout: bool,
+    closed_stderr: bool,
     /// Working folder, home and caches.
     folder: TempDir,
 }
@@ -130,7 +139,7 @@ impl Run {
             command.env(name, folder.path());
         }
         command.env("NO_COLOR", "1").args(args).current_dir(folder.path());
-        Self { command, stdin: Vec::new(), closed_stdout: false, folder }
+        Self { command, stdin: Vec::new(), closed_stdout: false, closed_stderr: false, folder }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -170,6 +179,12 @@ impl Run {
         self
     }
 
+    /// Nobody reads what it says on stderr.
+    pub(crate) fn closed_stderr(mut self) -> Self {
+        self.closed_stderr = true;
+        self
+    }
+
     /// No file may become larger than so many KiB; writing more is an error.
     #[cfg(unix)]
     pub(crate) fn with_file_limit(mut self, kib: u32) -> Self {
@@ -200,15 +215,18 @@ impl Run {
     pub(crate) fn run(mut self) -> Outcome {
         let command = &mut self.command;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What is written into a pipe that nobody reads is an error.
+        let unread = || std::io::pipe().unwrap().1;
         if self.closed_stdout {
-            let (reader, writer) = std::io::pipe().unwrap();
-            drop(reader);
-            command.stdout(writer);
+            command.stdout(unread());
+        }
+        if self.closed_stderr {
+            command.stderr(unread());
         }
         let shown = format!("{command:?}");
         let mut child = command.spawn().expect("the binary starts");
-        // Closes this side's copy of a pipe.
-        command.stdout(Stdio::null());
+        // Closes this side's copies of pipes.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let stdout = child.stdout.take().map(read_all);
         let stderr = child.stderr.take().map(read_all);
         let mut stdin = child.stdin.take().unwrap();

@@ -1,13 +1,17 @@
 //! Training: the parts against numbers by hand, what a step promises, and runs of the binary.
 
 mod burn_loop;
+mod devices;
 mod memory;
 mod parts;
 mod precision;
 mod ranks;
-mod runs;
+mod small;
 mod start;
 mod steps;
+mod stops;
+mod trouble;
+mod validation;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};

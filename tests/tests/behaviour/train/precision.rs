@@ -2,7 +2,7 @@
 //! the loss scale and nothing else, and what does not work is said before the first step.
 
 use burn::tensor::{Device, FloatDType};
-use detr_infer::backend::{self, Backend, select_untested};
+use detr_infer::backend::{self, Backend};
 use detr_model::weights::Checkpoint;
 use detr_train::{
     GroupsError, LossScale, NonFinite, Outcome, Precision, PrecisionError, StepConfig, StepReport,
@@ -10,6 +10,7 @@ use detr_train::{
 };
 
 use super::{batch, batch_on, deformable, detr, model, parameters, same, trainer, updated};
+use crate::support::devices;
 
 /// A step on a batch, the loss scale having come down to where it works.
 fn step(trainer: &mut Trainer, seed: u64) -> StepReport {
@@ -110,8 +111,8 @@ fn a_precision_that_does_not_work_is_refused_before_the_first_step() {
 
     // ndarray has no half precision at all, and WGSL no bf16.
     for (lacking, hint) in [(Backend::Ndarray, "use f32"), (Backend::Wgpu, "use f32")] {
-        let Ok(selected) = select_untested(lacking, 0, backend::Precision::F32) else { continue };
-        let model = config.init(&selected.device.autodiff());
+        let Some(device) = devices::device(lacking, backend::Precision::F32) else { continue };
+        let model = config.init(&device.autodiff());
         let error = Trainer::new(model, &settings).unwrap_err();
         assert!(matches!(&error, GroupsError::Precision(PrecisionError::Unsupported { .. })));
         let text = error.to_string();
@@ -123,9 +124,9 @@ fn a_precision_that_does_not_work_is_refused_before_the_first_step() {
 #[test]
 #[ignore = "takes minutes on a software adapter"]
 fn a_wgpu_device_trains_in_f16_where_it_has_it() {
-    let Ok(selected) = select_untested(Backend::Wgpu, 0, backend::Precision::F16) else { return };
+    let Some(device) = devices::device(Backend::Wgpu, backend::Precision::F16) else { return };
     let config = deformable();
-    let device = selected.device.autodiff();
+    let device = device.autodiff();
     let losses = [Precision::F32, Precision::F16].map(|precision| {
         let model = Checkpoint::recipe(&config, 7, &device).load(&device, FloatDType::F32).unwrap();
         let settings = StepConfig { precision, ..StepConfig::for_model(&config) };

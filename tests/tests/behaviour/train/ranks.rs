@@ -1,7 +1,8 @@
 //! Two ranks in one process make the step that one makes of all images.
 
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use burn::tensor::Tensor;
 use detr_train::{AllReduce, NonFinite, Outcome, StepConfig, StepError, Trainer};
@@ -9,36 +10,33 @@ use detr_train::{AllReduce, NonFinite, Outcome, StepConfig, StepError, Trainer};
 use super::steps::{largest_difference, parts};
 use super::{deformable, detr, model, parameters, trainer, updated};
 
-/// What ranks hand in, until all did.
-type Handed<T> = Arc<Mutex<Vec<Option<T>>>>;
+/// What a rank hands to the other.
+enum Handed {
+    Numbers(Vec<f64>),
+    Tensors(Vec<Tensor<1>>),
+}
 
-/// A rank in a thread of this process.
-#[derive(Clone)]
+/// A rank in a thread of this process. One that is gone, or hangs, is an error of the other.
 struct Rank {
     number: usize,
-    all: Arc<Barrier>,
-    numbers: Handed<Vec<f64>>,
-    tensors: Handed<Vec<Tensor<1>>>,
+    to_other: Sender<Handed>,
+    from_other: Receiver<Handed>,
 }
 
 impl Rank {
     fn pair() -> [Self; 2] {
-        let first = Self {
-            number: 0,
-            all: Arc::new(Barrier::new(2)),
-            numbers: Arc::new(Mutex::new(vec![None, None])),
-            tensors: Arc::new(Mutex::new(vec![None, None])),
-        };
-        [first.clone(), Self { number: 1, ..first }]
+        let ((to_first, from_second), (to_second, from_first)) = (channel(), channel());
+        [
+            Self { number: 0, to_other: to_second, from_other: from_second },
+            Self { number: 1, to_other: to_first, from_other: from_first },
+        ]
     }
 
-    /// What all handed in, by rank.
-    fn gather<T: Clone>(&self, place: &Handed<T>, own: T) -> Vec<T> {
-        place.lock().unwrap()[self.number] = Some(own);
-        self.all.wait();
-        let handed = place.lock().unwrap().iter().flatten().cloned().collect();
-        self.all.wait();
-        handed
+    /// What the other rank hands in at the same place.
+    fn exchange(&self, own: Handed) -> Result<Handed, StepError> {
+        let lost = |reason: &dyn ToString| StepError::Ranks(reason.to_string());
+        self.to_other.send(own).map_err(|error| lost(&error))?;
+        self.from_other.recv_timeout(Duration::from_mins(2)).map_err(|error| lost(&error))
     }
 }
 
@@ -48,18 +46,20 @@ impl AllReduce for Rank {
     }
 
     fn sum_numbers(&self, numbers: &mut [f64]) -> Result<(), StepError> {
-        let handed = self.gather(&self.numbers, numbers.to_vec());
-        for (i, number) in numbers.iter_mut().enumerate() {
-            *number = handed.iter().map(|numbers| numbers[i]).sum();
-        }
+        let Handed::Numbers(others) = self.exchange(Handed::Numbers(numbers.to_vec()))? else {
+            panic!("the other rank is elsewhere");
+        };
+        assert_eq!(numbers.len(), others.len());
+        numbers.iter_mut().zip(others).for_each(|(number, other)| *number += other);
         Ok(())
     }
 
     fn sum_tensors(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, StepError> {
-        let mut handed = self.gather(&self.tensors, tensors).into_iter();
-        let first = handed.next().unwrap();
-        Ok(handed
-            .fold(first, |sums, more| sums.into_iter().zip(more).map(|(a, b)| a + b).collect()))
+        let Handed::Tensors(others) = self.exchange(Handed::Tensors(tensors.clone()))? else {
+            panic!("the other rank is elsewhere");
+        };
+        assert_eq!(tensors.len(), others.len());
+        Ok(tensors.into_iter().zip(others).map(|(own, other)| own + other).collect())
     }
 }
 

@@ -90,6 +90,8 @@ fn weights_of_another_architecture_are_refused_before_a_run_begins() {
     for part in ["do not fit the model", "hint: the tensors look like a DETR"] {
         assert!(outcome.stderr.contains(part), "{}", outcome.stderr);
     }
+    assert!(!folder.path().join("run").exists(), "a folder was left behind");
     let outcome = train(folder.path(), &["--set", "model.init=facebook/detr-resnet-50"]).expect(3);
     assert!(outcome.stderr.contains("hint: `detr models pull facebook/detr-resnet-50`"));
+    assert!(!folder.path().join("run").exists(), "a folder was left behind");
 }
