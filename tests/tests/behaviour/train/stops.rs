@@ -30,7 +30,7 @@ fn check_rates(small: &Small, run: &str) {
 fn a_run_that_was_stopped_anywhere_comes_to_the_same_bits() {
     let small = Small::new();
     let all = stops(4);
-    // The second kind has momentum instead of means, and stops between micro-batches and steps.
+    // The second kind has momentum instead of means, and signals come between the batches of a step, too.
     let sgd = ["train.accumulate=2", "train.optimizer.kind=sgd"];
     let kinds = [("adamw", &[][..], STEPS), ("sgd", &sgd[..], STEPS / 2)];
     let kinds = kinds.map(|(name, settings, per_epoch)| {
