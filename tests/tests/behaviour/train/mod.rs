@@ -6,6 +6,7 @@ mod memory;
 mod parts;
 mod precision;
 mod ranks;
+mod resume;
 mod small;
 mod start;
 mod steps;
