@@ -110,11 +110,11 @@ fn a_run_is_shown_with_settings_numbers_checkpoints_and_files() {
     let run = folder.path().join("a");
     // The manifest of a file of three bytes, "abc".
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let manifest = json!({ "version": 1, "step": 3,
-                           "files": [{ "name": "model", "bytes": 3, "sha256": hash }] });
+    let files = json!([{ "name": "model", "bytes": 3, "sha256": hash }]);
     for (step, content) in [(3, "abc"), (4, "ab"), (5, "xyz")] {
         let checkpoint = run.join(format!("checkpoints/step-{step}"));
         write(&checkpoint, "model", content);
+        let manifest = json!({ "version": 1, "step": step, "files": files });
         write(&checkpoint, "MANIFEST.json", &manifest.to_string());
     }
     write(&run, "checkpoints/step-6/model", "abc");
