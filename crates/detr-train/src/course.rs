@@ -209,10 +209,12 @@ impl Course {
             }
             stop = self.reached() || burn.should_stop_if_known(epoch);
         }
-        Ok(match self.at.epoch >= self.config.train.epochs {
-            _ if self.reached() => End::Reached,
-            true => End::Finished,
-            false => End::EarlyStopped,
+        Ok(if self.reached() {
+            End::Reached
+        } else if self.at.epoch >= self.config.train.epochs {
+            End::Finished
+        } else {
+            End::EarlyStopped
         })
     }
 

@@ -118,7 +118,10 @@ impl Others {
         }
         // One rank is the cause of the others' failing, and one found what was not finite.
         let lost = |outcome: &Result<_, _>| matches!(outcome, Err(StepError::Ranks(_)));
-        let told = |outcome: &Result<_, _>| matches!(outcome, Ok(Outcome::Skipped(reason)) if *reason != NonFinite::OtherRank);
+        let told = |outcome: &Result<_, _>| match outcome {
+            Ok(Outcome::Skipped(reason)) => *reason != NonFinite::OtherRank,
+            _ => false,
+        };
         let first = |is: &dyn Fn(&Result<Outcome, StepError>) -> bool| outcomes.iter().position(is);
         let place = first(&|outcome| outcome.is_err() && !lost(outcome))
             .or_else(|| first(&Result::is_err))
