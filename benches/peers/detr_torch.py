@@ -38,12 +38,14 @@ RESNETS = {
     "detr-r50": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
     "detr-r101": {"layer_type": "bottleneck", "depths": [3, 4, 23, 3], "hidden_sizes": [256, 512, 1024, 2048]},
 }
+RESNETS["detr-r50-dc5"] = RESNETS["detr-r50"]
 # Feature levels, box refinement, two stages; the backbone is ResNet-50.
 DEFORMABLE = {
     "deformable-detr-r50": (4, False, False),
     "deformable-detr-r50-refine": (4, True, False),
     "deformable-detr-r50-two-stage": (4, True, True),
     "deformable-detr-r50-single-scale": (1, False, False),
+    "deformable-detr-r50-single-scale-dc5": (1, False, False),
 }
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
@@ -68,14 +70,32 @@ def parse_args():
 
 
 def build(args):
-    model = build_deformable(args) if args.model in DEFORMABLE else build_detr(args)
+    torch.manual_seed(1)
+    if args.model in DEFORMABLE:
+        model = DeformableDetrForObjectDetection(deformable_config(args.model))
+    else:
+        model = DetrForObjectDetection(detr_config(args.model, args.attention))
+    if args.model.endswith("-dc5"):
+        dilate(model)
     return model.eval().to(args.device, DTYPES[args.dtype])
 
 
-def build_deformable(args):
-    levels, refine, two_stage = DEFORMABLE[args.model]
+def dilate(model):
+    """The last stage of the ResNet at the resolution of the third; transformers' own has no such switch."""
+    backbone = model.model.backbone
+    stage = next(module for name, module in backbone.named_modules() if name.endswith("encoder.stages.3"))
+    for index, block in enumerate(stage.layers):
+        for convolution in block.modules():
+            if isinstance(convolution, torch.nn.Conv2d):
+                convolution.stride = (1, 1)
+                if convolution.kernel_size == (3, 3) and index > 0:
+                    convolution.dilation = convolution.padding = (2, 2)
+
+
+def deformable_config(model, **changes):
+    levels, refine, two_stage = DEFORMABLE[model]
     stages = ["stage4"] if levels == 1 else ["stage2", "stage3", "stage4"]
-    config = DeformableDetrConfig(
+    return DeformableDetrConfig(
         use_timm_backbone=False,
         use_pretrained_backbone=False,
         backbone=None,
@@ -87,14 +107,13 @@ def build_deformable(args):
         num_feature_levels=levels,
         with_box_refine=refine,
         two_stage=two_stage,
+        **changes,
     )
-    torch.manual_seed(1)
-    return DeformableDetrForObjectDetection(config)
 
 
-def build_detr(args):
-    backbone = ResNetConfig(embedding_size=64, out_features=["stage4"], **RESNETS[args.model])
-    config = DetrConfig(
+def detr_config(model, attention, **changes):
+    backbone = ResNetConfig(embedding_size=64, out_features=["stage4"], **RESNETS[model])
+    return DetrConfig(
         use_timm_backbone=False,
         use_pretrained_backbone=False,
         backbone=None,
@@ -102,10 +121,9 @@ def build_detr(args):
         num_labels=91,
         num_queries=100,
         d_model=256,
-        attn_implementation={"": args.attention, "backbone_config": "eager"},
+        attn_implementation={"": attention, "backbone_config": "eager"},
+        **changes,
     )
-    torch.manual_seed(1)
-    return DetrForObjectDetection(config)
 
 
 class Clock:
@@ -169,6 +187,7 @@ def summary(times):
         "min": round(times[0], 3),
         "median": round(statistics.median(times), 3),
         "p95": round(times[last], 3),
+        "p99": round(times[min(len(times) - 1, -(-99 * len(times) // 100) - 1)], 3),
     }
 
 
