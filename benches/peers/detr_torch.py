@@ -47,12 +47,13 @@ DEFORMABLE = {
     "deformable-detr-r50-single-scale": (1, False, False),
     "deformable-detr-r50-single-scale-dc5": (1, False, False),
 }
+TINY = "deformable-detr-tiny"
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=sorted([*RESNETS, *DEFORMABLE]), default="detr-r50")
+    parser.add_argument("--model", choices=sorted([TINY, *RESNETS, *DEFORMABLE]), default="detr-r50")
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1066)
     parser.add_argument("--batch-size", type=int, default=1)
@@ -71,7 +72,9 @@ def parse_args():
 
 def build(args):
     torch.manual_seed(1)
-    if args.model in DEFORMABLE:
+    if args.model == TINY:
+        model = DeformableDetrForObjectDetection(tiny_config())
+    elif args.model in DEFORMABLE:
         model = DeformableDetrForObjectDetection(deformable_config(args.model))
     else:
         model = DetrForObjectDetection(detr_config(args.model, args.attention))
@@ -111,6 +114,36 @@ def deformable_config(model, **changes):
     )
 
 
+def tiny_config(**changes):
+    """The sizes of configs/models/deformable-detr-tiny.toml."""
+    backbone = ResNetConfig(
+        layer_type="basic",
+        embedding_size=16,
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[16, 32, 64, 128],
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    return DeformableDetrConfig(
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=backbone,
+        num_labels=91,
+        num_queries=50,
+        d_model=64,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_layers=2,
+        decoder_layers=3,
+        encoder_ffn_dim=256,
+        decoder_ffn_dim=256,
+        num_feature_levels=3,
+        with_box_refine=True,
+        dropout=0.0,
+        **changes,
+    )
+
+
 def detr_config(model, attention, **changes):
     backbone = ResNetConfig(embedding_size=64, out_features=["stage4"], **RESNETS[model])
     return DetrConfig(
@@ -141,7 +174,7 @@ class Clock:
 def postprocess(model, output, height, width):
     """Scores, labels and boxes as `(x1, y1, x2, y2)` in pixels, as the models' own post-processing."""
     logits, boxes = output.logits.float(), output.pred_boxes.float()
-    if model in DEFORMABLE:
+    if model.startswith("deformable"):
         scores, pairs = logits.sigmoid().flatten(1).topk(100)
         queries = pairs // logits.shape[-1]
         labels = pairs % logits.shape[-1]

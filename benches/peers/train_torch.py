@@ -22,12 +22,11 @@ import detr_torch
 try:
     import torch
     import transformers
-    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
-    from transformers import DetrForObjectDetection, ResNetConfig
+    from transformers import DeformableDetrForObjectDetection, DetrForObjectDetection
 except ImportError as error:
     sys.exit(f"error: {error}\nhint: pip install torch transformers scipy")
 
-TINY = "deformable-detr-tiny"
+TINY = detr_torch.TINY
 DROPOUT = {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1}
 
 
@@ -52,40 +51,10 @@ def parse_args():
     return args
 
 
-def tiny_config():
-    """The sizes of configs/models/deformable-detr-tiny.toml."""
-    backbone = ResNetConfig(
-        layer_type="basic",
-        embedding_size=16,
-        depths=[1, 1, 1, 1],
-        hidden_sizes=[16, 32, 64, 128],
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    return DeformableDetrConfig(
-        use_timm_backbone=False,
-        use_pretrained_backbone=False,
-        backbone=None,
-        backbone_config=backbone,
-        num_labels=91,
-        num_queries=50,
-        d_model=64,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_layers=2,
-        decoder_layers=3,
-        encoder_ffn_dim=256,
-        decoder_ffn_dim=256,
-        num_feature_levels=3,
-        with_box_refine=True,
-        dropout=0.0,
-        auxiliary_loss=True,
-    )
-
-
 def build(args):
     torch.manual_seed(1)
     if args.model == TINY:
-        model = DeformableDetrForObjectDetection(tiny_config())
+        model = DeformableDetrForObjectDetection(detr_torch.tiny_config(auxiliary_loss=True))
     elif args.model in detr_torch.DEFORMABLE:
         config = detr_torch.deformable_config(args.model, auxiliary_loss=True, **DROPOUT)
         model = DeformableDetrForObjectDetection(config)

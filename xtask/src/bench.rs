@@ -7,12 +7,13 @@ mod matching;
 mod msda;
 mod report;
 mod rounds;
+mod train;
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fmt, fs};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ use crate::{infer, shell};
 pub(crate) enum Command {
     /// Time from picture to detections, stage by stage, and peak memory
     Infer(Args),
+    /// Time of a training step, and peak memory
+    Train(train::Args),
     /// Time of multi-scale deformable attention by itself, forward and backward
     Msda(msda::Args),
     /// Time of decoding and augmenting images
@@ -65,10 +68,16 @@ pub(crate) struct Args {
 }
 
 /// Height and width.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Size {
     height: u32,
     width: u32,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
 }
 
 fn parse_size(text: &str) -> Result<Size, String> {
@@ -82,6 +91,7 @@ fn parse_size(text: &str) -> Result<Size, String> {
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Infer(args) => infer(args),
+        Command::Train(args) => train::run(args),
         Command::Msda(args) => msda::run(args),
         Command::Data(args) => data::run(args),
         Command::Match(args) => matching::run(args),
@@ -112,27 +122,33 @@ fn infer(args: &Args) -> anyhow::Result<ExitCode> {
         |_| our_command(args, threads),
         |command| peer_arguments(command, args, peer_model, threads),
     )?;
-    let model = args.model.trim_start_matches("recipe:").trim_end_matches('/');
-    let model = model
-        .rsplit('/')
-        .next()
-        .unwrap_or(model)
-        .replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
-    args.flags.finish(&format!("{model}-{}", args.backend), combine(&rounds)?, report::table)
+    let results = combine(&report::INFERENCE, &rounds)?;
+    let name = format!("{}-{}", file_name(&args.model), args.backend);
+    args.flags.finish(&name, results, |results| report::table(&report::INFERENCE, results))
+}
+
+/// What a model is called in the name of a file.
+fn file_name(model: &str) -> String {
+    let model = model.trim_start_matches("recipe:").trim_end_matches('/');
+    let model = model.rsplit('/').next().unwrap_or(model);
+    model.replace(|c: char| !c.is_alphanumeric() && c != '.', "-")
 }
 
 const PYTORCH_MODELS: Peer =
     Peer { name: "PyTorch", script: "detr_torch.py", needs: "torch and transformers" };
 
-/// Presets that `benches/peers/detr_torch.py` can build: it knows published shapes only.
-const PEER_MODELS: [&str; 7] = [
+/// Presets that `benches/peers/detr_torch.py` can build.
+const PEER_MODELS: [&str; 10] = [
     "detr-r18",
     "detr-r50",
+    "detr-r50-dc5",
     "detr-r101",
     "deformable-detr-r50",
     "deformable-detr-r50-refine",
     "deformable-detr-r50-two-stage",
     "deformable-detr-r50-single-scale",
+    "deformable-detr-r50-single-scale-dc5",
+    "deformable-detr-tiny",
 ];
 
 /// The preset of the model that is measured, if the peer has it too.
@@ -165,7 +181,7 @@ fn build(backend: &str) -> anyhow::Result<()> {
 fn our_command(args: &Args, threads: usize) -> process::Command {
     let mut command = cargo("run", &args.backend);
     command.args(["--quiet", "--", "bench", "infer", "--json", "--model", &args.model]);
-    command.args(["--size", &format!("{}x{}", args.size.height, args.size.width)]);
+    command.args(["--size", &args.size.to_string()]);
     command.args(["--backend", &args.backend, "--dtype", &args.dtype]);
     command.args(["--batch-size", &args.batch_size.to_string()]);
     command.args(["--runs", &args.runs.to_string(), "--warmup", &args.warmup.to_string()]);
@@ -191,16 +207,16 @@ fn measure(command: &mut process::Command) -> anyhow::Result<Value> {
         .with_context(|| format!("output of `{}` is not the JSON expected", shell::shown(command)))
 }
 
-fn combine(rounds: &Rounds) -> anyhow::Result<Value> {
+fn combine(kind: &report::Kind, rounds: &Rounds) -> anyhow::Result<Value> {
     let Rounds { ours, theirs } = rounds;
-    let detr = report::merge(ours).context("the measurement of detr lacks numbers")?;
+    let detr = report::merge(kind, ours).context("the measurement of detr lacks numbers")?;
     let peer = if theirs.is_empty() {
         Value::Null
     } else {
-        report::merge(theirs).context("the measurement of PyTorch lacks numbers")?
+        report::merge(kind, theirs).context("the measurement of PyTorch lacks numbers")?
     };
     Ok(json!({
-        "ratio": report::ratios(&detr, &peer),
+        "ratio": report::ratios(kind, &detr, &peer),
         "detr": detr,
         "peer": peer,
         "rounds": { "detr": ours, "peer": theirs },
@@ -278,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_knows_published_shapes_only() {
+    fn the_peer_knows_some_presets_only() {
         assert_eq!(peer_model("recipe:detr-r50@7").unwrap(), "detr-r50");
         let deformable = "recipe:deformable-detr-r50";
         assert_eq!(peer_model(deformable).unwrap(), "deformable-detr-r50");

@@ -5,16 +5,31 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-/// Stages in the order of the work. `model` is backbone and transformer together: what both sides
-/// of a comparison run, whatever else they count as their total.
-const STAGES: [&str; 6] = ["resize", "backbone", "transformer", "postprocess", "model", "total"];
+/// What a measurement is of.
+pub(super) struct Kind {
+    /// Stages in the order of the work.
+    stages: &'static [&'static str],
+    /// Those that both sides of a comparison run alike.
+    compared: &'static [&'static str],
+}
+
+/// `model` is backbone and transformer together: what both sides run, whatever else they count as their
+/// total. Theirs leaves out the picture's way into the model.
+pub(super) const INFERENCE: Kind = Kind {
+    stages: &["resize", "backbone", "transformer", "postprocess", "model", "total"],
+    compared: &["backbone", "transformer", "postprocess", "model"],
+};
+
+/// A step is the same work on both sides.
+pub(super) const TRAINING: Kind =
+    Kind { stages: &["gradients", "update", "total"], compared: &["gradients", "update", "total"] };
 
 /// Several rounds as one: the least minimum, the median of the medians, the greatest 95th
 /// percentile and peak memory. Everything else is taken from the first round.
-pub(super) fn merge(rounds: &[Value]) -> Option<Value> {
+pub(super) fn merge(kind: &Kind, rounds: &[Value]) -> Option<Value> {
     let mut merged = rounds.first()?.clone();
     let mut stages = Map::new();
-    for stage in STAGES {
+    for &stage in kind.stages {
         let (mut min, mut median, mut p95) = (Vec::new(), Vec::new(), Vec::new());
         for round in rounds {
             let numbers = stage_numbers(round, stage);
@@ -53,10 +68,9 @@ fn stage_numbers(round: &Value, stage: &str) -> Option<[f64; 3]> {
 }
 
 /// Our median over theirs, for each stage that both have, and for memory.
-pub(super) fn ratios(detr: &Value, peer: &Value) -> Value {
+pub(super) fn ratios(kind: &Kind, detr: &Value, peer: &Value) -> Value {
     let mut ratios = Map::new();
-    // Their total leaves out the picture's way into the model.
-    for stage in STAGES.into_iter().filter(|stage| *stage != "total") {
+    for &stage in kind.compared {
         let median = |side: &Value| side["stages_ms"][stage]["median"].as_f64();
         if let (Some(ours), Some(theirs)) = (median(detr), median(peer)) {
             ratios.insert(stage.to_owned(), json!(ours / theirs));
@@ -70,7 +84,7 @@ pub(super) fn ratios(detr: &Value, peer: &Value) -> Value {
 }
 
 /// What people read.
-pub(super) fn table(results: &Value) -> String {
+pub(super) fn table(kind: &Kind, results: &Value) -> String {
     let (detr, peer) = (&results["detr"], &results["peer"]);
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut out = String::new();
@@ -106,7 +120,7 @@ pub(super) fn table(results: &Value) -> String {
     }
     let _ = write!(out, "\n{:<12}{:>10}{:>10}{:>10}", "ms", "median", "min", "p95");
     let _ = writeln!(out, "{}", if peer.is_null() { "" } else { "   PyTorch     ratio" });
-    for stage in STAGES {
+    for &stage in kind.stages {
         let numbers = &detr["stages_ms"][stage];
         let _ = write!(out, "{stage:<12}");
         for name in ["median", "min", "p95"] {
@@ -147,7 +161,7 @@ mod tests {
 
     #[test]
     fn rounds_become_one() {
-        let merged = merge(&[round(30.0), round(10.0), round(20.0)]).unwrap();
+        let merged = merge(&INFERENCE, &[round(30.0), round(10.0), round(20.0)]).unwrap();
         assert_eq!(
             merged["stages_ms"]["backbone"],
             json!({"min": 9.0, "median": 20.0, "p95": 31.0})
@@ -155,18 +169,33 @@ mod tests {
         assert_eq!(merged["stages_ms"]["model"]["median"], json!(60.0));
         assert_eq!(merged["stages_ms"]["resize"], Value::Null);
         assert_eq!(merged["peak_memory_mb"], json!(300.0));
-        assert_eq!(merge(&[json!({"error": "no torch"})]), None);
+        assert_eq!(merge(&INFERENCE, &[json!({"error": "no torch"})]), None);
     }
 
     #[test]
     fn the_table_compares_where_both_sides_have_a_number() {
-        let (detr, peer) = (merge(&[round(10.0)]).unwrap(), merge(&[round(20.0)]).unwrap());
-        let ratio = ratios(&detr, &peer);
+        let (detr, peer) = (
+            merge(&INFERENCE, &[round(10.0)]).unwrap(),
+            merge(&INFERENCE, &[round(20.0)]).unwrap(),
+        );
+        let ratio = ratios(&INFERENCE, &detr, &peer);
         assert_eq!(ratio["model"], json!(0.5));
         assert_eq!(ratio.get("total"), None, "totals count different work");
-        let text = table(&json!({"detr": detr, "peer": peer, "ratio": ratio}));
+        let text = table(&INFERENCE, &json!({"detr": detr, "peer": peer, "ratio": ratio}));
         let line = text.lines().find(|line| line.starts_with("backbone")).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(words, ["backbone", "10.0", "9.0", "11.0", "20.0", "0.50"]);
+    }
+
+    #[test]
+    fn steps_of_training_are_compared_as_a_whole() {
+        let step = |median: f64| {
+            let mut step = round(median);
+            step["stages_ms"]["gradients"] = step["stages_ms"]["backbone"].clone();
+            merge(&TRAINING, &[step]).unwrap()
+        };
+        let ratio = ratios(&TRAINING, &step(10.0), &step(5.0));
+        assert_eq!(ratio["total"], json!(2.0));
+        assert_eq!(ratio.get("backbone"), None);
     }
 }
