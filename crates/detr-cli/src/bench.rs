@@ -1,5 +1,5 @@
-//! `detr bench infer`: how long a prediction takes, stage by stage, and how much memory. Loading and
-//! single operations are in files of their own.
+//! `detr bench infer`: how long a prediction takes, stage by stage, how many operations it has, and how
+//! much memory it takes. Loading, training and single operations are in files of their own.
 //!
 //! The picture is generated, so that neither a file nor decoding plays a part. `cargo xtask bench`
 //! reads the JSON and sets it beside other implementations.
@@ -8,6 +8,7 @@ mod backward;
 mod data;
 mod load;
 mod msda;
+mod train;
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use detr_infer::cli::{
     CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print, print_json,
 };
 use detr_infer::{Predictor, StageTimes};
+use detr_model::flops::{CONVENTION, Flops};
+use detr_model::weights::StateDict;
 use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
 
@@ -28,13 +31,16 @@ pub(crate) use backward::backward;
 pub(crate) use data::data;
 pub(crate) use load::load;
 pub(crate) use msda::msda_alone;
+pub(crate) use train::train;
 
 /// Subcommands of `detr bench`.
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Measure predictions on generated pictures
     Infer(Box<BenchArgs>),
-    /// Measure a forward and a backward pass, as training makes them
+    /// Measure whole steps of training on generated pictures
+    Train(Box<train::BenchTrainArgs>),
+    /// Measure a forward and a backward pass alone, without matching, losses and update
     Backward(Box<backward::BenchBackwardArgs>),
     /// Measure how fast a data set becomes batches
     Data(Box<data::BenchDataArgs>),
@@ -103,6 +109,14 @@ struct Report<'a> {
     /// Per batch.
     stages_ms: Stages,
     images_per_second: f64,
+    /// Without the frozen norms, which are constants.
+    parameters: usize,
+    /// Operations per batch, by part.
+    flops: Flops,
+    /// All parts together.
+    total_flops: u64,
+    /// How they are counted.
+    flops_convention: &'static str,
     load_ms: f64,
     /// Largest resident memory of the process so far, where the system tells.
     peak_memory_mb: Option<f64>,
@@ -128,6 +142,7 @@ struct Spread {
     min: f64,
     median: f64,
     p95: f64,
+    p99: f64,
 }
 
 pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError> {
@@ -144,6 +159,8 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
     };
     let predictor =
         Predictor::new(&checkpoint, &selected, args.input.device.dtype)?.with_preprocess(spec)?;
+    let flops = Flops::count(&checkpoint.config()?, args.input.batch_size, target);
+    let parameters = parameters(&checkpoint.state);
     drop(checkpoint);
     let load_ms = ms(start.elapsed());
 
@@ -174,6 +191,10 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
         warmup: args.warmup,
         images_per_second: f64::from(args.input.batch_size) * 1000.0 / stages.total.median,
         stages_ms: stages,
+        parameters,
+        total_flops: flops.total(),
+        flops,
+        flops_convention: CONVENTION,
         load_ms,
         peak_memory_mb: peak_memory_mb(),
         cpu: cpu_name(),
@@ -182,6 +203,16 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
         burn: BURN,
     };
     if args.json { print_json(&report) } else { print(&table(&report)) }
+}
+
+/// Numbers that a model learns, or could learn: all but those of the frozen norms.
+fn parameters(state: &StateDict) -> usize {
+    let of_norm = |name: &str| {
+        let norm = name.rsplit_once('.').map(|(norm, _)| format!("{norm}.running_mean"));
+        norm.is_some_and(|name| state.get(&name).is_some())
+    };
+    let tensors = state.iter().filter(|(name, _)| !of_norm(name));
+    tensors.map(|(_, tensor)| tensor.shape.iter().product::<usize>()).sum()
 }
 
 /// A picture of this size is resized to exactly the target: from six tenths of it up, as 480x640
@@ -220,13 +251,14 @@ fn stages(runs: &[(StageTimes, Duration)]) -> Stages {
     }
 }
 
-/// Smallest value, median, and the smallest value that 95 of 100 do not exceed.
+/// Smallest value, median, and the smallest values that 95 and 99 of 100 do not exceed.
 fn spread(mut values: Vec<f64>) -> Spread {
     values.sort_by(f64::total_cmp);
     let n = values.len();
     let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
     let median = f64::midpoint(at((n.max(1) - 1) / 2), at(n / 2));
-    Spread { min: at(0), median, p95: at((95 * n).div_ceil(100).max(1) - 1) }
+    let of_hundred = |share: usize| at((share * n).div_ceil(100).max(1) - 1);
+    Spread { min: at(0), median, p95: of_hundred(95), p99: of_hundred(99) }
 }
 
 fn ms(time: Duration) -> f64 {
@@ -235,13 +267,30 @@ fn ms(time: Duration) -> f64 {
 
 /// A title, and a line of milliseconds per row.
 fn spread_table(title: &str, rows: &[(&str, Spread)]) -> String {
-    let mut text =
-        format!("{title}\n\n{:<12} {:>10} {:>10} {:>10}\n", "ms", "min", "median", "p95");
-    for (name, Spread { min, median, p95 }) in rows {
+    let mut text = format!(
+        "{title}\n\n{:<12} {:>10} {:>10} {:>10} {:>10}\n",
+        "ms", "min", "p50", "p95", "p99"
+    );
+    for (name, Spread { min, median, p95, p99 }) in rows {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2}");
+        let _ = writeln!(text, "{name:<12} {min:>10.2} {median:>10.2} {p95:>10.2} {p99:>10.2}");
     }
     text
+}
+
+#[allow(clippy::cast_precision_loss)] // billions for people
+fn operations(report: &Report<'_>) -> String {
+    let Flops { backbone, projection, encoder, decoder, heads } = report.flops;
+    let billions = |n: u64| n as f64 / 1e9;
+    let [backbone, projection, encoder, decoder, heads] =
+        [backbone, projection, encoder, decoder, heads].map(billions);
+    let total = billions(report.total_flops);
+    format!(
+        "{:.1} million parameters; {total:.1} GFLOP a batch (backbone {backbone:.1}, projection {projection:.1}, \
+         encoder {encoder:.1}, decoder {decoder:.1}, heads {heads:.1}), {:.1} GFLOP/s\n({CONVENTION})",
+        report.parameters as f64 / 1e6,
+        total * 1e3 / report.stages_ms.total.median,
+    )
 }
 
 fn table(report: &Report<'_>) -> String {
@@ -272,6 +321,7 @@ fn table(report: &Report<'_>) -> String {
         "\n{:.2} images/s; model ready after {:.0} ms",
         report.images_per_second, report.load_ms
     );
+    let _ = writeln!(text, "{}", operations(report));
     if let Some(peak) = report.peak_memory_mb {
         let _ = writeln!(text, "peak memory {peak:.0} MB");
     }
@@ -290,10 +340,10 @@ mod tests {
     #[test]
     fn spreads_of_few_runs() {
         let of = |values: &[f64]| spread(values.to_vec());
-        assert_eq!(of(&[3.0]), Spread { min: 3.0, median: 3.0, p95: 3.0 });
-        assert_eq!(of(&[4.0, 1.0, 2.0, 9.0]), Spread { min: 1.0, median: 3.0, p95: 9.0 });
+        assert_eq!(of(&[3.0]), Spread { min: 3.0, median: 3.0, p95: 3.0, p99: 3.0 });
+        assert_eq!(of(&[4.0, 1.0, 2.0, 9.0]), Spread { min: 1.0, median: 3.0, p95: 9.0, p99: 9.0 });
         let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!(of(&hundred), Spread { min: 1.0, median: 50.5, p95: 95.0 });
+        assert_eq!(of(&hundred), Spread { min: 1.0, median: 50.5, p95: 95.0, p99: 99.0 });
     }
 
     #[test]

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         Command::Models(command) => models::run(command, console),
         Command::Data(command) => data::run(command, console),
         Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
+        Command::Bench(bench::BenchCommand::Train(args)) => bench::train(args, console),
         Command::Bench(bench::BenchCommand::Backward(args)) => bench::backward(args, console),
         Command::Bench(bench::BenchCommand::Data(args)) => bench::data(args, console),
         Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),

@@ -14,6 +14,7 @@ mod deformable_heads;
 pub mod deformable_transformer;
 pub mod demo;
 pub mod detr;
+pub mod flops;
 mod model;
 pub mod ms_deform_attn;
 pub mod nested;

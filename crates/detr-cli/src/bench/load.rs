@@ -102,7 +102,7 @@ pub(crate) fn load(args: &BenchLoadArgs, console: &Console) -> Result<(), CliErr
 }
 
 fn table(report: &Report<'_>) -> String {
-    let row = |name: &str, Spread { min, median, p95 }: Spread| {
+    let row = |name: &str, Spread { min, median, p95, .. }: Spread| {
         format!("{name:<26} {min:>10.1} {median:>10.1} {p95:>10.1}")
     };
     let mut lines = vec![
