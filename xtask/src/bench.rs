@@ -1,16 +1,20 @@
 //! `cargo xtask bench`: runs the measuring commands of the program itself, and the same work in
 //! PyTorch beside them where asked for, turn by turn, so that both see the same noise of the machine.
 
+mod all;
+mod compare;
 mod data;
 mod eval;
+mod growth;
 mod matching;
 mod msda;
+mod programs;
 mod report;
 mod rounds;
 mod train;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, fs};
@@ -23,6 +27,12 @@ use crate::{infer, shell};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    /// Everything below, in one go, as one table
+    All(all::Args),
+    /// What changed between two results of `all`
+    Compare(compare::Args),
+    /// Time and memory against resolution, queries, levels and batch
+    Growth(growth::Args),
     /// Time from picture to detections, stage by stage, and peak memory
     Infer(Args),
     /// Time of a training step, and peak memory
@@ -90,6 +100,9 @@ fn parse_size(text: &str) -> Result<Size, String> {
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::All(args) => all::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Growth(args) => growth::run(args),
         Command::Infer(args) => infer(args),
         Command::Train(args) => train::run(args),
         Command::Msda(args) => msda::run(args),
@@ -201,7 +214,11 @@ fn peer_arguments(command: &mut process::Command, args: &Args, model: &str, thre
 
 /// Runs a command whose output, from its first brace on, is one JSON object.
 fn measure(command: &mut process::Command) -> anyhow::Result<Value> {
-    let text = shell::output(command)?;
+    parse(&shell::output(command)?, command)
+}
+
+/// The JSON in what a command printed.
+fn parse(text: &str, command: &process::Command) -> anyhow::Result<Value> {
     let start = text.find('{').unwrap_or(0);
     serde_json::from_str(&text[start..])
         .with_context(|| format!("output of `{}` is not the JSON expected", shell::shown(command)))
@@ -251,6 +268,13 @@ fn save(name: &str, results: &Value) -> anyhow::Result<PathBuf> {
         }
     }
     bail!("no free name for {stem}.json")
+}
+
+/// Writes a text.
+fn save_text(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())?;
+    eprintln!("saved {}", path.display());
+    Ok(())
 }
 
 /// Year, month and day in UTC.

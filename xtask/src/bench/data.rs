@@ -65,7 +65,7 @@ fn generated() -> anyhow::Result<PathBuf> {
 }
 
 /// In order, so that both sides see the same.
-fn jpegs(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn jpegs(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

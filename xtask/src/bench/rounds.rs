@@ -2,13 +2,14 @@
 //! medians, and where results go.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
 use anyhow::anyhow;
 use serde_json::{Map, Value, json};
 
+use super::all::Side;
 use super::{at_least_one, commit, date, measure, save};
 use crate::shell;
 
@@ -49,6 +50,16 @@ pub(super) struct Rounds {
 }
 
 impl Flags {
+    /// How many rounds, if not asked for.
+    pub(super) fn rounds_or(&self, default: usize) -> usize {
+        self.rounds.unwrap_or(default)
+    }
+
+    /// The peers, run by the Python of `--python`.
+    pub(super) fn peer_side(&self) -> Side {
+        Side::peer(self.python.clone())
+    }
+
     /// Runs our command and, with `--peer`, the peer in turns. Both are told the number of the round,
     /// from 1; the peer's command gets the script and needs its arguments only.
     pub(super) fn measure(
@@ -57,7 +68,7 @@ impl Flags {
         ours: impl Fn(usize) -> Command,
         theirs: impl Fn(&mut Command),
     ) -> anyhow::Result<Rounds> {
-        let count = self.rounds.unwrap_or(if self.peer { 3 } else { 1 });
+        let count = self.rounds_or(if self.peer { 3 } else { 1 });
         let mut rounds = Rounds { ours: Vec::new(), theirs: Vec::new() };
         for round in 1..=count {
             eprintln!("round {round} of {count}: detr");
@@ -87,6 +98,17 @@ impl Flags {
         results: Value,
         text: impl FnOnce(&Value) -> String,
     ) -> anyhow::Result<ExitCode> {
+        self.finish_with(name, results, text, |_, _| Ok(()))
+    }
+
+    /// The same, and keeps more beside the file of the results.
+    pub(super) fn finish_with(
+        &self,
+        name: &str,
+        results: Value,
+        text: impl FnOnce(&Value) -> String,
+        beside: impl FnOnce(&Path, &Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<ExitCode> {
         let mut dated = Map::new();
         dated.insert("date".to_owned(), json!(date(SystemTime::now())));
         dated.insert("commit".to_owned(), json!(commit()));
@@ -96,6 +118,7 @@ impl Flags {
         let results = Value::Object(dated);
         if self.save {
             let path = save(name, &results)?;
+            beside(&path, &results)?;
             eprintln!("saved {}", path.display());
         }
         let mut out = std::io::stdout().lock();

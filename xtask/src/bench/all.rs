@@ -1,0 +1,208 @@
+//! `cargo xtask bench all`: everything that is measured, in one go, ours and the peers' in turns on the same
+//! work. What cannot be measured says why, and the rest goes on.
+
+mod plan;
+mod table;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+use super::programs::Programs;
+use super::rounds::Flags;
+use super::{Size, at_least_one, parse_size, save_text, threads};
+use crate::shell;
+use plan::Plan;
+pub(super) use table::{figure, ratio, whole, word};
+pub(super) use work::Side;
+use work::{Measurement, Reading};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The smallest of everything, once: whether it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Only what has this in its name, such as infer, train, two-stage or 640x640
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Backend; its cargo feature is turned on
+    #[arg(long, default_value = "flex")]
+    backend: String,
+    /// Precisions of models, with commas between them: f32, f16, bf16
+    #[arg(long, default_value = "f32", value_delimiter = ',')]
+    dtypes: Vec<String>,
+    /// Heights x widths, with commas between them; training has the first
+    #[arg(long, default_value = "800x1066,640x640", value_delimiter = ',', value_parser = parse_size)]
+    sizes: Vec<Size>,
+    /// Images at once, with commas between them
+    #[arg(long, default_value = "1,4,8", value_delimiter = ',', value_parser = at_least_one)]
+    batches: Vec<usize>,
+    /// Leave out batches that would need more than this, going by one image [default: three quarters of
+    /// the machine's memory]
+    #[arg(long, value_name = "MB")]
+    memory_limit: Option<f64>,
+    /// Measured runs of a model per round
+    #[arg(long, default_value_t = 3, value_parser = at_least_one)]
+    runs: usize,
+    /// Threads on the CPU [default: as many as the machine has]
+    #[arg(long, value_parser = at_least_one)]
+    threads: Option<usize>,
+    /// Take programs from this folder, such as target/release, instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let plan = Plan::new(args, threads(args.threads));
+    anyhow::ensure!(
+        !plan.measurements(&args.only).is_empty(),
+        "nothing has `{}` in its name\nhint: names are such as `{}`",
+        args.only,
+        plan.measurements("").first().map_or("", |first| first.name.as_str())
+    );
+    let programs = match &args.programs {
+        Some(folder) => Programs::of_folder(folder),
+        None => Programs::build(&args.backend)?,
+    };
+    let pictures = make_pictures(&programs);
+    let measurements = plan.measurements(&args.only);
+    let mut sides =
+        [Some(Side::ours(programs, plan.threads)), args.flags.peer.then(|| args.flags.peer_side())];
+    if let Err(error) = pictures {
+        eprintln!("there are no pictures for `data`: {error:#}");
+    }
+    let limit = args.memory_limit.or_else(|| Some(work::total_memory_mb()? * 0.75));
+    let rounds = args.flags.rounds_or(if args.quick || !args.flags.peer { 1 } else { 3 });
+    for round in 1..=rounds {
+        for (number, measurement) in measurements.iter().enumerate() {
+            for side in sides.iter_mut().flatten() {
+                let all = measurements.len();
+                let name = &measurement.name;
+                eprintln!(
+                    "round {round} of {rounds}, {} of {all}: {name}: {}",
+                    number + 1,
+                    side.name
+                );
+                side.measure(measurement, limit);
+            }
+        }
+    }
+    let [ours, theirs] = &sides;
+    let results = json!({
+        "what": "all",
+        "hardware": hardware(ours.as_ref(), &plan),
+        "versions": versions(&sides),
+        "backend": args.backend,
+        "rounds": rounds,
+        "quick": args.quick,
+        "rows": rows(&measurements, ours.as_ref(), theirs.as_ref()),
+    });
+    let name = format!("all-{}", args.backend);
+    args.flags.finish_with(&name, results, table::markdown, |path, results| {
+        save_text(&path.with_extension("md"), &table::markdown(results))
+    })
+}
+
+/// Pictures for the measurement of augmentation.
+fn make_pictures(programs: &Programs) -> anyhow::Result<()> {
+    let mut command = programs.command("photos")?;
+    shell::captured(command.arg(plan::photo_folder())).map(drop)
+}
+
+/// One row for every number of every measurement.
+fn rows(measurements: &[Measurement], ours: Option<&Side>, theirs: Option<&Side>) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for measurement in measurements {
+        let found = ours.map_or_else(BTreeMap::new, |side| side.readings(measurement));
+        let peers = theirs.map_or_else(BTreeMap::new, |side| side.readings(measurement));
+        let error = |side: Option<&Side>| side.and_then(|side| side.error(&measurement.name));
+        if found.is_empty() {
+            rows.push(json!({ "name": measurement.name, "unit": measurement.unit,
+                "detr_error": error(ours), "peer_error": peer_error(measurement, theirs) }));
+        }
+        for (part, mine) in found {
+            let peer = peers.get(&part).copied().unwrap_or_default();
+            let name = if part.is_empty() {
+                measurement.name.clone()
+            } else {
+                format!("{}: {part}", measurement.name)
+            };
+            rows.push(row(&name, measurement.unit, mine, peer, peer_error(measurement, theirs)));
+        }
+    }
+    rows
+}
+
+fn peer_error(measurement: &Measurement, theirs: Option<&Side>) -> Option<String> {
+    measurement.theirs.as_ref()?;
+    theirs?.error(&measurement.name)
+}
+
+fn row(name: &str, unit: &str, detr: Reading, peer: Reading, error: Option<String>) -> Value {
+    let ratio = |ours: Option<f64>, theirs: Option<f64>| {
+        Some(ours? / theirs.filter(|&theirs| theirs > 0.0)?)
+    };
+    json!({
+        "name": name,
+        "unit": unit,
+        "detr": detr.value,
+        "peer": peer.value,
+        "ratio": ratio(detr.value, peer.value),
+        "detr_memory_mb": detr.memory_mb,
+        "peer_memory_mb": peer.memory_mb,
+        "memory_ratio": ratio(detr.memory_mb, peer.memory_mb),
+        "peer_error": error,
+    })
+}
+
+fn hardware(ours: Option<&Side>, plan: &Plan) -> Value {
+    let seen = |key: &str| ours.map_or(Value::Null, |side| side.seen(key));
+    json!({
+        "cpu": seen("cpu"),
+        "device": seen("device"),
+        "threads": plan.threads,
+        "memory_mb": work::total_memory_mb(),
+        "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+fn versions(sides: &[Option<Side>; 2]) -> Value {
+    let mut versions = Map::new();
+    let [ours, theirs] = sides;
+    for (side, keys) in [
+        (ours, &["version", "burn"][..]),
+        (theirs, &["python", "torch", "transformers", "torchvision", "scipy", "gpu"][..]),
+    ] {
+        for key in keys {
+            let value = side.as_ref().map_or(Value::Null, |side| side.seen(key));
+            if !value.is_null() {
+                let name = if *key == "version" { "detr" } else { key };
+                versions.insert(name.to_owned(), value);
+            }
+        }
+    }
+    Value::Object(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_ratios_where_both_sides_have_numbers() {
+        let of = |value, memory_mb| Reading { value: Some(value), memory_mb };
+        let both = row("a", "ms", of(1.0, Some(30.0)), of(4.0, Some(60.0)), None);
+        assert_eq!(
+            (both["ratio"].as_f64(), both["memory_ratio"].as_f64()),
+            (Some(0.25), Some(0.5))
+        );
+        let alone = row("a", "ms", of(1.0, None), Reading::default(), Some("no torch".into()));
+        assert!(alone["ratio"].is_null() && alone["memory_ratio"].is_null());
+        assert_eq!(alone["peer_error"], "no torch");
+    }
+}
