@@ -8,6 +8,7 @@ layout of `detr bench infer --json`, with the stages that exist here:
 
   backbone     ResNet and position encoding
   transformer  encoder, decoder and heads
+  model        both
   postprocess  softmax and best class (sigmoid and top 100), boxes in pixels, copied to the host
   total        the three together, without the picture's way into the model
 
@@ -60,6 +61,8 @@ def parse_args():
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="f32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, without stages")
+    parser.add_argument("--tf32", action="store_true", help="TF32 in the products of f32, on a GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--runs", type=int, default=7)
@@ -193,8 +196,11 @@ def measure(model, args):
     )
     mask = torch.ones(args.batch_size, args.height, args.width, dtype=torch.int64, device=args.device)
     clock = Clock(args.device)
-    model.model.backbone.register_forward_hook(clock.mark)
-    stages = {"backbone": [], "transformer": [], "postprocess": [], "total": []}
+    if args.compile:
+        model.compile()
+    else:
+        model.model.backbone.register_forward_hook(clock.mark)
+    stages = {"backbone": [], "transformer": [], "model": [], "postprocess": [], "total": []}
     with torch.no_grad():
         for run in range(args.warmup + args.runs):
             clock.marks.clear()
@@ -205,12 +211,19 @@ def measure(model, args):
             clock.mark()
             if run < args.warmup:
                 continue
-            start, backbone, forward, end = clock.marks
-            stages["backbone"].append((backbone - start) * 1000)
-            stages["transformer"].append((forward - backbone) * 1000)
+            start, *backbone, forward, end = clock.marks
+            for backbone in backbone:
+                stages["backbone"].append((backbone - start) * 1000)
+                stages["transformer"].append((forward - backbone) * 1000)
+            stages["model"].append((forward - start) * 1000)
             stages["postprocess"].append((end - forward) * 1000)
             stages["total"].append((end - start) * 1000)
-    return stages
+    return {name: times for name, times in stages.items() if times}
+
+
+def allow_tf32(allowed):
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def summary(times):
@@ -243,6 +256,7 @@ def main():
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: this PyTorch finds no CUDA device\nhint: use --device cpu")
     torch.set_num_threads(args.threads)
+    allow_tf32(args.tf32)
     model = build(args)
     stages = measure(model, args)
     result = {
@@ -257,6 +271,8 @@ def main():
         "peak_memory_mb": peak_memory_mb(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "attention": model.config._attn_implementation,
+        "compiled": args.compile,
+        "tf32": args.tf32,
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

@@ -41,6 +41,8 @@ def parse_args():
     parser.add_argument("--dtype", choices=sorted(detr_torch.DTYPES), default="f32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
+    parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--tf32", action="store_true", help="TF32 in the products of f32, on a GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
@@ -64,7 +66,10 @@ def build(args):
     if args.model.endswith("-dc5"):
         detr_torch.dilate(model)
     freeze(model)
-    return model.train().to(args.device)
+    model = model.train().to(args.device)
+    if args.compile:
+        model.compile()
+    return model
 
 
 def freeze(model):
@@ -160,6 +165,7 @@ def main():
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: this PyTorch finds no CUDA device\nhint: use --device cpu")
     torch.set_num_threads(args.threads)
+    detr_torch.allow_tf32(args.tf32)
     model = build(args)
     stages = measure(model, args)
     parameters = list(model.parameters())
@@ -178,6 +184,8 @@ def main():
         "trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "peak_memory_mb": detr_torch.peak_memory_mb(),
         "attention": model.config._attn_implementation,
+        "compiled": args.compile,
+        "tf32": args.tf32,
         "cpu": detr_torch.cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

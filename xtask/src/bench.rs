@@ -210,6 +210,7 @@ fn peer_arguments(command: &mut process::Command, args: &Args, model: &str, thre
     command.args(["--runs", &args.runs.to_string(), "--warmup", &args.warmup.to_string()]);
     command.args(["--threads", &threads.to_string()]);
     command.args(["--device", if args.backend == "cuda" { "cuda" } else { "cpu" }]);
+    command.args(&args.flags.peer_options);
 }
 
 /// Runs a command whose output, from its first brace on, is one JSON object.

@@ -62,7 +62,8 @@ pub(super) fn merge(kind: &Kind, rounds: &[Value]) -> Option<Value> {
 /// Minimum, median and 95th percentile of a stage in one round.
 fn stage_numbers(round: &Value, stage: &str) -> Option<[f64; 3]> {
     let number = |stage: &str, name: &str| round["stages_ms"][stage][name].as_f64();
-    let stages: &[&str] = if stage == "model" { &["backbone", "transformer"] } else { &[stage] };
+    let in_parts = stage == "model" && round["stages_ms"][stage].is_null();
+    let stages: &[&str] = if in_parts { &["backbone", "transformer"] } else { &[stage] };
     let sum = |name: &str| stages.iter().map(|stage| number(stage, name)).sum::<Option<f64>>();
     Some([sum("min")?, sum("median")?, sum("p95")?])
 }

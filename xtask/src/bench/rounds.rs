@@ -24,6 +24,9 @@ pub(super) struct Flags {
     /// The Python of --peer
     #[arg(long, default_value = "python3")]
     python: PathBuf,
+    /// More arguments of the scripts that run models in PyTorch: --peer-option=--compile, --peer-option=--tf32
+    #[arg(long = "peer-option", value_name = "ARG", allow_hyphen_values = true)]
+    pub(super) peer_options: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,

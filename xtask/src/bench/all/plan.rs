@@ -32,6 +32,8 @@ pub(super) struct Plan {
     /// In rising order.
     batches: Vec<usize>,
     runs: usize,
+    /// More arguments of the models' scripts.
+    peer_options: Vec<String>,
     pub(super) threads: usize,
 }
 
@@ -56,6 +58,7 @@ impl Plan {
             sizes: if quick { vec![QUICK_SIZE] } else { args.sizes.clone() },
             batches,
             runs: if quick { 1 } else { args.runs },
+            peer_options: args.flags.peer_options.clone(),
             threads,
         }
     }
@@ -109,6 +112,7 @@ impl Plan {
         theirs.extend(["--width".to_owned(), size.width.to_string()]);
         theirs.extend(common.map(str::to_owned));
         theirs.extend(self.peer_device());
+        theirs.extend(self.peer_options.iter().cloned());
         let script = if what == "train" { "train_torch.py" } else { "detr_torch.py" };
         Measurement {
             name: name(batch),
@@ -243,7 +247,8 @@ fn whole(number: Option<f64>) -> Vec<(String, f64)> {
 /// Backbone and transformer: what both sides run.
 fn model_ms(printed: &Value) -> Vec<(String, f64)> {
     let stage = |name: &str| printed["stages_ms"][name]["median"].as_f64();
-    whole(stage("backbone").zip(stage("transformer")).map(|(a, b)| a + b))
+    let in_parts = || stage("backbone").zip(stage("transformer")).map(|(a, b)| a + b);
+    whole(stage("model").or_else(in_parts))
 }
 
 fn step_ms(printed: &Value) -> Vec<(String, f64)> {
@@ -322,6 +327,8 @@ mod tests {
         let printed = json!({ "stages_ms": { "backbone": stage(1.0), "transformer": stage(2.0),
             "total": stage(9.0) } });
         assert_eq!(model_ms(&printed), [(String::new(), 3.0)]);
+        let compiled = json!({ "stages_ms": { "model": stage(2.5), "total": stage(9.0) } });
+        assert_eq!(model_ms(&compiled), [(String::new(), 2.5)]);
         assert_eq!(step_ms(&printed), [(String::new(), 9.0)]);
         assert!(model_ms(&json!({ "error": "x" })).is_empty());
         let ms = json!({ "ms": { "median": 5.0 } });
