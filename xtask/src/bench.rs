@@ -28,17 +28,17 @@ use crate::{infer, shell};
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Everything below, in one go, as one table
-    All(all::Args),
+    All(Box<all::Args>),
     /// What changed between two results of `all`
     Compare(compare::Args),
     /// Time and memory against resolution, queries, levels and batch
-    Growth(growth::Args),
+    Growth(Box<growth::Args>),
     /// Time from picture to detections, stage by stage, and peak memory
-    Infer(Args),
+    Infer(Box<Args>),
     /// Time of a training step, and peak memory
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Time of multi-scale deformable attention by itself, forward and backward
-    Msda(msda::Args),
+    Msda(Box<msda::Args>),
     /// Time of decoding and augmenting images
     Data(data::Args),
     /// Time of matching queries to objects

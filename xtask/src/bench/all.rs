@@ -5,7 +5,7 @@ mod plan;
 mod table;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -114,49 +114,51 @@ fn make_pictures(programs: &Programs) -> anyhow::Result<()> {
     shell::captured(command.arg(plan::photo_folder())).map(drop)
 }
 
-/// One row for every number of every measurement.
+/// One row for every number of every measurement, and one for a measurement without any.
 fn rows(measurements: &[Measurement], ours: Option<&Side>, theirs: Option<&Side>) -> Vec<Value> {
     let mut rows = Vec::new();
     for measurement in measurements {
-        let found = ours.map_or_else(BTreeMap::new, |side| side.readings(measurement));
-        let peers = theirs.map_or_else(BTreeMap::new, |side| side.readings(measurement));
-        let error = |side: Option<&Side>| side.and_then(|side| side.error(&measurement.name));
-        if found.is_empty() {
-            rows.push(json!({ "name": measurement.name, "unit": measurement.unit,
-                "detr_error": error(ours), "peer_error": peer_error(measurement, theirs) }));
+        let readings = |side: Option<&Side>| side.map(|side| side.readings(measurement));
+        let (found, peers) =
+            (readings(ours).unwrap_or_default(), readings(theirs).unwrap_or_default());
+        let mut parts: BTreeSet<&str> =
+            found.keys().chain(peers.keys()).map(String::as_str).collect();
+        if parts.is_empty() {
+            parts.insert("");
         }
-        for (part, mine) in found {
-            let peer = peers.get(&part).copied().unwrap_or_default();
-            let name = if part.is_empty() {
-                measurement.name.clone()
-            } else {
-                format!("{}: {part}", measurement.name)
-            };
-            rows.push(row(&name, measurement.unit, mine, peer, peer_error(measurement, theirs)));
+        let error = |side: Option<&Side>| side.and_then(|side| side.error(&measurement.name));
+        for part in parts {
+            let of = |side: &BTreeMap<String, Reading>| side.get(part).copied().unwrap_or_default();
+            let mut row = row(of(&found), of(&peers));
+            let about = json!({
+                "name": if part.is_empty() { measurement.name.clone() } else {
+                    format!("{}: {part}", measurement.name)
+                },
+                "unit": measurement.unit,
+                "detr_error": error(ours),
+                "peer_error": error(theirs),
+            });
+            if let (Value::Object(row), Value::Object(about)) = (&mut row, about) {
+                row.extend(about);
+            }
+            rows.push(row);
         }
     }
     rows
 }
 
-fn peer_error(measurement: &Measurement, theirs: Option<&Side>) -> Option<String> {
-    measurement.theirs.as_ref()?;
-    theirs?.error(&measurement.name)
-}
-
-fn row(name: &str, unit: &str, detr: Reading, peer: Reading, error: Option<String>) -> Value {
+/// The numbers of both sides, and ours over theirs.
+fn row(detr: Reading, peer: Reading) -> Value {
     let ratio = |ours: Option<f64>, theirs: Option<f64>| {
         Some(ours? / theirs.filter(|&theirs| theirs > 0.0)?)
     };
     json!({
-        "name": name,
-        "unit": unit,
         "detr": detr.value,
         "peer": peer.value,
         "ratio": ratio(detr.value, peer.value),
         "detr_memory_mb": detr.memory_mb,
         "peer_memory_mb": peer.memory_mb,
         "memory_ratio": ratio(detr.memory_mb, peer.memory_mb),
-        "peer_error": error,
     })
 }
 
@@ -196,13 +198,34 @@ mod tests {
     #[test]
     fn rows_have_ratios_where_both_sides_have_numbers() {
         let of = |value, memory_mb| Reading { value: Some(value), memory_mb };
-        let both = row("a", "ms", of(1.0, Some(30.0)), of(4.0, Some(60.0)), None);
+        let both = row(of(1.0, Some(30.0)), of(4.0, Some(60.0)));
         assert_eq!(
             (both["ratio"].as_f64(), both["memory_ratio"].as_f64()),
             (Some(0.25), Some(0.5))
         );
-        let alone = row("a", "ms", of(1.0, None), Reading::default(), Some("no torch".into()));
+        let alone = row(of(1.0, None), Reading::default());
         assert!(alone["ratio"].is_null() && alone["memory_ratio"].is_null());
-        assert_eq!(alone["peer_error"], "no torch");
+    }
+
+    #[test]
+    fn what_could_not_be_measured_has_a_row_with_the_reason() {
+        let one = Measurement {
+            name: "one".to_owned(),
+            unit: "ms",
+            ours: work::Ours::Bytes("detr"),
+            theirs: Some(("none.py", Vec::new())),
+            read: |_| Vec::new(),
+            scaled: None,
+        };
+        let mut ours = Side::ours(Programs::of_folder("nowhere".as_ref()), 1);
+        let mut peer = Side::peer("no-such-python".into());
+        ours.measure(&one, None);
+        peer.measure(&one, None);
+        let rows = rows(&[one], Some(&ours), Some(&peer));
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0]["name"], "one");
+        assert!(rows[0]["detr"].is_null());
+        assert!(rows[0]["detr_error"].as_str().unwrap().contains("no program"));
+        assert!(rows[0]["peer_error"].as_str().unwrap().contains("cannot start"));
     }
 }

@@ -25,19 +25,18 @@ pub(super) fn markdown(results: &Value) -> String {
     let mut first: Option<&Value> = None;
     for row in results["rows"].as_array().into_iter().flatten() {
         let same = |first: &&Value| first["of"] == row["of"] && first["axis"] == row["axis"];
-        let start = match first.filter(same) {
-            Some(start) => start,
-            None => {
-                // Writing to a string cannot fail.
-                let _ = write!(
-                    out,
-                    "\n| {}, {} | ms | MB | GFLOP | time | memory | operations |\n|---|---|---|---|---|---|---|\n",
-                    word(&row["of"]),
-                    word(&row["axis"])
-                );
-                first = Some(row);
-                row
-            }
+        let start = if let Some(start) = first.filter(same) {
+            start
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                out,
+                "\n| {}, {} | ms | MB | GFLOP | time | memory | operations |\n|---|---|---|---|---|---|---|\n",
+                word(&row["of"]),
+                word(&row["axis"])
+            );
+            first = Some(row);
+            row
         };
         let times = |key: &str| {
             let quotient = row[key].as_f64().zip(start[key].as_f64()).map(|(now, then)| now / then);
