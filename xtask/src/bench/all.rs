@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let rounds = args.flags.rounds_or(if args.quick || !args.flags.peer { 1 } else { 3 });
     for round in 1..=rounds {
         for (number, measurement) in measurements.iter().enumerate() {
-            for side in sides.iter_mut().flatten() {
+            for side in sides.iter_mut().flatten().filter(|side| side.knows(measurement)) {
                 let all = measurements.len();
                 let name = &measurement.name;
                 eprintln!(
@@ -110,8 +110,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Pictures for the measurement of augmentation.
 fn make_pictures(programs: &Programs) -> anyhow::Result<()> {
+    let folder = plan::photo_folder();
+    std::fs::create_dir_all(&folder)?;
     let mut command = programs.command("photos")?;
-    shell::captured(command.arg(plan::photo_folder())).map(drop)
+    shell::captured(command.arg(folder)).map(drop)
 }
 
 /// One row for every number of every measurement, and one for a measurement without any.
@@ -128,8 +130,8 @@ fn rows(measurements: &[Measurement], ours: Option<&Side>, theirs: Option<&Side>
         }
         let error = |side: Option<&Side>| side.and_then(|side| side.error(&measurement.name));
         for part in parts {
-            let of = |side: &BTreeMap<String, Reading>| side.get(part).copied().unwrap_or_default();
-            let mut row = row(of(&found), of(&peers));
+            let of = |side: &BTreeMap<String, Reading>| side.get(part).cloned().unwrap_or_default();
+            let mut row = row(&of(&found), &of(&peers));
             let about = json!({
                 "name": if part.is_empty() { measurement.name.clone() } else {
                     format!("{}: {part}", measurement.name)
@@ -148,7 +150,7 @@ fn rows(measurements: &[Measurement], ours: Option<&Side>, theirs: Option<&Side>
 }
 
 /// The numbers of both sides, and ours over theirs.
-fn row(detr: Reading, peer: Reading) -> Value {
+fn row(detr: &Reading, peer: &Reading) -> Value {
     let ratio = |ours: Option<f64>, theirs: Option<f64>| {
         Some(ours? / theirs.filter(|&theirs| theirs > 0.0)?)
     };
@@ -159,6 +161,9 @@ fn row(detr: Reading, peer: Reading) -> Value {
         "detr_memory_mb": detr.memory_mb,
         "peer_memory_mb": peer.memory_mb,
         "memory_ratio": ratio(detr.memory_mb, peer.memory_mb),
+        "peer_gpu_memory_mb": peer.gpu_memory_mb,
+        "detr_rounds": detr.rounds,
+        "peer_rounds": peer.rounds,
     })
 }
 
@@ -197,13 +202,13 @@ mod tests {
 
     #[test]
     fn rows_have_ratios_where_both_sides_have_numbers() {
-        let of = |value, memory_mb| Reading { value: Some(value), memory_mb };
-        let both = row(of(1.0, Some(30.0)), of(4.0, Some(60.0)));
+        let of = |value, memory_mb| Reading { value: Some(value), memory_mb, ..Reading::default() };
+        let both = row(&of(1.0, Some(30.0)), &of(4.0, Some(60.0)));
         assert_eq!(
             (both["ratio"].as_f64(), both["memory_ratio"].as_f64()),
             (Some(0.25), Some(0.5))
         );
-        let alone = row(of(1.0, None), Reading::default());
+        let alone = row(&of(1.0, None), &Reading::default());
         assert!(alone["ratio"].is_null() && alone["memory_ratio"].is_null());
     }
 

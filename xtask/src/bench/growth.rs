@@ -118,7 +118,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "threads": threads,
         "cpu": printed.iter().flatten().flatten().map(|one| &one["cpu"]).next(),
         "rounds": rounds,
-        "runs": args.runs,
+        "runs": if args.quick { 1 } else { args.runs },
         "quick": args.quick,
         "rows": rows,
     });

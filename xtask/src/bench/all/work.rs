@@ -14,6 +14,9 @@ use crate::bench::programs::Programs;
 use crate::bench::rounds::median;
 use crate::shell;
 
+/// The most memory of the host that a process had, by its own account.
+const MEMORY: &str = "peak_memory_mb";
+
 /// What is measured, on both sides.
 pub(super) struct Measurement {
     /// What people call it; no two have the same.
@@ -41,10 +44,15 @@ pub(super) enum Ours {
 }
 
 /// A number, and the most memory of the process that found it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Reading {
+    /// Median of the rounds.
     pub(super) value: Option<f64>,
+    /// Number of every round.
+    pub(super) rounds: Vec<f64>,
     pub(super) memory_mb: Option<f64>,
+    /// What was allocated on a GPU, if the process tells.
+    pub(super) gpu_memory_mb: Option<f64>,
 }
 
 /// Who measures.
@@ -78,6 +86,11 @@ impl Side {
         Self { name, kind, printed: BTreeMap::new(), errors: BTreeMap::new() }
     }
 
+    /// Whether there is such work for this side.
+    pub(super) fn knows(&self, measurement: &Measurement) -> bool {
+        matches!(self.kind, Kind::Ours(..)) || measurement.theirs.is_some()
+    }
+
     /// Measures, and keeps what was printed, or why nothing was.
     pub(super) fn measure(&mut self, measurement: &Measurement, limit_mb: Option<f64>) {
         let name = &measurement.name;
@@ -106,7 +119,7 @@ impl Side {
     /// Why a batch is left out, going by the memory of one image.
     fn too_large(&self, measurement: &Measurement, limit_mb: Option<f64>) -> Option<String> {
         let (one, batch) = measurement.scaled.as_ref()?;
-        let peak = memory(self.printed.get(one)?.first()?)?;
+        let peak = self.printed.get(one)?.first()?[MEMORY].as_f64()?;
         #[allow(clippy::cast_precision_loss)] // a few
         let needed = peak * *batch as f64;
         let limit = limit_mb.filter(|&limit| needed > limit)?;
@@ -152,8 +165,14 @@ impl Side {
                 numbers.entry(part).or_default().push(number);
             }
         }
-        let memory_mb = rounds.iter().filter_map(memory).reduce(f64::max);
-        let reading = |numbers| Reading { value: median(numbers), memory_mb };
+        let most = |key: &str| rounds.iter().filter_map(|one| one[key].as_f64()).reduce(f64::max);
+        let (memory_mb, gpu_memory_mb) = (most(MEMORY), most("peak_gpu_memory_mb"));
+        let reading = |rounds: Vec<f64>| Reading {
+            value: median(rounds.clone()),
+            rounds,
+            memory_mb,
+            gpu_memory_mb,
+        };
         numbers.into_iter().map(|(part, numbers)| (part, reading(numbers))).collect()
     }
 
@@ -167,11 +186,6 @@ impl Side {
         let mut values = self.printed.values().flatten().map(|value| &value[key]);
         values.find(|value| !value.is_null()).cloned().unwrap_or_default()
     }
-}
-
-/// Peak memory of a process by its own account: on the GPU, where it computed there and tells.
-fn memory(printed: &Value) -> Option<f64> {
-    printed["peak_gpu_memory_mb"].as_f64().or_else(|| printed["peak_memory_mb"].as_f64())
 }
 
 fn printed(command: &mut Command) -> anyhow::Result<Value> {
@@ -229,6 +243,7 @@ mod tests {
         assert!(side.readings(&one).is_empty());
         assert!(side.error("one").unwrap().contains("no program"));
         let mut peer = Side::peer("no-such-python".into());
+        assert!(side.knows(&one) && !peer.knows(&one));
         peer.measure(&one, None);
         assert_eq!(peer.error("one"), None, "there is no peer for it");
     }
@@ -242,7 +257,12 @@ mod tests {
         assert_eq!(side.too_large(&four, Some(1200.0)), None);
         side.measure(&four, Some(1199.0));
         assert!(side.error("four").unwrap().starts_with("left out: one image took 300 MB"));
-        let expected = Reading { value: Some(3.0), memory_mb: Some(300.0) };
+        let expected = Reading {
+            value: Some(3.0),
+            rounds: vec![1.0, 4.0, 3.0],
+            memory_mb: Some(300.0),
+            gpu_memory_mb: None,
+        };
         assert_eq!(side.readings(&measurement("one", None))[""], expected);
     }
 }
