@@ -1,5 +1,6 @@
 //! The command lines: what users and scripts see of a run.
 
+mod bench;
 mod data;
 mod demo;
 mod eval;

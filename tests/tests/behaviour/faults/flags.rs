@@ -199,6 +199,8 @@ fn the_larger_program_refuses_too() {
         (&["models", "convert", &model, "out", "--class-names", "missing.txt"], 2),
         (&["models", "pull", "detr-r50"], 3),
         (&["bench", "msda", "--backend", "flex", "--only", "nothing"], 2),
+        (&["bench", "train", "--objects", "many"], 2),
+        (&["bench", "train", "--model", "missing.pth"], 3),
     ] {
         let outcome = detr(args).run();
         assert_eq!(outcome.code, code, "{args:?}: {}", outcome.stderr);

@@ -1,0 +1,52 @@
+//! `detr bench`: that it measures what it says. How fast that is, is nobody's business here.
+
+use serde_json::Value;
+
+use crate::support::detr;
+
+const TINY: [&str; 8] = [
+    "--backend",
+    "flex",
+    "--model",
+    "recipe:deformable-detr-tiny",
+    "--size",
+    "64x96",
+    "--batch-size",
+    "2",
+];
+
+/// As transformers counts the same model in PyTorch, where the layers share one class head, and the two
+/// others, of 64 weights and a bias for each of 91 classes.
+const PARAMETERS: u64 = 666_729 + 2 * 65 * 91;
+
+fn measured(what: &str, more: &[&str]) -> Value {
+    let outcome =
+        detr(["bench", what, "--json", "--runs", "2", "--warmup", "0"]).args(TINY).args(more).run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+#[test]
+fn whole_steps_of_training_are_measured() {
+    for more in [&["--objects", "0"][..], &["--objects", "60"], &["--activation-checkpointing"]] {
+        let report = measured("train", more);
+        for stage in ["gradients", "update", "total"] {
+            let [min, median, p99] = ["min", "median", "p99"]
+                .map(|name| report["stages_ms"][stage][name].as_f64().unwrap());
+            assert!(0.0 < min && min <= median && median <= p99, "{stage}: {report}");
+        }
+        assert_eq!(report["parameters"], PARAMETERS);
+        // Without the stem, 3 x 16 x 7 x 7, and the two 3x3 convolutions of the first stage.
+        assert_eq!(report["trained_parameters"], PARAMETERS - 2352 - 2 * 2304);
+    }
+}
+
+#[test]
+fn parameters_and_operations_are_counted() {
+    let report = measured("infer", &[]);
+    assert_eq!(report["parameters"], PARAMETERS);
+    let parts = report["flops"].as_object().unwrap().values();
+    let sum: u64 = parts.map(|part| part.as_u64().unwrap()).sum();
+    assert_eq!(report["total_flops"], sum);
+    assert!(report["flops_convention"].as_str().unwrap().contains("multiply-add is two"));
+}
