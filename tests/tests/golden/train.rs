@@ -52,7 +52,7 @@ const AT_KINK: [Unit; 2] = [
 
 /// By how many roundings the unit's bias is nudged. Steps before may move the unit by about as much, each
 /// backend by its own.
-const ROUNDINGS: [f32; 3] = [1.0, 2.0, 4.0];
+const ROUNDINGS: [f32; 3] = [0.125, 0.5, 2.0];
 
 /// A unit of the backbone.
 struct Unit {
