@@ -273,6 +273,11 @@ impl Failures {
         self.lines.len()
     }
 
+    /// The differences that were noted.
+    pub fn lines(self) -> Vec<String> {
+        self.lines
+    }
+
     /// Whether all differences that were noted are of things whose names start like these.
     pub fn all_of(&self, names: &[&str]) -> bool {
         self.lines.iter().all(|line| names.iter().any(|name| line.starts_with(name)))
