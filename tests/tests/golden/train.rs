@@ -115,7 +115,7 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
             Nudge::Bias(roundings) => {
                 Nudge::Bias((roundings * unit.rounding()).copysign(-unit.value))
             }
-            images => images,
+            Nudge::Images(by) => Nudge::Images(by),
         };
         let (nudged, other) = compare(case, bench, known, absolute);
         let crossed = other.is_some_and(|other| (other.value > 0.0) != (unit.value > 0.0));
