@@ -3,7 +3,7 @@
 use std::fmt;
 
 use burn::tensor::{DType, Tensor, Transaction};
-use detr_model::DetrOutput;
+use detr_model::{DetrOutput, traffic};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::CostWeights;
@@ -257,7 +257,7 @@ impl Losses {
     /// # Errors
     /// The device failed; the message is Burn's.
     pub fn read(&self) -> Result<(f32, Vec<(LossName, f32)>), String> {
-        let data = Transaction::default().register(self.stacked()).try_execute();
+        let data = traffic::read(Transaction::default().register(self.stacked()));
         let data = data.map_err(|error| format!("{error:?}"))?;
         let mut numbers = data.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>());
         let total = numbers.next().ok_or("the device gave no numbers")?;

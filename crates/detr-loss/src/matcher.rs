@@ -4,7 +4,7 @@
 use std::fmt;
 
 use burn::tensor::{DType, Tensor, Transaction};
-use detr_model::DetrOutput;
+use detr_model::{DetrOutput, traffic};
 use rayon::prelude::*;
 
 use crate::assignment::{AssignmentError, assign_part};
@@ -153,7 +153,7 @@ pub fn match_outputs(
         transaction = transaction.register(group.total.clone());
     }
     let read =
-        transaction.try_execute().map_err(|error| MatchError::Device(format!("{error:?}")))?;
+        traffic::read(transaction).map_err(|error| MatchError::Device(format!("{error:?}")))?;
     let mut matched = Vec::with_capacity(groups.len());
     for (group, data) in groups.iter().zip(read) {
         let costs = data.convert_dtype(DType::F32).try_into_vec::<f32>();

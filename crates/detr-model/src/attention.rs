@@ -3,10 +3,11 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear};
-use burn::tensor::module::linear as linear_op;
 use burn::tensor::{Bool, Device, Tensor};
 
-use crate::nn::{Init, linear, softmax_f32};
+use detr_ops::dense;
+
+use crate::nn::{Init, affine, linear, softmax_f32};
 
 /// Largest score matrix held at once, in elements: queries are taken in blocks below it, which
 /// bounds memory at the large feature maps of DC5 and changes no result.
@@ -67,8 +68,12 @@ impl MultiheadAttention {
         let scale = 1.0 / (head_dim as f64).sqrt();
 
         let q = self.split_heads(self.project(query, 0) * scale);
-        let k = self.split_heads(self.project(key, 1)).swap_dims(2, 3);
+        let k = self.split_heads(self.project(key, 1));
         let v = self.split_heads(self.project(value, 2));
+        if let Some(heads) = dense::attention(&q, &k, &v, key_padding_mask) {
+            return affine(&self.out_proj, heads);
+        }
+        let k = k.swap_dims(2, 3);
         let mask = key_padding_mask.map(|mask| mask.clone().reshape([b, 1, 1, s]));
 
         let attend = |q: Tensor<4>| {
@@ -89,7 +94,7 @@ impl MultiheadAttention {
                 .collect();
             Tensor::cat(blocks, 2)
         };
-        self.out_proj.forward(heads.swap_dims(1, 2).reshape([b, q_len, d]))
+        affine(&self.out_proj, heads.swap_dims(1, 2).reshape([b, q_len, d]))
     }
 
     /// The query (0), key (1) or value (2) projection.
@@ -98,7 +103,7 @@ impl MultiheadAttention {
         let rows = part * d..(part + 1) * d;
         let weight = self.in_proj_weight.val().slice_dim(0, rows.clone()).transpose();
         let bias = self.in_proj_bias.val().slice_dim(0, rows);
-        linear_op(x, weight, Some(bias))
+        dense::linear(x, weight, Some(bias), false)
     }
 
     /// `[B, S, D] -> [B, M, S, D/M]`.

@@ -17,7 +17,7 @@ use crate::deformable_transformer::DeformableTransformer;
 use crate::detr::to_tokens;
 use crate::ms_deform_attn::Tokens;
 use crate::nested::{NestedTensor, Padding, within};
-use crate::nn::{Mlp, group_norm, normalize};
+use crate::nn::{Mlp, convolve, group_norm, normalize};
 use crate::output::{ABSENT, DetrOutput, EncoderOutput};
 use crate::position::{PositionEmbedding, PositionEmbeddingSine};
 use crate::proposals::{Proposals, best_tokens, cell_centres, proposal_pos_embed, valid_cells};
@@ -240,11 +240,11 @@ impl DeformableDetr {
         for (level, (conv, norm)) in self.input_proj.iter().enumerate() {
             let (projected, extent) = if level < stages {
                 let FeatureMap { map, extent } = maps[level].clone();
-                (conv.forward(map), extent)
+                (convolve(conv, map), extent)
             } else {
                 // The first extra level starts from the backbone's map, not from its projection.
                 let FeatureMap { map, extent } = maps.pop().expect("a level before this");
-                let map = conv.forward(within(map, extent.as_ref()));
+                let map = convolve(conv, within(map, extent.as_ref()));
                 let extent = extent.map(|extent| extent.halved(&map));
                 (map, extent)
             };

@@ -12,7 +12,7 @@ use crate::backbone::{FeatureMap, Features, ResNet};
 use crate::config::DetrDemoConfig;
 use crate::detr::to_tokens;
 use crate::nested::{NestedTensor, Padding};
-use crate::nn::{Init, fan_in_uniform, linear, table};
+use crate::nn::{Init, convolve, fan_in_uniform, linear, table};
 use crate::output::DetrOutput;
 use crate::position::{LEARNED_CELLS, learned_grid};
 use crate::transformer::{Memory, Transformer, TransformerConfig};
@@ -93,7 +93,7 @@ impl DetrDemo {
         let (FeatureMap { map, .. }, _) = features.into_last();
         let [_, _, h, w] = map.dims();
         let position = learned_grid(self.col_embed.val(), self.row_embed.val(), [h, w]);
-        let projected = self.conv.forward(map);
+        let projected = convolve(&self.conv, map);
         let [b, d, ..] = projected.dims();
         let tokens = to_tokens(projected) * 0.1 + to_tokens(position);
         let (_, tokens) = self.transformer.encoder.forward(tokens, None, None);

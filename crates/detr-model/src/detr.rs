@@ -11,7 +11,7 @@ use burn::tensor::{Bool, Device, FloatDType, Tensor};
 use crate::backbone::{Backbone, FeatureMap, Features, ResNet};
 use crate::config::DetrConfig;
 use crate::nested::NestedTensor;
-use crate::nn::{Init, Mlp, fan_in_uniform, linear};
+use crate::nn::{Init, Mlp, convolve, fan_in_uniform, linear};
 use crate::output::DetrOutput;
 use crate::position::PositionEmbedding;
 use crate::transformer::{Memory, Transformer, TransformerConfig};
@@ -166,7 +166,7 @@ impl Detr {
         let [_, _, h, w] = map.dims();
         let mask = padding.of_map(&map, extent.as_ref());
         let position = self.backbone.1.forward(mask.as_ref(), [h, w], &map.device());
-        let projected = self.input_proj.forward(map);
+        let projected = convolve(&self.input_proj, map);
         let encoding = Encoding {
             tokens: to_tokens(projected.clone()),
             position: to_tokens(position.clone()).cast(projected.dtype()),

@@ -31,6 +31,7 @@ pub use config::{ConfigError, DeformableDetrConfig, DetrConfig, DetrDemoConfig, 
 pub use deformable_detr::DeformableDetr;
 pub use demo::DetrDemo;
 pub use detr::Detr;
+pub use detr_ops::traffic;
 pub use model::Model;
 pub use nested::NestedTensor;
 pub use nn::Mlp;

@@ -6,7 +6,7 @@ use burn::nn::{Initializer, Linear};
 use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
 use detr_ops::msda;
 
-use crate::nn::{Init, linear, softmax_f32};
+use crate::nn::{Init, affine, linear, softmax_f32};
 
 /// Multi-scale deformable attention.
 #[derive(Module, Debug)]
@@ -85,18 +85,18 @@ impl MSDeformAttn {
         let s = tokens.values.dims()[1];
         let [m, l, p] = [self.nheads, self.n_levels, self.n_points];
 
-        let mut value = self.value_proj.forward(tokens.values.clone());
+        let mut value = affine(&self.value_proj, tokens.values.clone());
         if let Some(mask) = &tokens.mask {
             // Selected away: whatever a padded token holds, zero times NaN would be NaN.
             let mask = mask.clone().reshape([b, s, 1]).expand([b, s, d]);
             value = value.mask_fill(mask, 0.0);
         }
-        let offsets = self.sampling_offsets.forward(query.clone()).cast(FloatDType::F32);
-        let weights = self.attention_weights.forward(query).cast(FloatDType::F32);
+        let offsets = affine(&self.sampling_offsets, query.clone()).cast(FloatDType::F32);
+        let weights = affine(&self.attention_weights, query).cast(FloatDType::F32);
         let weights = softmax_f32(weights.reshape([b, q, m, l * p])).reshape([b, q, m, l, p]);
         let locations = self.locations(offsets, reference_points, &tokens.levels);
         let output = msda(value.reshape([b, s, m, d / m]), &tokens.levels, locations, weights);
-        self.output_proj.forward(output)
+        affine(&self.output_proj, output)
     }
 
     /// Offsets `[B, Q, M * L * P * 2]` to places `[B, Q, M, L, P, 2]`, relative to each level.

@@ -3,9 +3,11 @@
 //! in half precision.
 
 use burn::module::{Module, Param};
-use burn::nn::{GroupNorm, Initializer, LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::activation::{relu, softmax};
+use burn::nn::conv::Conv2d;
+use burn::nn::{GroupNorm, Initializer, LayerNorm, LayerNormConfig, Linear, PaddingConfig2d};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, FloatDType, Tensor};
+use detr_ops::dense::{self, ConvOptions};
 
 use crate::nested::Extent;
 
@@ -39,6 +41,30 @@ pub(crate) fn linear(inputs: usize, outputs: usize, init: Init, device: &Device)
         weight: weight.init_with([inputs, outputs], Some(inputs), Some(outputs), device),
         bias: Some(bias.init_with([outputs], Some(inputs), Some(outputs), device)),
     }
+}
+
+/// A fully connected layer.
+pub(crate) fn affine<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    dense::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val), false)
+}
+
+/// A fully connected layer with a `ReLU`.
+pub(crate) fn affine_relu<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    dense::linear(x, layer.weight.val(), layer.bias.as_ref().map(Param::val), true)
+}
+
+/// A convolution.
+pub(crate) fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    dense::conv2d(x, conv.weight.val(), conv.bias.as_ref().map(Param::val), None, options(conv))
+}
+
+/// How a convolution moves. All of these models have explicit padding, the same at both ends, or none.
+pub(crate) fn options(conv: &Conv2d) -> ConvOptions {
+    let padding = match conv.padding {
+        PaddingConfig2d::Explicit(top, left, ..) => [top, left],
+        _ => [0, 0],
+    };
+    ConvOptions { stride: conv.stride, padding, dilation: conv.dilation, relu: false }
 }
 
 /// Layer normalisation with PyTorch's epsilon.
@@ -138,8 +164,7 @@ impl Mlp {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let last = self.layers.len() - 1;
         self.layers.iter().enumerate().fold(x, |x, (i, layer)| {
-            let x = layer.forward(x);
-            if i < last { relu(x) } else { x }
+            if i < last { affine_relu(layer, x) } else { affine(layer, x) }
         })
     }
 }

@@ -2,6 +2,7 @@
 //! Deformable DETR's `models/deformable_detr.py`).
 
 use burn::tensor::{DType, Tensor, Transaction};
+use detr_ops::traffic;
 use detr_types::{Cxcywh, ImageSize, Xyxy};
 
 use crate::config::ModelConfig;
@@ -39,11 +40,10 @@ impl HostOutput {
     pub fn read(output: &DetrOutput) -> Result<Self, String> {
         let [layers, _, queries, columns] = output.pred_logits.dims();
         let last = |t: &Tensor<4>| t.clone().slice_dim(0, layers - 1..layers);
-        let data = Transaction::default()
+        let last = Transaction::default()
             .register(last(&output.pred_logits))
-            .register(last(&output.pred_boxes))
-            .try_execute()
-            .map_err(|error| format!("{error:?}"))?;
+            .register(last(&output.pred_boxes));
+        let data = traffic::read(last).map_err(|error| format!("{error:?}"))?;
         let mut vectors = data.into_iter().map(|data| {
             data.convert_dtype(DType::F32)
                 .try_into_vec::<f32>()

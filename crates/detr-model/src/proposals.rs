@@ -3,7 +3,8 @@
 //! reference's `models/deformable_transformer.py`; section A.4 of the paper).
 
 use burn::tensor::activation::sigmoid;
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, Transaction};
+use detr_ops::traffic;
 
 /// Logit of a coordinate where nothing is proposed. The reference has infinity, whose sigmoid is the
 /// same 1 in f32, but which shaders may assume away.
@@ -93,8 +94,11 @@ pub(crate) fn valid_cells(mask: &Tensor<3, Bool>) -> Tensor<2> {
 pub(crate) fn best_tokens(scores: Tensor<2>, k: usize) -> Tensor<2, Int> {
     let [b, s] = scores.dims();
     let device = scores.device();
-    let scores = scores.detach().into_data().convert::<f32>();
-    let scores: Vec<f32> = scores.iter::<f32>().collect();
+    let read = traffic::read(Transaction::default().register(scores.detach()));
+    // As Burn's operations do where the device fails; who runs the model catches it.
+    let read = read.unwrap_or_else(|error| panic!("{error:?}"));
+    let scores: Vec<f32> =
+        read.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect();
     let mut chosen = Vec::with_capacity(b * k);
     for scores in scores.chunks_exact(s) {
         let mut order: Vec<i32> = (0..).take(s).collect();

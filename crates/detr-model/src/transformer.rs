@@ -3,11 +3,10 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear};
-use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor};
 
 use crate::attention::MultiheadAttention;
-use crate::nn::{Init, layer_norm, linear, normalize};
+use crate::nn::{Init, affine, affine_relu, layer_norm, linear, normalize};
 
 /// Sizes of a transformer.
 #[derive(Clone, Copy, Debug)]
@@ -297,6 +296,6 @@ pub(crate) fn feed_forward(
     linear2: &Linear,
     dropout: &Dropout,
 ) -> Tensor<3> {
-    let hidden = dropout.forward(relu(linear1.forward(x)));
-    dropout.forward(linear2.forward(hidden))
+    let hidden = dropout.forward(affine_relu(linear1, x));
+    dropout.forward(affine(linear2, hidden))
 }

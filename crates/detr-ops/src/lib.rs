@@ -29,13 +29,17 @@ mod check;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
+pub mod dense;
 mod extension;
 pub mod formula;
+mod heap;
 mod problem;
 pub mod reference;
 pub mod self_test;
+pub mod traffic;
 
 pub use check::{MsdaArgument, MsdaError};
+pub use heap::keep_freed_memory;
 
 use burn::tensor::{FloatDType, Tensor};
 

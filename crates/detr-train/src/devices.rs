@@ -7,8 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData, Transaction};
 use detr_data::Batch;
+use detr_model::traffic;
 
 use crate::batches::micro_batch;
 use crate::config::StepConfig;
@@ -264,7 +265,9 @@ impl AllReduce for Rank {
         let device = first.device();
         let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.dims()[0]).collect();
         let failed = |error: &dyn std::fmt::Debug| StepError::Device(format!("{error:?}"));
-        let all = Tensor::cat(tensors, 0).try_into_data().map_err(|error| failed(&error))?;
+        let all = traffic::read(Transaction::default().register(Tensor::cat(tensors, 0)));
+        let all =
+            all.map_err(|error| failed(&error))?.pop().ok_or_else(|| failed(&"no numbers"))?;
         let all = all.convert_dtype(DType::F32).try_into_vec::<f32>();
         let own = all.map_err(|error| failed(&error))?.into_iter().map(f64::from).collect();
         let sums = self.shared.sum(self.number, own)?;

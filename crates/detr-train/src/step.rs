@@ -7,8 +7,8 @@ use std::fmt;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor, Transaction};
 use detr_loss::{MatchError, Predictions, SetCriterion, WholeBatch};
-use detr_model::Model;
 use detr_model::weights::named_parameters;
+use detr_model::{Model, traffic};
 
 use crate::accumulate::{Accumulated, MicroBatch};
 use crate::clip::{GradientNorm, clip_coefficient};
@@ -344,7 +344,7 @@ impl Trainer {
 /// One read-back.
 fn read(tensor: Tensor<1>) -> Result<Vec<f32>, StepError> {
     let failed = |error: &dyn fmt::Debug| StepError::Device(format!("{error:?}"));
-    let read = Transaction::default().register(tensor.detach()).try_execute();
+    let read = traffic::read(Transaction::default().register(tensor.detach()));
     let data = read.map_err(|error| failed(&error))?.pop();
     let data = data.ok_or_else(|| failed(&"no numbers"))?;
     data.convert_dtype(DType::F32).try_into_vec::<f32>().map_err(|error| failed(&error))

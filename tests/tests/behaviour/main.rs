@@ -5,6 +5,7 @@
 mod batching;
 mod boxes;
 mod cli;
+mod dense;
 mod facade;
 mod faults;
 mod initialisation;

@@ -30,6 +30,7 @@ pub use crate::text::escaped;
 
 /// Runs a command: starts logging, prints its error if there is one, and gives the exit code.
 pub fn run(log: &LogArgs, command: impl FnOnce(&Console) -> Result<(), CliError>) -> ExitCode {
+    detr_ops::keep_freed_memory();
     let console = Console::new(log);
     console.start_logging(log);
     match command(&console) {

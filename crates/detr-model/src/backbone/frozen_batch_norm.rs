@@ -57,6 +57,13 @@ impl FrozenBatchNorm {
         }
     }
 
+    /// Its weight and bias alone, through which gradients go.
+    pub(super) fn folded(&self, conv: &Conv2d) -> (Tensor<4>, Option<Tensor<1>>) {
+        let (scale, shift) = self.scale_and_shift();
+        let c = scale.dims()[0];
+        (conv.weight.val() * scale.reshape([c, 1, 1, 1]), Some(shift))
+    }
+
     fn scale_and_shift(&self) -> (Tensor<1>, Tensor<1>) {
         let scale = self.weight.val() * (self.running_var.val() + EPS).sqrt().recip();
         let shift = self.bias.val() - self.running_mean.val() * scale.clone();

@@ -2,16 +2,17 @@
 //! (`models/backbone.py` of the reference). The path
 //! `backbone.0.body.layer1.0.conv1.weight` of a checkpoint is a path of these fields.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, s};
+
+use detr_ops::dense::{ConvOptions, conv2d, max_pool};
 
 use super::{FeatureMap, FrozenBatchNorm};
 use crate::config::{Block, ResNetConfig};
 use crate::nested::{Extent, NestedTensor, within};
+use crate::nn::options;
 
 /// The wrapper that gives checkpoints their `body.` prefix.
 #[derive(Module, Debug)]
@@ -27,7 +28,6 @@ pub struct ResNet {
     pub conv1: Conv2d,
     /// Its normalisation; none once folded.
     pub bn1: Option<FrozenBatchNorm>,
-    maxpool: MaxPool2d,
     /// Stride 4.
     pub layer1: Vec<ResidualBlock>,
     /// Stride 8.
@@ -89,10 +89,6 @@ impl ResNet {
             layer4: stage(3),
             conv1: conv([3, config.stem], 7, 2, 1, device),
             bn1: Some(FrozenBatchNorm::new(config.stem, device)),
-            maxpool: MaxPool2dConfig::new([3, 3])
-                .with_strides([2, 2])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .init(),
         }
     }
 
@@ -121,7 +117,6 @@ impl ResNet {
         Self {
             conv1: fold_conv(self.conv1, self.bn1),
             bn1: None,
-            maxpool: self.maxpool,
             layer1: stage(self.layer1),
             layer2: stage(self.layer2),
             layer3: stage(self.layer3),
@@ -133,11 +128,10 @@ impl ResNet {
         let dtype = self.conv1.weight.val().dtype();
         let extent = input.padding.extent(&input.pixels);
         let pixels = within(input.pixels.clone().cast(dtype), extent.as_ref());
-        let map = self.conv1.forward(pixels);
-        let map = relu(norm(self.bn1.as_ref(), map));
+        let map = layer(&self.conv1, self.bn1.as_ref(), pixels, true);
         let extent = extent.map(|extent| extent.halved(&map));
         // Nothing is below zero here, so zeros beside the image are what the pooling's own padding is.
-        let map = self.maxpool.forward(within(map, extent.as_ref()));
+        let map = max_pool(within(map, extent.as_ref()));
         let extent = extent.map(|extent| extent.halved(&map));
         FeatureMap { map, extent }
     }
@@ -154,27 +148,29 @@ impl ResidualBlock {
     #[must_use]
     pub fn forward(&self, input: FeatureMap) -> FeatureMap {
         let FeatureMap { map: x, extent } = input;
-        let (y, extent) = match &self.conv3 {
+        // The last convolution waits for the shortcut, which it adds.
+        let (y, extent, last, bn) = match &self.conv3 {
             None => {
-                let y = self.conv1.forward(within(x.clone(), extent.as_ref()));
-                let y = relu(norm(self.bn1.as_ref(), y));
+                let input = within(x.clone(), extent.as_ref());
+                let y = layer(&self.conv1, self.bn1.as_ref(), input, true);
                 let extent = self.extent_after(extent, &y);
-                let y = self.conv2.forward(within(y, extent.as_ref()));
-                (norm(self.bn2.as_ref(), y), extent)
+                (within(y, extent.as_ref()), extent, &self.conv2, self.bn2.as_ref())
             }
             Some(conv3) => {
-                let y = relu(norm(self.bn1.as_ref(), self.conv1.forward(x.clone())));
-                let y = self.conv2.forward(within(y, extent.as_ref()));
-                let y = relu(norm(self.bn2.as_ref(), y));
+                let y = layer(&self.conv1, self.bn1.as_ref(), x.clone(), true);
+                let y = within(y, extent.as_ref());
+                let y = layer(&self.conv2, self.bn2.as_ref(), y, true);
                 let extent = self.extent_after(extent, &y);
-                (norm(self.bn3.as_ref(), conv3.forward(y)), extent)
+                (y, extent, conv3, self.bn3.as_ref())
             }
         };
         let shortcut = match &self.downsample {
-            Some((conv, bn)) => norm(bn.as_ref(), conv.forward(self.subsample(x))),
+            Some((conv, bn)) => layer(conv, bn.as_ref(), self.subsample(x), false),
             None => x,
         };
-        FeatureMap { map: relu(y + shortcut), extent }
+        let (weight, bias) = folded(last, bn);
+        let options = ConvOptions { relu: true, ..options(last) };
+        FeatureMap { map: conv2d(y, weight, bias, Some(shortcut), options), extent }
     }
 
     /// The images' part of what the block's 3x3 convolution of its stride puts out.
@@ -209,10 +205,18 @@ impl ResidualBlock {
     }
 }
 
-fn norm(bn: Option<&FrozenBatchNorm>, x: Tensor<4>) -> Tensor<4> {
+/// A convolution with its normalisation, and a `ReLU` if wanted.
+fn layer(conv: &Conv2d, bn: Option<&FrozenBatchNorm>, x: Tensor<4>, relu: bool) -> Tensor<4> {
+    let (weight, bias) = folded(conv, bn);
+    conv2d(x, weight, bias, None, ConvOptions { relu, ..options(conv) })
+}
+
+/// Weight and bias of the convolution that equals `conv` and its normalisation. In training, too, it is
+/// cheaper to scale weights than all that they make.
+fn folded(conv: &Conv2d, bn: Option<&FrozenBatchNorm>) -> (Tensor<4>, Option<Tensor<1>>) {
     match bn {
-        Some(bn) => bn.forward(x),
-        None => x,
+        Some(bn) => bn.folded(conv),
+        None => (conv.weight.val(), conv.bias.as_ref().map(Param::val)),
     }
 }
 

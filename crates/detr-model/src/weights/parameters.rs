@@ -3,6 +3,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Tensor, Transaction};
+use detr_ops::traffic;
 
 use super::module::ModulePath;
 use super::{StateDict, StoredTensor};
@@ -66,7 +67,7 @@ pub fn official_layout(
         transaction = transaction.register(value.detach());
         names.push((name, shape));
     }
-    let read = transaction.try_execute().map_err(|error| format!("{error:?}"))?;
+    let read = traffic::read(transaction).map_err(|error| format!("{error:?}"))?;
     let mut state = StateDict::default();
     for ((name, shape), data) in names.into_iter().zip(read) {
         let values = data.convert_dtype(DType::F32).try_into_vec::<f32>();

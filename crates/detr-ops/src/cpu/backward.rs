@@ -11,6 +11,7 @@ use super::geometry::{Level, Sizes};
 use super::heads::{Aligned, worth_moving};
 use super::shared::Shared;
 use super::taps::{GROUP, Levels};
+use super::zeros::zeros;
 use group::{Group, Rows, groups};
 
 /// Gradients of the three inputs, laid out as they are.
@@ -49,7 +50,7 @@ pub(super) fn backward(
     grad: &[f32],
 ) -> Gradients {
     let mut gradients = Gradients {
-        value: vec![0f32; value.len()],
+        value: zeros(value.len()),
         locations: vec![0f32; locations.len()],
         weights: vec![0f32; weights.len()],
     };

@@ -8,6 +8,7 @@ use super::geometry::{Level, Sizes};
 use super::heads::{self, HeadRows};
 use super::prefetch::prefetch;
 use super::taps::{GROUP, Levels, NOWHERE, Taps};
+use super::zeros::zeros;
 
 /// Queries of a task, at most: enough for a head's values to be read from the cache again.
 const BLOCK: usize = 512;
@@ -41,7 +42,7 @@ pub(super) fn forward(
     let inputs = Inputs { sizes, locations, weights, groups };
 
     let row = m * d;
-    let mut output = vec![0f32; b * q * row];
+    let mut output = zeros(b * q * row);
     let block = (b * q).div_ceil(TASKS * rayon::current_num_threads()).clamp(1, BLOCK.min(q));
     let run = |image: usize, output: &mut [f32], values: &HeadRows| {
         output.par_chunks_mut(block * row).enumerate().for_each(|(i, output)| {

@@ -10,8 +10,9 @@ mod forward;
 mod geometry;
 mod heads;
 mod prefetch;
-mod shared;
+pub(crate) mod shared;
 mod taps;
+pub(crate) mod zeros;
 
 use std::borrow::Cow;
 

@@ -7,7 +7,7 @@ use super::prefetch::prefetch_lines;
 
 /// A mutable slice of which tasks take parts that do not overlap, but that are not runs either, so
 /// that `chunks_mut` cannot hand them out.
-pub(super) struct Shared<'a> {
+pub(crate) struct Shared<'a> {
     start: *mut f32,
     len: usize,
     borrowed: PhantomData<&'a mut [f32]>,
@@ -18,13 +18,13 @@ pub(super) struct Shared<'a> {
 unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {
-    pub(super) fn new(buffer: &'a mut [f32]) -> Self {
+    pub(crate) fn new(buffer: &'a mut [f32]) -> Self {
         Self { start: buffer.as_mut_ptr(), len: buffer.len(), borrowed: PhantomData }
     }
 
     /// Asks for the elements from `start` on.
     #[inline(always)]
-    pub(super) fn prefetch(&self, start: usize, len: usize) {
+    pub(crate) fn prefetch(&self, start: usize, len: usize) {
         prefetch_lines(self.start.wrapping_add(start), len);
     }
 
@@ -35,7 +35,7 @@ impl<'a> Shared<'a> {
     /// No element is in two parts that are alive at the same time.
     #[inline(always)]
     #[allow(clippy::mut_from_ref)] // the caller's promise
-    pub(super) unsafe fn part(&self, start: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [f32] {
         assert!(start <= self.len && len <= self.len - start, "a part inside the buffer");
         // SAFETY: inside the buffer, which is borrowed for 'a, and, as the caller promises, nobody
         // else's.

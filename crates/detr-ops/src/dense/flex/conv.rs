@@ -1,0 +1,117 @@
+//! Forward: output cells in tiles, each of which a thread unfolds, multiplies with the filters, and
+//! finishes while it is in the cache.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::TASKS;
+use super::geometry::{Geometry, Unfold};
+use super::matrix::{View, multiply};
+use super::scratch;
+use crate::cpu::shared::Shared;
+use crate::cpu::zeros::zeros;
+
+/// Numbers of a tile of the unfolded input: some megabytes, which are read again from the cache.
+const UNFOLDED: usize = 1 << 19;
+
+/// Cells of a tile.
+fn tile(geometry: &Geometry) -> usize {
+    let all = geometry.images * geometry.cells();
+    (UNFOLDED / geometry.depth()).min(all.div_ceil(TASKS)).clamp(96, 2048).next_multiple_of(32)
+}
+
+/// The output `[B, C', H', W']`.
+pub(super) fn forward(
+    geometry: &Geometry,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    residual: Option<&[f32]>,
+    relu: bool,
+) -> Vec<f32> {
+    let (cells, depth, filters) = (geometry.cells(), geometry.depth(), geometry.filters);
+    let all = geometry.images * cells;
+    let mut output = zeros(all * filters);
+    let weight = View::new(weight, [filters, depth]);
+    let tile = tile(geometry);
+    let shared = Shared::new(&mut output);
+    (0..all.div_ceil(tile)).into_par_iter().for_each(|index| {
+        let from = index * tile;
+        let len = tile.min(all - from);
+        let (image, cell) = (from / cells, from % cells);
+        let direct = geometry.is_product() && cell + len <= cells;
+        let unfolded = if direct { 0 } else { depth * len };
+        scratch::with([unfolded, filters * len], |[columns, sums]| {
+            let columns = if direct {
+                let plane = View::new(&x[image * depth * cells..], [depth, cells]);
+                plane.columns(cell, len)
+            } else {
+                let runs = &geometry.runs(from, len);
+                let out = &mut columns[..];
+                Arch::new().dispatch(Unfold { geometry, x, rows: 0..depth, runs, out });
+                View::new(columns, [depth, len])
+            };
+            multiply(sums, len, weight, columns, false);
+            let output = &shared;
+            let finish = Finish { cells, filters, bias, residual, relu, sums, from, len, output };
+            Arch::new().dispatch(finish);
+        });
+    });
+    output
+}
+
+/// What becomes of sums.
+struct Finish<'a> {
+    cells: usize,
+    filters: usize,
+    bias: &'a [f32],
+    residual: Option<&'a [f32]>,
+    relu: bool,
+    /// Of `len` cells from `from` on, one filter after the other.
+    sums: &'a [f32],
+    from: usize,
+    len: usize,
+    output: &'a Shared<'a>,
+}
+
+impl WithSimd for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { sums, from, len, output, .. } = self;
+        for (filter, (sums, &bias)) in sums.chunks_exact(len).zip(self.bias).enumerate() {
+            let mut done = 0;
+            while done < len {
+                let (image, cell) = ((from + done) / self.cells, (from + done) % self.cells);
+                let run = (self.cells - cell).min(len - done);
+                let place = (image * self.filters + filter) * self.cells + cell;
+                // SAFETY: tiles are of different cells.
+                #[allow(unsafe_code)]
+                let out = unsafe { output.part(place, run) };
+                let sums = &sums[done..done + run];
+                let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
+                match self.residual {
+                    Some(residual) => {
+                        let residual = &residual[place..place + run];
+                        for ((out, sum), more) in out.iter_mut().zip(sums).zip(residual) {
+                            *out = rectified(sum + bias + more, floor);
+                        }
+                    }
+                    None => {
+                        for (out, sum) in out.iter_mut().zip(sums) {
+                            *out = rectified(sum + bias, floor);
+                        }
+                    }
+                }
+                done += run;
+            }
+        }
+    }
+}
+
+/// At least `floor`; NaN stays.
+#[inline(always)]
+pub(super) fn rectified(value: f32, floor: f32) -> f32 {
+    if value < floor { floor } else { value }
+}

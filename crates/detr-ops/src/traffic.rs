@@ -1,0 +1,88 @@
+//! What work asks of its device: kernels that are launched, and times that the host waits to read.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::{ExecutionError, TensorData, Transaction};
+
+/// All reads of the process.
+static READS: AtomicUsize = AtomicUsize::new(0);
+
+/// Reads tensors: the one way, so that [`watch`] counts it.
+///
+/// # Errors
+/// The device failed, now or in an operation before.
+pub fn read(tensors: Transaction) -> Result<Vec<TensorData>, ExecutionError> {
+    READS.fetch_add(1, Ordering::Relaxed);
+    tensors.try_execute()
+}
+
+/// What was asked of devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Calls of [`read`].
+    pub reads: usize,
+    /// Kernels by name, as often as they were launched; none on the CPU.
+    pub launches: BTreeMap<String, usize>,
+}
+
+impl Traffic {
+    /// All launches.
+    #[must_use]
+    pub fn launched(&self) -> usize {
+        self.launches.values().sum()
+    }
+}
+
+/// Counts what the whole process asks of devices while `work` runs.
+pub fn watch<T>(work: impl FnOnce() -> T) -> (T, Traffic) {
+    let before = READS.load(Ordering::Relaxed);
+    let (done, launches) = launches::watch(work);
+    (done, Traffic { reads: READS.load(Ordering::Relaxed) - before, launches })
+}
+
+#[cfg(feature = "cube")]
+mod launches {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use cubecl::logging::{LaunchObservation, LaunchObserver};
+
+    #[derive(Default)]
+    struct Counts(Mutex<BTreeMap<&'static str, usize>>);
+
+    impl LaunchObserver for Counts {
+        fn launched(&self, kernel: &'static str) {
+            let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *counts.entry(kernel).or_default() += 1;
+        }
+    }
+
+    pub(super) fn watch<T>(work: impl FnOnce() -> T) -> (T, BTreeMap<String, usize>) {
+        let counts = Arc::new(Counts::default());
+        let observation = LaunchObservation::new(counts.clone());
+        let done = work();
+        drop(observation);
+        let counts = std::mem::take(&mut *counts.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut launches = BTreeMap::new();
+        for (kernel, count) in counts {
+            *launches.entry(short(kernel)).or_default() += count;
+        }
+        (done, launches)
+    }
+
+    /// A type's name without its path and parameters.
+    fn short(kernel: &str) -> String {
+        let bare = kernel.split('<').next().unwrap_or(kernel);
+        bare.rsplit("::").next().unwrap_or(bare).to_owned()
+    }
+}
+
+#[cfg(not(feature = "cube"))]
+mod launches {
+    use std::collections::BTreeMap;
+
+    pub(super) fn watch<T>(work: impl FnOnce() -> T) -> (T, BTreeMap<String, usize>) {
+        (work(), BTreeMap::new())
+    }
+}
