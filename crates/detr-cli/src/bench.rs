@@ -10,7 +10,9 @@ mod load;
 mod msda;
 mod train;
 
-use std::fmt::Write;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -20,6 +22,7 @@ use detr_infer::cli::{
 };
 use detr_infer::{Predictor, StageTimes};
 use detr_model::flops::{CONVENTION, Flops};
+use detr_model::traffic::{self, Traffic};
 use detr_model::weights::StateDict;
 use detr_types::{ImageSize, PreprocessSpec};
 use serde::Serialize;
@@ -118,6 +121,8 @@ struct Report<'a> {
     /// How they are counted.
     flops_convention: &'static str,
     load_ms: f64,
+    /// Of one prediction of a batch.
+    traffic: Counts,
     /// Largest resident memory of the process so far, where the system tells.
     peak_memory_mb: Option<f64>,
     cpu: String,
@@ -134,6 +139,39 @@ struct Stages {
     transformer: Spread,
     postprocess: Spread,
     total: Spread,
+}
+
+/// What a device was asked for.
+#[derive(Serialize)]
+struct Counts {
+    /// Times that the host waited for numbers of the device.
+    reads: usize,
+    /// Kernels launched; none on the CPU.
+    launches: usize,
+    /// The same by kernel.
+    kernels: BTreeMap<String, usize>,
+}
+
+impl From<Traffic> for Counts {
+    fn from(traffic: Traffic) -> Self {
+        Self { reads: traffic.reads, launches: traffic.launched(), kernels: traffic.launches }
+    }
+}
+
+impl Display for Counts {
+    /// A line, if a device was asked for anything; the most frequent kernels by name.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut kernels: Vec<_> = self.kernels.iter().collect();
+        kernels.sort_by_key(|(name, count)| (Reverse(**count), name.as_str()));
+        write!(f, "{} kernels launched, {} times read back", self.launches, self.reads)?;
+        for (name, count) in kernels.iter().take(8) {
+            write!(f, "\n{count:>6} {name}")?;
+        }
+        match kernels.len().saturating_sub(8) {
+            0 => Ok(()),
+            more => write!(f, "\n       and {more} others"),
+        }
+    }
 }
 
 /// Of all runs, in milliseconds.
@@ -176,6 +214,8 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
         let (_, times) = predictor.predict_timed(&batch)?;
         runs.push((times, start.elapsed()));
     }
+    let (watched, traffic) = traffic::watch(|| predictor.predict_batch(&batch));
+    watched?;
     let stages = stages(&runs);
     let report = Report {
         model: &args.input.model,
@@ -196,6 +236,7 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
         flops,
         flops_convention: CONVENTION,
         load_ms,
+        traffic: traffic.into(),
         peak_memory_mb: peak_memory_mb(),
         cpu: cpu_name(),
         threads: rayon::current_num_threads(),
@@ -322,6 +363,9 @@ fn table(report: &Report<'_>) -> String {
         report.images_per_second, report.load_ms
     );
     let _ = writeln!(text, "{}", operations(report));
+    if report.traffic.launches > 0 {
+        let _ = writeln!(text, "{}", report.traffic);
+    }
     if let Some(peak) = report.peak_memory_mb {
         let _ = writeln!(text, "peak memory {peak:.0} MB");
     }

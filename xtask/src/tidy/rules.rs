@@ -11,6 +11,8 @@ const MAX_LINES: usize = 600;
 const BACKEND: &str = "crates/detr-infer/src/backend.rs";
 /// The module that maps a weights file into memory.
 const MAP: &str = "crates/detr-model/src/weights/file.rs";
+/// The one way to read what a step or a prediction waits for.
+const TRAFFIC: &str = "crates/detr-ops/src/traffic.rs";
 /// The one list of environment variables.
 const ENV: &str = "crates/detr-types/src/env.rs";
 /// The one way to write a file.
@@ -38,7 +40,7 @@ struct Ban {
     reason: &'static str,
 }
 
-const BANS: [Ban; 8] = [
+const BANS: [Ban; 9] = [
     Ban {
         words: &[
             "Device::flex",
@@ -82,6 +84,12 @@ const BANS: [Ban; 8] = [
         binds: |source| source.path != BACKEND,
         in_tests: false,
         reason: "panics are caught only in detr-infer's backend.rs: use `catch_device`",
+    },
+    Ban {
+        words: &["try_execute"],
+        binds: |source| source.path.starts_with("crates/") && source.path != TRAFFIC,
+        in_tests: false,
+        reason: "reads are counted: use `detr_ops::traffic::read`",
     },
     Ban {
         words: &["unsafe"],

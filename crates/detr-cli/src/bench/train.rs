@@ -10,12 +10,13 @@ use detr_data::{Batch, HostBatch, Prepared, Target, TargetCounts};
 use detr_infer::backend::{self, BackendError, catch_device};
 use detr_infer::cli::{CliError, Console, open_model, print, print_json};
 use detr_model::flops::Flops;
+use detr_model::traffic;
 use detr_model::weights::recipe_image;
 use detr_train::{MicroBatch, Outcome, Precision, StepConfig, StepError, Trainer, micro_batch};
 use detr_types::{Cxcywh, ImageSize};
 use serde::Serialize;
 
-use super::{InputArgs, Size, Spread, ms, parameters, spread, spread_table};
+use super::{Counts, InputArgs, Size, Spread, ms, parameters, spread, spread_table};
 use crate::machine::{BURN, cpu_name, peak_memory_mb};
 
 /// Steps in f16 that may overflow in a row while the loss scale finds its size.
@@ -70,6 +71,8 @@ struct Report<'a> {
     forward_flops: Flops,
     /// All parts together.
     total_forward_flops: u64,
+    /// Of one step.
+    traffic: Counts,
     peak_memory_mb: Option<f64>,
     cpu: String,
     threads: usize,
@@ -126,6 +129,8 @@ pub(crate) fn train(args: &BenchTrainArgs, console: &Console) -> Result<(), CliE
             times.iter_mut().zip(step).for_each(|(times, time)| times.push(time));
         }
     }
+    let (watched, traffic) = traffic::watch(|| measured_step(&mut trainer, &batch, &device));
+    watched?;
     let Size(size) = args.input.size;
     let [gradients, update, total] = times.map(spread);
     let forward_flops = Flops::count(&architecture, args.input.batch_size, size);
@@ -146,6 +151,7 @@ pub(crate) fn train(args: &BenchTrainArgs, console: &Console) -> Result<(), CliE
         trained_parameters,
         total_forward_flops: forward_flops.total(),
         forward_flops,
+        traffic: traffic.into(),
         peak_memory_mb: peak_memory_mb(),
         cpu: cpu_name(),
         threads: rayon::current_num_threads(),
@@ -254,6 +260,9 @@ fn table(report: &Report<'_>) -> String {
         "\n{:.2} images/s; {} parameters, {} of them trained",
         report.images_per_second, report.parameters, report.trained_parameters
     );
+    if report.traffic.launches > 0 {
+        let _ = writeln!(text, "{}", report.traffic);
+    }
     if let Some(peak) = report.peak_memory_mb {
         let _ = writeln!(text, "peak memory of the process {peak:.0} MB, without that of a GPU");
     }

@@ -2,26 +2,27 @@
 
 use serde_json::Value;
 
-use crate::support::detr;
+use detr_infer::backend::{Backend, Precision};
 
-const TINY: [&str; 8] = [
-    "--backend",
-    "flex",
-    "--model",
-    "recipe:deformable-detr-tiny",
-    "--size",
-    "64x96",
-    "--batch-size",
-    "2",
-];
+use crate::support::detr;
+use crate::support::devices::device;
+
+const TINY: &str = "deformable-detr-tiny";
 
 /// As transformers counts the same model in PyTorch, where the layers share one class head, and the two
 /// others, of 64 weights and a bias for each of 91 classes.
 const PARAMETERS: u64 = 666_729 + 2 * 65 * 91;
 
 fn measured(what: &str, more: &[&str]) -> Value {
-    let outcome =
-        detr(["bench", what, "--json", "--runs", "2", "--warmup", "0"]).args(TINY).args(more).run();
+    measured_on("flex", what, TINY, more)
+}
+
+fn measured_on(backend: &str, what: &str, preset: &str, more: &[&str]) -> Value {
+    let outcome = detr(["bench", what, "--json", "--runs", "2", "--warmup", "0"])
+        .args(["--backend", backend, "--model", &format!("recipe:{preset}")])
+        .args(["--size", "64x96", "--batch-size", "2"])
+        .args(more)
+        .run();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     serde_json::from_str(&outcome.stdout).unwrap()
 }
@@ -39,6 +40,30 @@ fn whole_steps_of_training_are_measured() {
         // Without the stem, 3 x 16 x 7 x 7, and the two 3x3 convolutions of the first stage.
         assert_eq!(report["trained_parameters"], PARAMETERS - 2352 - 2 * 2304);
     }
+}
+
+#[test]
+fn a_prediction_reads_once_and_a_step_twice() {
+    // What two-stage models propose is chosen on the host.
+    let two_stage = "deformable-detr-r50-two-stage";
+    for (what, preset, reads) in [("infer", TINY, 1), ("infer", two_stage, 2), ("train", TINY, 2)] {
+        let report = measured_on("flex", what, preset, &[]);
+        assert_eq!(report["traffic"]["reads"], reads, "{what} {preset}");
+        assert_eq!(report["traffic"]["launches"], 0, "the CPU launches nothing");
+    }
+}
+
+#[test]
+fn launches_on_a_gpu_are_counted() {
+    if device(Backend::Wgpu, Precision::F32).is_none() {
+        return;
+    }
+    let report = measured_on("wgpu", "infer", TINY, &[]);
+    let traffic = &report["traffic"];
+    assert_eq!(traffic["reads"], 1);
+    let by_kernel = traffic["kernels"].as_object().unwrap().values();
+    let sum: u64 = by_kernel.map(|count| count.as_u64().unwrap()).sum();
+    assert!(sum > 100 && traffic["launches"] == sum, "{traffic}");
 }
 
 #[test]
