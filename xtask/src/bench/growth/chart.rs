@@ -92,12 +92,14 @@ fn chart(rows: &[&Value]) -> String {
             points.join(" ")
         );
     }
-    for row in rows {
-        let (x, y) = (place(row, 0.0).0, HEIGHT + 14.0);
+    for (index, row) in rows.iter().enumerate() {
+        let label = text(&row["at"]);
+        // Long ones in two lines, or neighbours overlap.
+        let lower = label.len() > 4 && index % 2 == 1;
+        let (x, y) = (place(row, 0.0).0, HEIGHT + if lower { 26.0 } else { 14.0 });
         let _ = writeln!(
             out,
-            "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" font-size=\"9\">{}</text>",
-            text(&row["at"])
+            "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" font-size=\"9\">{label}</text>"
         );
     }
     out
