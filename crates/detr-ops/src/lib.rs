@@ -7,6 +7,8 @@
 //! - `cpu`: flex and ndarray, deterministic; copies the cells of a head or level at a time, and
 //!   inputs in half precision or with strides whole
 //! - `cube`: every CubeCL runtime (CUDA, Vulkan, Metal, WebGPU)
+//! - [`dense`]: convolutions, linear layers, pooling and attention of the models on the CPU
+//! - [`traffic`]: how often a device is read and what is launched on it
 //! - `autodiff`: the node that ties forward and backward together
 //! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on
 //!   backends without a kernel
