@@ -5,14 +5,15 @@
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, s};
 
-use detr_ops::dense::{ConvOptions, conv2d, max_pool};
+use detr_ops::dense::{ConvOptions, conv2d, has_kernel, max_pool};
 
 use super::{FeatureMap, FrozenBatchNorm};
 use crate::config::{Block, ResNetConfig};
 use crate::nested::{Extent, NestedTensor, within};
-use crate::nn::options;
+use crate::nn::{convolve, options};
 
 /// The wrapper that gives checkpoints their `body.` prefix.
 #[derive(Module, Debug)]
@@ -128,7 +129,7 @@ impl ResNet {
         let dtype = self.conv1.weight.val().dtype();
         let extent = input.padding.extent(&input.pixels);
         let pixels = within(input.pixels.clone().cast(dtype), extent.as_ref());
-        let map = layer(&self.conv1, self.bn1.as_ref(), pixels, true);
+        let map = layer(&self.conv1, self.bn1.as_ref(), pixels, None, true);
         let extent = extent.map(|extent| extent.halved(&map));
         // Nothing is below zero here, so zeros beside the image are what the pooling's own padding is.
         let map = max_pool(within(map, extent.as_ref()));
@@ -152,25 +153,23 @@ impl ResidualBlock {
         let (y, extent, last, bn) = match &self.conv3 {
             None => {
                 let input = within(x.clone(), extent.as_ref());
-                let y = layer(&self.conv1, self.bn1.as_ref(), input, true);
+                let y = layer(&self.conv1, self.bn1.as_ref(), input, None, true);
                 let extent = self.extent_after(extent, &y);
                 (within(y, extent.as_ref()), extent, &self.conv2, self.bn2.as_ref())
             }
             Some(conv3) => {
-                let y = layer(&self.conv1, self.bn1.as_ref(), x.clone(), true);
+                let y = layer(&self.conv1, self.bn1.as_ref(), x.clone(), None, true);
                 let y = within(y, extent.as_ref());
-                let y = layer(&self.conv2, self.bn2.as_ref(), y, true);
+                let y = layer(&self.conv2, self.bn2.as_ref(), y, None, true);
                 let extent = self.extent_after(extent, &y);
                 (y, extent, conv3, self.bn3.as_ref())
             }
         };
         let shortcut = match &self.downsample {
-            Some((conv, bn)) => layer(conv, bn.as_ref(), self.subsample(x), false),
+            Some((conv, bn)) => layer(conv, bn.as_ref(), self.subsample(x), None, false),
             None => x,
         };
-        let (weight, bias) = folded(last, bn);
-        let options = ConvOptions { relu: true, ..options(last) };
-        FeatureMap { map: conv2d(y, weight, bias, Some(shortcut), options), extent }
+        FeatureMap { map: layer(last, bn, y, Some(shortcut), true), extent }
     }
 
     /// The images' part of what the block's 3x3 convolution of its stride puts out.
@@ -205,19 +204,30 @@ impl ResidualBlock {
     }
 }
 
-/// A convolution with its normalisation, and a `ReLU` if wanted.
-fn layer(conv: &Conv2d, bn: Option<&FrozenBatchNorm>, x: Tensor<4>, relu: bool) -> Tensor<4> {
-    let (weight, bias) = folded(conv, bn);
-    conv2d(x, weight, bias, None, ConvOptions { relu, ..options(conv) })
-}
-
-/// Weight and bias of the convolution that equals `conv` and its normalisation. In training, too, it is
-/// cheaper to scale weights than all that they make.
-fn folded(conv: &Conv2d, bn: Option<&FrozenBatchNorm>) -> (Tensor<4>, Option<Tensor<1>>) {
-    match bn {
-        Some(bn) => bn.folded(conv),
+/// A convolution with its normalisation, a residual, and a `ReLU` if wanted.
+///
+/// A frozen norm that is not folded, as in training, scales the weights where the operation has a kernel of
+/// ours: that is cheaper than scaling all that they make. Elsewhere it comes after, as in the reference.
+fn layer(
+    conv: &Conv2d,
+    bn: Option<&FrozenBatchNorm>,
+    x: Tensor<4>,
+    residual: Option<Tensor<4>>,
+    rectify: bool,
+) -> Tensor<4> {
+    let (weight, bias) = match bn {
         None => (conv.weight.val(), conv.bias.as_ref().map(Param::val)),
-    }
+        Some(bn) if has_kernel(&x) => bn.folded(conv),
+        Some(bn) => {
+            let y = bn.forward(convolve(conv, x));
+            let y = match residual {
+                Some(residual) => y + residual,
+                None => y,
+            };
+            return if rectify { relu(y) } else { y };
+        }
+    };
+    conv2d(x, weight, bias, residual, ConvOptions { relu: rectify, ..options(conv) })
 }
 
 fn fold_conv(conv: Conv2d, bn: Option<FrozenBatchNorm>) -> Conv2d {

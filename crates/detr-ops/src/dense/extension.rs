@@ -64,8 +64,9 @@ pub(crate) trait DenseOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Whether the backend and type of a tensor are among those above.
-pub(super) fn has_kernel<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether the operations on a tensor of this backend and type are kernels of our own.
+#[must_use]
+pub fn has_kernel<const D: usize>(x: &Tensor<D>) -> bool {
     if x.dtype() != DType::F32 || (x.device().is_autodiff() && !cfg!(feature = "autodiff")) {
         return false;
     }

@@ -15,7 +15,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Bool, DType, Tensor, module};
 
-use extension::has_kernel;
+pub use extension::has_kernel;
 
 /// How a convolution moves over its input, by rows and columns, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
