@@ -48,20 +48,19 @@ impl FrozenBatchNorm {
 
     /// The convolution that equals `conv` followed by this normalisation.
     pub(super) fn fold_into(&self, conv: Conv2d) -> Conv2d {
-        let (scale, shift) = self.scale_and_shift();
-        let c = scale.dims()[0];
+        let (weight, shift) = self.folded(&conv);
         Conv2d {
-            weight: conv.weight.clone().map(|w| w * scale.reshape([c, 1, 1, 1])),
+            weight: conv.weight.clone().map(|_| weight),
             bias: Some(Param::from_tensor(shift).set_require_grad(false)),
             ..conv
         }
     }
 
     /// Its weight and bias alone, through which gradients go.
-    pub(super) fn folded(&self, conv: &Conv2d) -> (Tensor<4>, Option<Tensor<1>>) {
+    pub(super) fn folded(&self, conv: &Conv2d) -> (Tensor<4>, Tensor<1>) {
         let (scale, shift) = self.scale_and_shift();
         let c = scale.dims()[0];
-        (conv.weight.val() * scale.reshape([c, 1, 1, 1]), Some(shift))
+        (conv.weight.val() * scale.reshape([c, 1, 1, 1]), shift)
     }
 
     fn scale_and_shift(&self) -> (Tensor<1>, Tensor<1>) {

@@ -217,7 +217,10 @@ fn layer(
 ) -> Tensor<4> {
     let (weight, bias) = match bn {
         None => (conv.weight.val(), conv.bias.as_ref().map(Param::val)),
-        Some(bn) if has_kernel(&x) => bn.folded(conv),
+        Some(bn) if has_kernel(&x) => {
+            let (weight, shift) = bn.folded(conv);
+            (weight, Some(shift))
+        }
         Some(bn) => {
             let y = bn.forward(convolve(conv, x));
             let y = match residual {
