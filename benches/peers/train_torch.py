@@ -18,6 +18,7 @@ import sys
 import time
 
 import detr_torch
+from timing import cpu_name, peak_memory_mb, summary
 
 try:
     import torch
@@ -179,14 +180,14 @@ def main():
         "objects": args.objects,
         "runs": args.runs,
         "warmup": args.warmup,
-        "stages_ms": {name: detr_torch.summary(times) for name, times in stages.items()},
+        "stages_ms": {name: summary(times) for name, times in stages.items()},
         "parameters": sum(parameter.numel() for parameter in parameters),
         "trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        "peak_memory_mb": detr_torch.peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
         "attention": model.config._attn_implementation,
         "compiled": args.compile,
         "tf32": args.tf32,
-        "cpu": detr_torch.cpu_name(),
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

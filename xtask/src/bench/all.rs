@@ -71,8 +71,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let pictures = make_pictures(&programs);
     let measurements = plan.measurements(&args.only);
-    let mut sides =
-        [Some(Side::ours(programs, plan.threads)), args.flags.peer.then(|| args.flags.peer_side())];
+    let [peer, onnx] = args.flags.peer_sides();
+    let mut sides = [Some(Side::ours(programs, plan.threads)), peer, onnx];
     if let Err(error) = pictures {
         eprintln!("there are no pictures for `data`: {error:#}");
     }
@@ -92,15 +92,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let [ours, theirs] = &sides;
     let results = json!({
         "what": "all",
-        "hardware": hardware(ours.as_ref(), &plan),
+        "hardware": hardware(sides[0].as_ref(), &plan),
         "versions": versions(&sides),
         "backend": args.backend,
         "rounds": rounds,
         "quick": args.quick,
-        "rows": rows(&measurements, ours.as_ref(), theirs.as_ref()),
+        "rows": rows(&measurements, &sides),
     });
     let name = format!("all-{}", args.backend);
     args.flags.finish_with(&name, results, table::markdown, |path, results| {
@@ -117,28 +116,30 @@ fn make_pictures(programs: &Programs) -> anyhow::Result<()> {
 }
 
 /// One row for every number of every measurement, and one for a measurement without any.
-fn rows(measurements: &[Measurement], ours: Option<&Side>, theirs: Option<&Side>) -> Vec<Value> {
+fn rows(measurements: &[Measurement], sides: &[Option<Side>; 3]) -> Vec<Value> {
     let mut rows = Vec::new();
     for measurement in measurements {
-        let readings = |side: Option<&Side>| side.map(|side| side.readings(measurement));
-        let (found, peers) =
-            (readings(ours).unwrap_or_default(), readings(theirs).unwrap_or_default());
+        let [found, peers, onnx] = sides.each_ref().map(|side| {
+            side.as_ref().map_or_else(BTreeMap::new, |side| side.readings(measurement))
+        });
         let mut parts: BTreeSet<&str> =
-            found.keys().chain(peers.keys()).map(String::as_str).collect();
+            found.keys().chain(peers.keys()).chain(onnx.keys()).map(String::as_str).collect();
         if parts.is_empty() {
             parts.insert("");
         }
-        let error = |side: Option<&Side>| side.and_then(|side| side.error(&measurement.name));
+        let [detr_error, peer_error, onnx_error] =
+            sides.each_ref().map(|side| side.as_ref()?.error(&measurement.name));
         for part in parts {
             let of = |side: &BTreeMap<String, Reading>| side.get(part).cloned().unwrap_or_default();
-            let mut row = row(&of(&found), &of(&peers));
+            let mut row = row(&of(&found), &of(&peers), &of(&onnx));
             let about = json!({
                 "name": if part.is_empty() { measurement.name.clone() } else {
                     format!("{}: {part}", measurement.name)
                 },
                 "unit": measurement.unit,
-                "detr_error": error(ours),
-                "peer_error": error(theirs),
+                "detr_error": detr_error,
+                "peer_error": peer_error,
+                "onnx_error": onnx_error,
             });
             if let (Value::Object(row), Value::Object(about)) = (&mut row, about) {
                 row.extend(about);
@@ -149,8 +150,8 @@ fn rows(measurements: &[Measurement], ours: Option<&Side>, theirs: Option<&Side>
     rows
 }
 
-/// The numbers of both sides, and ours over theirs.
-fn row(detr: &Reading, peer: &Reading) -> Value {
+/// The numbers of all sides, and ours over theirs.
+fn row(detr: &Reading, peer: &Reading, onnx: &Reading) -> Value {
     let ratio = |ours: Option<f64>, theirs: Option<f64>| {
         Some(ours? / theirs.filter(|&theirs| theirs > 0.0)?)
     };
@@ -162,8 +163,13 @@ fn row(detr: &Reading, peer: &Reading) -> Value {
         "peer_memory_mb": peer.memory_mb,
         "memory_ratio": ratio(detr.memory_mb, peer.memory_mb),
         "peer_gpu_memory_mb": peer.gpu_memory_mb,
+        "onnx": onnx.value,
+        "onnx_ratio": ratio(detr.value, onnx.value),
+        "onnx_memory_mb": onnx.memory_mb,
+        "onnx_memory_ratio": ratio(detr.memory_mb, onnx.memory_mb),
         "detr_rounds": detr.rounds,
         "peer_rounds": peer.rounds,
+        "onnx_rounds": onnx.rounds,
     })
 }
 
@@ -178,12 +184,13 @@ fn hardware(ours: Option<&Side>, plan: &Plan) -> Value {
     })
 }
 
-fn versions(sides: &[Option<Side>; 2]) -> Value {
+fn versions(sides: &[Option<Side>; 3]) -> Value {
     let mut versions = Map::new();
-    let [ours, theirs] = sides;
+    let [ours, theirs, onnx] = sides;
     for (side, keys) in [
         (ours, &["version", "burn"][..]),
         (theirs, &["python", "torch", "transformers", "torchvision", "scipy", "gpu"][..]),
+        (onnx, &["onnxruntime"][..]),
     ] {
         for key in keys {
             let value = side.as_ref().map_or(Value::Null, |side| side.seen(key));
@@ -203,13 +210,16 @@ mod tests {
     #[test]
     fn rows_have_ratios_where_both_sides_have_numbers() {
         let of = |value, memory_mb| Reading { value: Some(value), memory_mb, ..Reading::default() };
-        let both = row(&of(1.0, Some(30.0)), &of(4.0, Some(60.0)));
+        let none = Reading::default();
+        let both = row(&of(1.0, Some(30.0)), &of(4.0, Some(60.0)), &of(2.0, None));
         assert_eq!(
             (both["ratio"].as_f64(), both["memory_ratio"].as_f64()),
             (Some(0.25), Some(0.5))
         );
-        let alone = row(&of(1.0, None), &Reading::default());
+        assert_eq!(both["onnx_ratio"].as_f64(), Some(0.5));
+        let alone = row(&of(1.0, None), &none, &none);
         assert!(alone["ratio"].is_null() && alone["memory_ratio"].is_null());
+        assert!(alone["onnx_ratio"].is_null());
     }
 
     #[test]
@@ -219,18 +229,23 @@ mod tests {
             unit: "ms",
             ours: work::Ours::Bytes("detr"),
             theirs: Some(("none.py", Vec::new())),
+            onnx: Some(("none.py", Vec::new())),
             read: |_| Vec::new(),
             scaled: None,
         };
         let mut ours = Side::ours(Programs::of_folder("nowhere".as_ref()), 1);
         let mut peer = Side::peer("no-such-python".into());
-        ours.measure(&one, None);
-        peer.measure(&one, None);
-        let rows = rows(&[one], Some(&ours), Some(&peer));
+        let mut onnx = Side::onnx("no-such-python".into());
+        for side in [&mut ours, &mut peer, &mut onnx] {
+            side.measure(&one, None);
+        }
+        let rows = rows(&[one], &[Some(ours), Some(peer), Some(onnx)]);
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0]["name"], "one");
         assert!(rows[0]["detr"].is_null());
         assert!(rows[0]["detr_error"].as_str().unwrap().contains("no program"));
-        assert!(rows[0]["peer_error"].as_str().unwrap().contains("cannot start"));
+        for error in ["peer_error", "onnx_error"] {
+            assert!(rows[0][error].as_str().unwrap().contains("cannot start"));
+        }
     }
 }

@@ -58,9 +58,9 @@ impl Flags {
         self.rounds.unwrap_or(default)
     }
 
-    /// The peers, run by the Python of `--python`.
-    pub(super) fn peer_side(&self) -> Side {
-        Side::peer(self.python.clone())
+    /// With `--peer`, PyTorch and what else is our like, and ONNX Runtime, run by the Python of `--python`.
+    pub(super) fn peer_sides(&self) -> [Option<Side>; 2] {
+        [Side::peer, Side::onnx].map(|side| self.peer.then(|| side(self.python.clone())))
     }
 
     /// Runs our command and, with `--peer`, the peer in turns. Both are told the number of the round,

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use detr_infer::backend::{Backend, Precision};
 
-use crate::support::detr;
 use crate::support::devices::device;
+use crate::support::{binaries, cargo, detr, profile_flags, target};
 
 const TINY: &str = "deformable-detr-tiny";
 
@@ -74,4 +74,34 @@ fn parameters_and_operations_are_counted() {
     let sum: u64 = parts.map(|part| part.as_u64().unwrap()).sum();
     assert_eq!(report["total_flops"], sum);
     assert!(report["flops_convention"].as_str().unwrap().contains("multiply-add is two"));
+}
+
+#[test]
+fn the_whole_suite_measures_all_that_is_built() {
+    let mut suite = cargo();
+    suite.args(["run", "--quiet", "-p", "xtask", "--target-dir"]).arg(target().0);
+    suite.args(profile_flags()).args(["--", "bench", "all", "--quick", "--json", "--programs"]);
+    let done = suite.arg(binaries()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let results: Value = serde_json::from_slice(&done.stdout).unwrap();
+    // Cargo builds the examples for the tests of the whole workspace only.
+    let built = |example: &str| binaries().join("examples").join(example).is_file();
+    let mut left = vec!["infer", "train", "msda", "start", "size"];
+    for (what, example) in
+        [("data", "bench_data"), ("match", "bench_match"), ("eval", "bench_eval")]
+    {
+        if built(example) && (what != "data" || built("photos")) {
+            left.push(what);
+        }
+    }
+    for row in results["rows"].as_array().unwrap() {
+        let name = row["name"].as_str().unwrap();
+        if row["detr"].as_f64().is_some_and(|number| number > 0.0) {
+            left.retain(|what| !name.starts_with(what));
+        } else {
+            assert!(row["detr_error"].as_str().unwrap().contains("no program"), "{row}");
+        }
+    }
+    assert!(left.is_empty(), "without a number: {left:?}\n{said}");
 }

@@ -67,7 +67,7 @@ pub(crate) fn profile_flags() -> Vec<String> {
 
 /// The folder of the binaries. Cargo builds the binaries of other packages for no test, so they
 /// are built here: with the features of this program, so that nothing but they is new.
-fn binaries() -> &'static Path {
+pub(crate) fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let (target, profile) = target();

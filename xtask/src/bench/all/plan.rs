@@ -112,12 +112,19 @@ impl Plan {
         theirs.extend(["--width".to_owned(), size.width.to_string()]);
         theirs.extend(common.map(str::to_owned));
         theirs.extend(self.peer_device());
+        // It infers, and its CPU knows no bfloat16.
+        let onnx = (what == "infer" && dtype != "bf16").then(|| {
+            let cache = shell::root().join("target/bench/onnx").display().to_string();
+            let more = ["--cache".to_owned(), cache];
+            ("detr_onnx.py", theirs.iter().cloned().chain(more).collect())
+        });
         theirs.extend(self.peer_options.iter().cloned());
         let script = if what == "train" { "train_torch.py" } else { "detr_torch.py" };
         Measurement {
             name: name(batch),
             unit: "ms",
             ours: Ours::Program("detr", ours),
+            onnx,
             theirs: PEER_MODELS.contains(&model).then_some((script, theirs)),
             read: if what == "train" { step_ms } else { model_ms },
             scaled: (batch > 1).then(|| (name(1), batch)),
@@ -144,6 +151,7 @@ impl Plan {
             unit: "ms",
             ours: Ours::Program("detr", ours),
             theirs: Some(("msda_torch.py", theirs)),
+            onnx: None,
             read: msda_ms,
             scaled: None,
         }
@@ -159,6 +167,7 @@ impl Plan {
             unit: "ms",
             ours: Ours::Program("bench_data", args.clone()),
             theirs: Some(("data_torchvision.py", args)),
+            onnx: None,
             read: |printed| {
                 let rate = printed["images_per_second"].as_f64().filter(|&rate| rate > 0.0);
                 rate.map(|rate| (String::new(), 1000.0 / rate)).into_iter().collect()
@@ -176,6 +185,7 @@ impl Plan {
             unit: "ms",
             ours: Ours::Program("bench_match", vec![runs.clone(), costs.clone()]),
             theirs: Some(("match_scipy.py", vec![costs, runs])),
+            onnx: None,
             read: assign_ms,
             scaled: None,
         }
@@ -194,6 +204,7 @@ impl Plan {
                 "coco_eval_pycocotools.py",
                 ["time".to_owned()].into_iter().chain(sizes).collect(),
             )),
+            onnx: None,
             read: |printed| whole(median_of([printed], |printed| &printed["seconds"])),
             scaled: None,
         }
@@ -213,6 +224,7 @@ impl Plan {
             unit: "ms",
             ours: Ours::FirstLine("detr-infer", args, if self.quick { 1 } else { 5 }),
             theirs: None,
+            onnx: None,
             read: |printed| whole(median_of([printed], |printed| &printed["ms"])),
             scaled: None,
         }
@@ -225,6 +237,7 @@ fn binary_size() -> Measurement {
         unit: "MB",
         ours: Ours::Bytes("detr-infer"),
         theirs: None,
+        onnx: None,
         read: |printed| whole(printed["bytes"].as_f64().map(|bytes| bytes / 1e6)),
         scaled: None,
     }
@@ -317,7 +330,12 @@ mod tests {
         let (script, args) = some[0].theirs.as_ref().unwrap();
         assert_eq!(*script, "train_torch.py");
         assert!(args.join(" ").contains("--height 480 --width 640 --batch-size 4 --dtype f32"));
-        assert_eq!(plan("--quick").measurements("").len(), 2 + 1 + 5);
+        assert!(some[0].onnx.is_none(), "ONNX Runtime does not train");
+        let quick = plan("--quick").measurements("");
+        assert_eq!(quick.len(), 2 + 1 + 5);
+        let (script, args) = quick[0].onnx.as_ref().unwrap();
+        assert_eq!(*script, "detr_onnx.py");
+        assert!(args.join(" ").starts_with("--model deformable-detr-tiny --height 128 "));
         assert!(plan("").measurements("no such thing").is_empty());
     }
 

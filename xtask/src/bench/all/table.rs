@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+type Show = fn(&Value) -> String;
+
 /// What people read. A ratio below 1 is in our favour.
 pub(in crate::bench) fn markdown(results: &Value) -> String {
     let (hardware, versions) = (&results["hardware"], &results["versions"]);
@@ -35,22 +37,34 @@ pub(in crate::bench) fn markdown(results: &Value) -> String {
             ""
         },
     );
-    out += "| | unit | detr | peer | ratio | detr MB | peer MB | ratio |\n|---|---|---|---|---|---|---|---|\n";
+    let rows = || results["rows"].as_array().into_iter().flatten();
+    let onnx = rows().any(|row| row["onnx"].is_number());
+    let columns: &[(&str, &str, Show)] = &[
+        ("detr", "detr", figure),
+        ("peer", "peer", figure),
+        ("ratio", "ratio", ratio),
+        ("ONNX Runtime", "onnx", figure),
+        ("ratio", "onnx_ratio", ratio),
+        ("detr MB", "detr_memory_mb", whole),
+        ("peer MB", "peer_memory_mb", whole),
+        ("ratio", "memory_ratio", ratio),
+        ("ONNX Runtime MB", "onnx_memory_mb", whole),
+        ("ratio", "onnx_memory_ratio", ratio),
+    ];
+    let columns: Vec<_> =
+        columns.iter().filter(|(_, key, _)| onnx || !key.starts_with("onnx")).collect();
+    out += "| | unit |";
+    columns.iter().for_each(|(title, ..)| out += &format!(" {title} |"));
+    out += &format!("\n|---|---|{}\n", "---|".repeat(columns.len()));
     let mut notes = Vec::new();
-    for row in results["rows"].as_array().into_iter().flatten() {
+    for row in rows() {
         let name = word(&row["name"]);
-        let _ = writeln!(
-            out,
-            "| {name} | {} | {} | {} | {} | {} | {} | {} |",
-            word(&row["unit"]),
-            figure(&row["detr"]),
-            figure(&row["peer"]),
-            ratio(&row["ratio"]),
-            whole(&row["detr_memory_mb"]),
-            whole(&row["peer_memory_mb"]),
-            ratio(&row["memory_ratio"]),
-        );
-        for (side, key) in [("detr", "detr_error"), ("peer", "peer_error")] {
+        let _ = write!(out, "| {name} | {} |", word(&row["unit"]));
+        columns.iter().for_each(|(_, key, show)| out += &format!(" {} |", show(&row[*key])));
+        out.push('\n');
+        let sides =
+            [("detr", "detr_error"), ("peer", "peer_error"), ("ONNX Runtime", "onnx_error")];
+        for (side, key) in sides {
             if let Some(error) = row[key].as_str() {
                 notes.push(format!("- {name}, {side}: {}\n", error.replace('\n', "; ")));
             }
@@ -101,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_per_row_and_says_what_is_missing() {
-        let results = json!({
+        let mut results = json!({
             "date": "2026-01-02", "commit": "abc", "backend": "flex", "rounds": 3, "quick": false,
             "hardware": { "cpu": "a processor", "threads": 2, "memory_mb": 8000.0, "system": "linux" },
             "versions": { "detr": "0.1.0", "torch": "9.9" },
@@ -116,6 +130,14 @@ mod tests {
         assert!(has("| a | ms | 1235 | 0.50 | 2469.12 | 100 | - | - |"), "{text}");
         assert!(has("| b | ms | - | - | - | - | - | - |"), "{text}");
         assert!(has("- b, peer: no torch; hint: pip"), "{text}");
+        assert!(!text.contains("ONNX"), "{text}");
+        results["rows"][0]["onnx"] = json!(600.0);
+        results["rows"][0]["onnx_ratio"] = json!(2.057);
+        results["rows"][1]["onnx_error"] = json!("no export");
+        let onnx = markdown(&results);
+        let line = "| a | ms | 1235 | 0.50 | 2469.12 | 600 | 2.06 | 100 | - | - | - | - |";
+        assert!(onnx.lines().any(|found| found == line), "{onnx}");
+        assert!(onnx.lines().any(|found| found == "- b, ONNX Runtime: no export"), "{onnx}");
         assert!(text.contains("a processor with 2 threads, 8 GB") && text.contains("torch 9.9"));
     }
 }

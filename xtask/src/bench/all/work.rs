@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -25,13 +25,18 @@ pub(super) struct Measurement {
     pub(super) unit: &'static str,
     /// How we do it.
     pub(super) ours: Ours,
-    /// How the peer does it, if there is one: script and arguments.
-    pub(super) theirs: Option<(&'static str, Vec<String>)>,
+    /// How the peer does it, if there is one.
+    pub(super) theirs: Option<Script>,
+    /// How ONNX Runtime does it, if it does.
+    pub(super) onnx: Option<Script>,
     /// The numbers in what either side printed, by the names of parts; `""` for a whole.
     pub(super) read: fn(&Value) -> Vec<(String, f64)>,
     /// The same work on one image, if this is on several, and on how many.
     pub(super) scaled: Option<(String, usize)>,
 }
+
+/// A script of `benches/peers/` and its arguments.
+pub(super) type Script = (&'static str, Vec<String>);
 
 /// What we do.
 pub(super) enum Ours {
@@ -69,6 +74,7 @@ pub(in crate::bench) struct Side {
 enum Kind {
     Ours(Programs, usize),
     Peer(PathBuf),
+    Onnx(PathBuf),
 }
 
 impl Side {
@@ -82,13 +88,22 @@ impl Side {
         Self::new("peer", Kind::Peer(python))
     }
 
+    /// The scripts of ONNX Runtime run by this Python.
+    pub(in crate::bench) fn onnx(python: PathBuf) -> Self {
+        Self::new("ONNX Runtime", Kind::Onnx(python))
+    }
+
     fn new(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, printed: BTreeMap::new(), errors: BTreeMap::new() }
     }
 
     /// Whether there is such work for this side.
     pub(super) fn knows(&self, measurement: &Measurement) -> bool {
-        matches!(self.kind, Kind::Ours(..)) || measurement.theirs.is_some()
+        match self.kind {
+            Kind::Ours(..) => true,
+            Kind::Peer(_) => measurement.theirs.is_some(),
+            Kind::Onnx(_) => measurement.onnx.is_some(),
+        }
     }
 
     /// Measures, and keeps what was printed, or why nothing was.
@@ -129,13 +144,13 @@ impl Side {
     }
 
     fn run(&self, measurement: &Measurement) -> anyhow::Result<Option<Value>> {
-        match (&self.kind, &measurement.ours, &measurement.theirs) {
-            (Kind::Ours(programs, threads), Ours::Program(name, args), _) => {
+        match (&self.kind, &measurement.ours) {
+            (Kind::Ours(programs, threads), Ours::Program(name, args)) => {
                 let mut command = programs.command(name)?;
                 command.env("RAYON_NUM_THREADS", threads.to_string());
                 printed(command.args(args)).map(Some)
             }
-            (Kind::Ours(programs, threads), Ours::FirstLine(name, args, runs), _) => {
+            (Kind::Ours(programs, threads), Ours::FirstLine(name, args, runs)) => {
                 let once = |_| {
                     let mut command = programs.command(name)?;
                     command.env("RAYON_NUM_THREADS", threads.to_string());
@@ -144,15 +159,11 @@ impl Side {
                 let times: Vec<f64> = (0..*runs).map(once).collect::<anyhow::Result<_>>()?;
                 Ok(Some(json!({ "ms": times })))
             }
-            (Kind::Ours(programs, _), Ours::Bytes(name), _) => {
+            (Kind::Ours(programs, _), Ours::Bytes(name)) => {
                 Ok(Some(json!({ "bytes": programs.path(name)?.metadata()?.len() })))
             }
-            (Kind::Peer(python), _, Some((script, args))) => {
-                let mut command = Command::new(python);
-                command.arg(shell::root().join("benches/peers").join(script)).args(args);
-                printed(&mut command).map(Some)
-            }
-            (Kind::Peer(_), _, None) => Ok(None),
+            (Kind::Peer(python), _) => scripted(python, measurement.theirs.as_ref()),
+            (Kind::Onnx(python), _) => scripted(python, measurement.onnx.as_ref()),
         }
     }
 
@@ -186,6 +197,13 @@ impl Side {
         let mut values = self.printed.values().flatten().map(|value| &value[key]);
         values.find(|value| !value.is_null()).cloned().unwrap_or_default()
     }
+}
+
+fn scripted(python: &Path, script: Option<&Script>) -> anyhow::Result<Option<Value>> {
+    let Some((script, args)) = script else { return Ok(None) };
+    let mut command = Command::new(python);
+    command.arg(shell::root().join("benches/peers").join(script)).args(args);
+    printed(&mut command).map(Some)
 }
 
 fn printed(command: &mut Command) -> anyhow::Result<Value> {
@@ -229,6 +247,7 @@ mod tests {
             unit: "ms",
             ours: Ours::Program("no such program", Vec::new()),
             theirs: None,
+            onnx: None,
             read: |value| value["ms"].as_f64().map(|ms| (String::new(), ms)).into_iter().collect(),
             scaled,
         }
