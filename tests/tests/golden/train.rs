@@ -60,11 +60,12 @@ enum Nudge {
     Bias(f32),
 }
 
-const NUDGES: [Nudge; 5] = [
+const NUDGES: [Nudge; 6] = [
     Nudge::Images(2e-7),
     Nudge::Images(-2e-7),
     Nudge::Bias(0.125),
     Nudge::Bias(0.5),
+    Nudge::Bias(1.0),
     Nudge::Bias(2.0),
 ];
 

@@ -8,6 +8,7 @@ use super::TASKS;
 use super::geometry::{Geometry, Unfold};
 use super::matrix::{View, multiply};
 use super::scratch;
+use super::winograd;
 use crate::cpu::shared::Shared;
 use crate::cpu::zeros::zeros;
 
@@ -20,15 +21,46 @@ fn tile(geometry: &Geometry) -> usize {
     (UNFOLDED / geometry.depth()).min(all.div_ceil(TASKS)).clamp(96, 2048).next_multiple_of(32)
 }
 
+/// What is added to the sums of a convolution.
+#[derive(Clone, Copy)]
+pub(super) struct After<'a> {
+    pub(super) bias: &'a [f32],
+    pub(super) residual: Option<&'a [f32]>,
+    pub(super) relu: bool,
+}
+
+impl After<'_> {
+    /// Cells of one filter; `place` is that of the first in the output.
+    #[inline(always)]
+    pub(super) fn apply(&self, filter: usize, place: usize, sums: &[f32], out: &mut [f32]) {
+        let bias = self.bias[filter];
+        let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
+        match self.residual {
+            Some(residual) => {
+                let residual = &residual[place..place + out.len()];
+                for ((out, sum), more) in out.iter_mut().zip(sums).zip(residual) {
+                    *out = rectified(sum + bias + more, floor);
+                }
+            }
+            None => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = rectified(sum + bias, floor);
+                }
+            }
+        }
+    }
+}
+
 /// The output `[B, C', H', W']`.
 pub(super) fn forward(
     geometry: &Geometry,
     x: &[f32],
     weight: &[f32],
-    bias: &[f32],
-    residual: Option<&[f32]>,
-    relu: bool,
+    after: After<'_>,
 ) -> Vec<f32> {
+    if winograd::suits(geometry) {
+        return winograd::forward(geometry, x, weight, after);
+    }
     let (cells, depth, filters) = (geometry.cells(), geometry.depth(), geometry.filters);
     let all = geometry.images * cells;
     let mut output = zeros(all * filters);
@@ -53,8 +85,7 @@ pub(super) fn forward(
             };
             multiply(sums, len, weight, columns, false);
             let output = &shared;
-            let finish = Finish { cells, filters, bias, residual, relu, sums, from, len, output };
-            Arch::new().dispatch(finish);
+            Arch::new().dispatch(Finish { cells, filters, after, sums, from, len, output });
         });
     });
     output
@@ -64,9 +95,7 @@ pub(super) fn forward(
 struct Finish<'a> {
     cells: usize,
     filters: usize,
-    bias: &'a [f32],
-    residual: Option<&'a [f32]>,
-    relu: bool,
+    after: After<'a>,
     /// Of `len` cells from `from` on, one filter after the other.
     sums: &'a [f32],
     from: usize,
@@ -80,7 +109,7 @@ impl WithSimd for Finish<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { sums, from, len, output, .. } = self;
-        for (filter, (sums, &bias)) in sums.chunks_exact(len).zip(self.bias).enumerate() {
+        for (filter, sums) in sums.chunks_exact(len).enumerate() {
             let mut done = 0;
             while done < len {
                 let (image, cell) = ((from + done) / self.cells, (from + done) % self.cells);
@@ -89,21 +118,7 @@ impl WithSimd for Finish<'_> {
                 // SAFETY: tiles are of different cells.
                 #[allow(unsafe_code)]
                 let out = unsafe { output.part(place, run) };
-                let sums = &sums[done..done + run];
-                let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-                match self.residual {
-                    Some(residual) => {
-                        let residual = &residual[place..place + run];
-                        for ((out, sum), more) in out.iter_mut().zip(sums).zip(residual) {
-                            *out = rectified(sum + bias + more, floor);
-                        }
-                    }
-                    None => {
-                        for (out, sum) in out.iter_mut().zip(sums) {
-                            *out = rectified(sum + bias, floor);
-                        }
-                    }
-                }
+                self.after.apply(filter, place, &sums[done..done + run], out);
                 done += run;
             }
         }

@@ -7,6 +7,7 @@ use super::TASKS;
 use super::geometry::{Fold, Geometry, Unfold};
 use super::matrix::{View, multiply};
 use super::scratch;
+use super::winograd;
 use crate::cpu::shared::Shared;
 use crate::cpu::zeros::zeros;
 
@@ -15,6 +16,9 @@ const TILE: usize = 1024;
 
 /// Gradient of the input `[B, C, H, W]`, from that of the output.
 pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Vec<f32> {
+    if let Some(found) = winograd::input(geometry, weight, grad) {
+        return found;
+    }
     let Geometry { images, channels, filters, .. } = *geometry;
     let (cells, plane, taps) = (geometry.cells(), geometry.plane(), geometry.taps());
     let mut found = zeros(images * channels * plane);

@@ -13,10 +13,10 @@ pub(super) struct Geometry {
     pub(super) images: usize,
     pub(super) channels: usize,
     pub(super) filters: usize,
-    input: [usize; 2],
-    kernel: [usize; 2],
-    output: [usize; 2],
-    options: ConvOptions,
+    pub(super) input: [usize; 2],
+    pub(super) kernel: [usize; 2],
+    pub(super) output: [usize; 2],
+    pub(super) options: ConvOptions,
 }
 
 /// Neighbouring output cells of one row of an image.

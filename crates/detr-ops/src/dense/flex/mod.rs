@@ -9,6 +9,7 @@ mod linear;
 mod matrix;
 mod pool;
 mod scratch;
+mod winograd;
 
 use burn::backend::Flex;
 use burn::tensor::{Shape, TensorData};
@@ -115,14 +116,12 @@ fn convolve(
     let geometry = Geometry::new(&dims(x), &dims(weight), options);
     let [x, weight, bias] = [x, weight, bias].map(FlexTensor::to_contiguous);
     let residual = residual.map(FlexTensor::to_contiguous);
-    let output = conv::forward(
-        &geometry,
-        elements(&x),
-        elements(&weight),
-        elements(&bias),
-        residual.as_ref().map(elements),
-        options.relu,
-    );
+    let after = conv::After {
+        bias: elements(&bias),
+        residual: residual.as_ref().map(elements),
+        relu: options.relu,
+    };
+    let output = conv::forward(&geometry, elements(&x), elements(&weight), after);
     tensor(output, geometry.output_shape())
 }
 
