@@ -13,8 +13,8 @@ pub(crate) struct Shared<'a> {
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: `part` is the only access, and its callers promise that parts do not overlap, so threads
-// never reach the same element.
+// SAFETY: `part` and `pointer` are the only access, and whoever uses them promises that parts do not
+// overlap, so threads never reach the same element.
 unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {
@@ -28,6 +28,13 @@ impl<'a> Shared<'a> {
         prefetch_lines(self.start.wrapping_add(start), len);
     }
 
+    /// Where the elements from `start` on are, for what writes some of them only.
+    #[inline(always)]
+    pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut f32 {
+        assert!(start <= self.len && len <= self.len - start, "a part inside the buffer");
+        self.start.wrapping_add(start)
+    }
+
     /// The elements from `start` on.
     ///
     /// # Safety
@@ -36,9 +43,8 @@ impl<'a> Shared<'a> {
     #[inline(always)]
     #[allow(clippy::mut_from_ref)] // the caller's promise
     pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [f32] {
-        assert!(start <= self.len && len <= self.len - start, "a part inside the buffer");
         // SAFETY: inside the buffer, which is borrowed for 'a, and, as the caller promises, nobody
         // else's.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.pointer(start, len), len) }
     }
 }

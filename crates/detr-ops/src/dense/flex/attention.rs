@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::TASKS;
-use super::matrix::{View, multiply};
+use super::matrix::{View, multiply, multiply_part};
 use super::scratch;
 use crate::cpu::shared::Shared;
 use crate::cpu::zeros::zeros;
@@ -40,12 +40,18 @@ pub(super) fn forward(
             let bias = &bias[image * s..(image + 1) * s];
             Arch::new().dispatch(Exponentials { scores, bias, sums });
             let start = (image * q + first) * m * d + head * d;
-            // SAFETY: heads and queries of the tasks differ; between the rows of a block nothing is touched.
+            // SAFETY: heads or queries of the tasks differ.
             #[allow(unsafe_code)]
-            let out = unsafe { shared.part(start, (rows - 1) * m * d + d) };
-            multiply(out, m * d, View::new(scores, [rows, s]), value, false);
-            for (row, sum) in out.chunks_mut(m * d).zip(sums) {
-                row[..d].iter_mut().for_each(|out| *out /= *sum);
+            unsafe {
+                multiply_part(&shared, start, m * d, View::new(scores, [rows, s]), value, false);
+            }
+            for (row, sum) in sums.iter().enumerate() {
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                let row = unsafe { shared.part(start + row * m * d, d) };
+                for out in row {
+                    *out /= *sum;
+                }
             }
         });
     });

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::TASKS;
 use super::conv::rectified;
-use super::matrix::{View, multiply};
+use super::matrix::{View, multiply_part};
 use crate::cpu::shared::Shared;
 use crate::cpu::zeros::zeros;
 
@@ -26,21 +26,24 @@ pub(super) fn forward(x: &[f32], weight: View<'_>, bias: &[f32], relu: bool) -> 
     (0..blocks * strips).into_par_iter().for_each(|index| {
         let (row, column) = (index / strips * rows, index % strips * columns);
         let (rows, columns) = (rows.min(count - row), columns.min(outputs - column));
-        let len = (rows - 1) * outputs + columns;
-        // SAFETY: rows and columns of the blocks differ; what lies between the columns of a block is not
-        // touched.
+        let (out, start) = (&shared, row * outputs + column);
+        let (x, weight) = (x.rows(row, rows), weight.columns(column, columns));
+        // SAFETY: rows or columns of the blocks differ.
         #[allow(unsafe_code)]
-        let out = unsafe { shared.part(row * outputs + column, len) };
-        multiply(out, outputs, x.rows(row, rows), weight.columns(column, columns), false);
+        unsafe {
+            multiply_part(out, start, outputs, x, weight, false);
+        }
         let bias = &bias[column..column + columns];
-        Arch::new().dispatch(Finish { out, stride: outputs, bias, relu });
+        Arch::new().dispatch(Finish { out, start, rows, stride: outputs, bias, relu });
     });
     output
 }
 
-/// Adds the bias to rows, which are `stride` apart.
+/// Adds the bias to rows, which begin at `start` and are `stride` apart.
 struct Finish<'a> {
-    out: &'a mut [f32],
+    out: &'a Shared<'a>,
+    start: usize,
+    rows: usize,
     stride: usize,
     bias: &'a [f32],
     relu: bool,
@@ -52,7 +55,11 @@ impl WithSimd for Finish<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let floor = if self.relu { 0.0 } else { f32::NEG_INFINITY };
-        for row in self.out.chunks_mut(self.stride) {
+        for row in 0..self.rows {
+            let start = self.start + row * self.stride;
+            // SAFETY: rows or columns of the blocks differ.
+            #[allow(unsafe_code)]
+            let row = unsafe { self.out.part(start, self.bias.len()) };
             for (out, bias) in row.iter_mut().zip(self.bias) {
                 *out = rectified(*out + bias, floor);
             }

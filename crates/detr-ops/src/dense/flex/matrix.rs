@@ -3,6 +3,8 @@
 
 use burn_flex::FlexTensor;
 
+use crate::cpu::shared::Shared;
+
 /// A matrix in a slice: element (i, j) is at `start + i * rows + j * columns`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
@@ -67,20 +69,41 @@ impl<'a> View<'a> {
 /// # Panics
 /// Shapes that do not fit, or slices that are too short.
 pub(super) fn multiply(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>, add: bool) {
+    // SAFETY: `out` is borrowed mutably.
+    unsafe { multiply_part(&Shared::new(out), 0, stride, a, b, add) }
+}
+
+/// The same, into rows that begin at `start` of a shared buffer.
+///
+/// # Safety
+///
+/// Nobody else has elements of these rows at the same time; what lies between them is not touched.
+///
+/// # Panics
+/// As [`multiply`].
+pub(super) unsafe fn multiply_part(
+    out: &Shared<'_>,
+    start: usize,
+    stride: usize,
+    a: View<'_>,
+    b: View<'_>,
+    add: bool,
+) {
     let ([m, k], [depth, n]) = (a.shape, b.shape);
     assert_eq!(k, depth, "columns of the first and rows of the second matrix");
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= stride && (m - 1) * stride + n <= out.len(), "the product fits");
+    assert!(n <= stride, "rows of the product do not overlap");
     assert!(k == 0 || (a.fits() && b.fits()), "the matrices are inside their slices");
-    // SAFETY: the assertions above; `out` is borrowed mutably, so it overlaps with neither.
+    // SAFETY: the assertions above, and that of `pointer`; the buffer of `out` is borrowed mutably, so it
+    // overlaps with neither.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out.pointer(start, (m - 1) * stride + n),
             1,
             signed(stride),
             add,
