@@ -8,6 +8,7 @@
 //!   inputs in half precision or with strides whole
 //! - `cube`: every CubeCL runtime (CUDA, Vulkan, Metal, WebGPU)
 //! - [`dense`]: convolutions, linear layers, pooling and attention of the models on the CPU
+//! - [`adamw`]: the update of a parameter as one operation, on flex and CubeCL
 //! - [`traffic`]: how often a device is read and what is launched on it
 //! - `autodiff`: the node that ties forward and backward together
 //! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on
@@ -24,6 +25,7 @@
     allow(unused_variables) // there is no kernel
 )]
 
+pub mod adamw;
 #[cfg(feature = "autodiff")]
 mod autodiff;
 mod check;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
+mod adamw;
 mod batching;
 mod boxes;
 mod cli;

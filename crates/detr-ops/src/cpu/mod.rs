@@ -5,6 +5,8 @@
 //! channels, in the widest vectors that the processor has.
 #![allow(clippy::inline_always)] // what is not inlined is not compiled for the wider instructions
 
+#[cfg(feature = "flex")]
+mod adamw;
 mod backward;
 mod forward;
 mod geometry;

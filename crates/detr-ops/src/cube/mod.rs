@@ -11,6 +11,7 @@
     clippy::used_underscore_binding // the element type of a kernel is used by its macro alone
 )]
 
+mod adamw;
 mod backward;
 mod forward;
 mod geometry;

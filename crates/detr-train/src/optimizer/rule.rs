@@ -1,6 +1,7 @@
 //! The rules: a parameter, its gradient and what is kept of it, to the same after an update.
 
 use burn::tensor::Tensor;
+use detr_ops::adamw::Adamw;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, below_one, positive};
@@ -94,20 +95,14 @@ impl OptimizerConfig {
         [lr, decay]: [f64; 2],
     ) -> (Tensor<1>, State) {
         match *self {
-            Self::Adamw { betas: [b1, b2], eps } => {
+            Self::Adamw { betas, eps } => {
                 let (step, mean, square) = match state {
-                    Some(State { step, first, second: Some(second) }) => {
-                        let square = gradient.clone().square() * (1.0 - b2);
-                        (step + 1, first * b1 + gradient * (1.0 - b1), second * b2 + square)
-                    }
-                    _ => (1, gradient.clone() * (1.0 - b1), gradient.square() * (1.0 - b2)),
+                    Some(State { step, first, second: Some(second) }) => (step, first, second),
+                    _ => (0, gradient.zeros_like(), gradient.zeros_like()),
                 };
-                let exponent = i32::try_from(step).unwrap_or(i32::MAX);
-                let [c1, c2] = [b1, b2].map(|beta: f64| 1.0 - beta.powi(exponent));
-                let denominator = square.clone().sqrt() / c2.sqrt() + eps;
-                let value = value * (1.0 - lr * decay);
-                let value = value - mean.clone() / denominator * (lr / c1);
-                (value, State { step, first: mean, second: Some(square) })
+                let update = Adamw { betas, eps, step: step + 1, lr, decay };
+                let [value, mean, square] = update.update(value, gradient, mean, square);
+                (value, State { step: update.step, first: mean, second: Some(square) })
             }
             Self::Sgd { momentum } => {
                 let gradient =
