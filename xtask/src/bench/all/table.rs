@@ -54,13 +54,17 @@ pub(in crate::bench) fn markdown(results: &Value) -> String {
     let columns: Vec<_> =
         columns.iter().filter(|(_, key, _)| onnx || !key.starts_with("onnx")).collect();
     out += "| | unit |";
-    columns.iter().for_each(|(title, ..)| out += &format!(" {title} |"));
-    out += &format!("\n|---|---|{}\n", "---|".repeat(columns.len()));
+    for (title, ..) in &columns {
+        let _ = write!(out, " {title} |");
+    }
+    let _ = writeln!(out, "\n|---|---|{}", "---|".repeat(columns.len()));
     let mut notes = Vec::new();
     for row in rows() {
         let name = word(&row["name"]);
         let _ = write!(out, "| {name} | {} |", word(&row["unit"]));
-        columns.iter().for_each(|(_, key, show)| out += &format!(" {} |", show(&row[*key])));
+        for (_, key, show) in &columns {
+            let _ = write!(out, " {} |", show(&row[*key]));
+        }
         out.push('\n');
         let sides =
             [("detr", "detr_error"), ("peer", "peer_error"), ("ONNX Runtime", "onnx_error")];
