@@ -2,6 +2,7 @@
 //! not types: enough to catch what happens by accident.
 
 mod dependencies;
+mod features;
 mod rules;
 mod source;
 
@@ -31,6 +32,7 @@ impl fmt::Display for Violation {
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let mut violations = dependencies::check()?;
+    violations.extend(features::check()?);
     let (mut sources, mut manifests) = (0, 0);
     for path in files(shell::root())? {
         let relative = relative(&path);

@@ -10,7 +10,6 @@ pub mod draw;
 pub mod hub;
 pub mod palette;
 mod predictor;
-#[cfg(feature = "autodiff")]
 pub mod self_test;
 pub mod sources;
 mod text;

@@ -14,7 +14,7 @@ use crate::problem::Options;
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Fusion: cfg(feature = "fusion"),
-    Autodiff: cfg(feature = "autodiff")
+    Autodiff
 )]
 pub(crate) trait MsdaOps: Backend {
     /// Output `[B, Q, M * D]`, of the value's type.
@@ -39,14 +39,8 @@ pub(crate) trait MsdaOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// Whether the backend of the tensors is among those above.
-pub(crate) fn has_kernel(value: &Tensor<4>, locations: &Tensor<6>, weights: &Tensor<5>) -> bool {
-    let tracked = value.device().is_autodiff()
-        || locations.device().is_autodiff()
-        || weights.device().is_autodiff();
-    if tracked && !cfg!(feature = "autodiff") {
-        return false;
-    }
+/// Returns whether the tensor's backend is among those above.
+pub(crate) fn has_kernel(value: &Tensor<4>) -> bool {
     is_listed(&value.clone().into_dispatch().kind)
 }
 
@@ -59,7 +53,6 @@ fn is_listed(kind: &DispatchTensorKind) -> bool {
         DispatchTensorKind::Flex(_) => true,
         #[cfg(feature = "ndarray")]
         DispatchTensorKind::NdArray(_) => true,
-        #[cfg(feature = "autodiff")]
         DispatchTensorKind::Autodiff(inner) => is_listed(inner),
         _ => false,
     }

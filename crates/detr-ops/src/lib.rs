@@ -17,16 +17,11 @@
 //!
 //! There is no gradient of the gradient, except through [`reference`](mod@reference).
 #![cfg_attr(
-    not(all(feature = "autodiff", any(feature = "flex", feature = "ndarray", feature = "cube"))),
-    allow(dead_code) // nothing goes backward, or nowhere
-)]
-#![cfg_attr(
     not(any(feature = "flex", feature = "ndarray", feature = "cube")),
-    allow(unused_variables) // there is no kernel
+    allow(dead_code, unused_variables) // there is no kernel
 )]
 
 pub mod adamw;
-#[cfg(feature = "autodiff")]
 mod autodiff;
 mod check;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -133,7 +128,7 @@ fn run(
 ) -> Tensor<3> {
     let locations = locations.cast(FloatDType::F32);
     let weights = weights.cast(FloatDType::F32);
-    if !extension::has_kernel(&value, &locations, &weights) {
+    if !extension::has_kernel(&value) {
         return reference::msda_reference(value, levels, locations, weights);
     }
     let options = Options { levels: levels.to_vec(), adding };

@@ -154,35 +154,26 @@ fn run(
 
     let output = operation(value.clone(), &call.levels, locations.clone(), weights.clone());
     let found = compare(Quantity::Output, read(Some(output)), &expected)?;
-    #[cfg(not(feature = "autodiff"))]
-    return Ok(vec![found]);
-    #[cfg(feature = "autodiff")]
-    {
-        let value = value.autodiff().require_grad();
-        let locations = locations.autodiff().require_grad();
-        let weights = weights.autodiff().require_grad();
-        // The way through the graph is another: both outputs are compared.
-        let output = operation(value.clone(), &call.levels, locations.clone(), weights.clone());
-        let grad_shape = [b, q, m * call.value_shape[3]];
-        let grad = tensor(&call.grad, grad_shape, device, FloatDType::F32).autodiff();
-        let mut grads = (output.clone().cast(FloatDType::F32) * grad).sum().backward();
-        let gradients = call.gradients();
-        Ok(vec![
-            found,
-            compare(Quantity::Output, read(Some(output)), &expected)?,
-            compare(Quantity::GradValue, read(value.grad_remove(&mut grads)), &gradients.value)?,
-            compare(
-                Quantity::GradLocations,
-                read(locations.grad_remove(&mut grads)),
-                &gradients.locations,
-            )?,
-            compare(
-                Quantity::GradWeights,
-                read(weights.grad_remove(&mut grads)),
-                &gradients.weights,
-            )?,
-        ])
-    }
+    let value = value.autodiff().require_grad();
+    let locations = locations.autodiff().require_grad();
+    let weights = weights.autodiff().require_grad();
+    // The way through the graph is another: both outputs are compared.
+    let output = operation(value.clone(), &call.levels, locations.clone(), weights.clone());
+    let grad_shape = [b, q, m * call.value_shape[3]];
+    let grad = tensor(&call.grad, grad_shape, device, FloatDType::F32).autodiff();
+    let mut grads = (output.clone().cast(FloatDType::F32) * grad).sum().backward();
+    let gradients = call.gradients();
+    Ok(vec![
+        found,
+        compare(Quantity::Output, read(Some(output)), &expected)?,
+        compare(Quantity::GradValue, read(value.grad_remove(&mut grads)), &gradients.value)?,
+        compare(
+            Quantity::GradLocations,
+            read(locations.grad_remove(&mut grads)),
+            &gradients.locations,
+        )?,
+        compare(Quantity::GradWeights, read(weights.grad_remove(&mut grads)), &gradients.weights)?,
+    ])
 }
 
 /// The numbers of a tensor; none where an operation forgot a gradient.

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use burn::data::dataloader;
 use burn::module::Module;
-use burn::train::checkpoint::{
+use burn_train::checkpoint::{
     CheckpointingAction, CheckpointingStrategy, ComposedCheckpointingStrategy, KeepLastNCheckpoints,
 };
-use burn::train::metric::store::{Aggregate, EventStoreClient, Split};
-use burn::train::{
+use burn_train::metric::store::{Aggregate, EventStoreClient, Split};
+use burn_train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
@@ -73,7 +73,7 @@ impl SupervisedLearningStrategy<Learned> for Loop {
 
 /// What Burn gives the loop.
 struct Burn {
-    early: Option<Box<dyn burn::train::CloneEarlyStoppingStrategy>>,
+    early: Option<Box<dyn burn_train::CloneEarlyStoppingStrategy>>,
     store: Arc<EventStoreClient>,
     interrupter: Interrupter,
     processor: Processor,

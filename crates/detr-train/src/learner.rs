@@ -3,9 +3,9 @@
 //! are the ones that Burn's own loops call.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use burn::train::{InferenceStep, TrainOutput, TrainStep};
+use burn_optim::GradientsParams;
+use burn_train::{InferenceStep, TrainOutput, TrainStep};
 use detr_loss::{MatchError, Predictions, SetCriterion};
 use detr_model::Model;
 

@@ -40,7 +40,7 @@ mod validate;
 pub use accumulate::{Accumulated, MicroBatch};
 pub use batches::{Batches, micro_batch};
 /// Burn's handle that stops a run.
-pub use burn::train::Interrupter;
+pub use burn_train::Interrupter;
 pub use checkpoint::{Checkpoints, Found, Passed, check as check_checkpoint};
 pub use clip::{GradientNorm, clip_coefficient};
 pub use config::{ConfigError, StepConfig};

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{ExecutionError, Tensor, TensorReadError};
-use burn::train::ItemLazy;
-use burn::train::logger::MetricLogger;
-use burn::train::metric::state::{FormatOptions, NumericMetricState};
-use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
-use burn::train::metric::{
+use burn_train::ItemLazy;
+use burn_train::logger::MetricLogger;
+use burn_train::metric::state::{FormatOptions, NumericMetricState};
+use burn_train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn_train::metric::{
     Adaptor, Metric, MetricAttributes, MetricDefinition, MetricId, MetricMetadata, MetricName,
     Numeric, NumericAttributes, NumericEntry, SerializedEntry,
 };

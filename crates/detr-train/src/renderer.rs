@@ -1,14 +1,14 @@
 //! Where Burn's renderers come from: its dashboard for a terminal, or nothing, where the numbers are shown
 //! by who observes the run.
 
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::MetricDefinition;
-use burn::train::renderer::tui::TuiMetricsRendererWrapper;
-use burn::train::renderer::{
+use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn_train::metric::MetricDefinition;
+use burn_train::renderer::tui::TuiMetricsRendererWrapper;
+use burn_train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
-use burn::train::{Interrupter, LearnerSummary};
+use burn_train::{Interrupter, LearnerSummary};
 
 /// Burn's dashboard, on stdout, which must be a terminal. Its keys stop the run through the interrupter.
 #[must_use]

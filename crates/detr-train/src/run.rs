@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::optim::AdamWConfig;
 use burn::tensor::Device;
-use burn::train::metric::store::{Aggregate, Direction, Split};
-use burn::train::renderer::MetricsRenderer;
-use burn::train::{
+use burn_optim::AdamWConfig;
+use burn_train::metric::store::{Aggregate, Direction, Split};
+use burn_train::renderer::MetricsRenderer;
+use burn_train::{
     Interrupter, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
     TrainingStrategy,
 };

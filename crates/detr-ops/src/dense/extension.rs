@@ -9,7 +9,7 @@ use super::ConvOptions;
 /// A backend with kernels for them. All tensors are f32.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
-    Autodiff: cfg(feature = "autodiff")
+    Autodiff
 )]
 pub(crate) trait DenseOps: Backend {
     fn dense_conv2d(
@@ -67,10 +67,7 @@ pub(crate) trait DenseOps: Backend {
 /// Whether the operations on a tensor of this backend and type are kernels of our own.
 #[must_use]
 pub fn has_kernel<const D: usize>(x: &Tensor<D>) -> bool {
-    if x.dtype() != DType::F32 || (x.device().is_autodiff() && !cfg!(feature = "autodiff")) {
-        return false;
-    }
-    is_listed(&x.clone().into_dispatch().kind)
+    x.dtype() == DType::F32 && is_listed(&x.clone().into_dispatch().kind)
 }
 
 #[allow(unreachable_patterns, unused_variables)] // where no other backend is compiled in
@@ -78,7 +75,6 @@ fn is_listed(kind: &DispatchTensorKind) -> bool {
     match kind {
         #[cfg(feature = "flex")]
         DispatchTensorKind::Flex(_) => true,
-        #[cfg(feature = "autodiff")]
         DispatchTensorKind::Autodiff(inner) => is_listed(inner),
         _ => false,
     }

@@ -5,7 +5,6 @@
 //! The kernels take f32. Every output element is summed in an order that depends on the shapes
 //! alone, so results are the same bits whatever the number of threads.
 
-#[cfg(feature = "autodiff")]
 mod autodiff;
 mod extension;
 #[cfg(feature = "flex")]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use burn::optim::AdamWConfig;
 use burn::tensor::Device;
-use burn::train::{Learner, SupervisedTraining};
+use burn_optim::AdamWConfig;
+use burn_train::{Learner, SupervisedTraining};
 use detr_data::dataset::Labels;
 use detr_data::synth::{SynthOptions, synthesize};
 use detr_data::{Augmentation, DatasetSource, Loader, LoaderConfig};

@@ -1,0 +1,5 @@
+//! An empty build script, without which cargo ignores the features of build dependencies.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+}
