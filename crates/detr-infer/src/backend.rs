@@ -354,11 +354,6 @@ fn enumerate(backend: Backend) -> Vec<Device> {
 /// runtime panics in a thread of its own at first use.
 #[cfg(feature = "cuda")]
 fn has_cuda_driver() -> bool {
-    if cfg!(windows) {
-        let root =
-            std::env::var_os(detr_types::env::SYSTEM_ROOT).unwrap_or_else(|| "C:\\Windows".into());
-        return std::path::Path::new(&root).join("System32/nvcuda.dll").exists();
-    }
     const FOLDERS: [&str; 11] = [
         "/usr/lib/x86_64-linux-gnu",
         "/usr/lib/aarch64-linux-gnu",
@@ -372,6 +367,11 @@ fn has_cuda_driver() -> bool {
         "/usr/local/nvidia/lib64",
         "/run/opengl-driver/lib",
     ];
+    if cfg!(windows) {
+        let root =
+            std::env::var_os(detr_types::env::SYSTEM_ROOT).unwrap_or_else(|| "C:\\Windows".into());
+        return std::path::Path::new(&root).join("System32/nvcuda.dll").exists();
+    }
     let from_environment = std::env::var_os(detr_types::env::LD_LIBRARY_PATH).unwrap_or_default();
     std::env::split_paths(&from_environment)
         .chain(FOLDERS.iter().map(std::path::PathBuf::from))
