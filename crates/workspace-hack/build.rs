@@ -1,5 +1,3 @@
 //! An empty build script, without which cargo ignores the features of build dependencies.
 
-fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-}
+fn main() {}
