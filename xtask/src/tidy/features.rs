@@ -123,7 +123,12 @@ fn differences(tests: &UnitGraph, program: &UnitGraph) -> Vec<String> {
         .iter()
         .enumerate()
         .filter(|(index, unit)| unit.is_library_from_registry() && differs(*index))
-        .filter(|(_, unit)| !unit.dependencies.iter().any(|below| differs(below.index)))
+        .filter(|(_, unit)| {
+            // A package's own build script differs with it.
+            let is_cause =
+                |below: usize| differs(below) && program.units[below].pkg_id != unit.pkg_id;
+            !unit.dependencies.iter().any(|below| is_cause(below.index))
+        })
         .map(|(_, unit)| (unit.pkg_id.clone(), unit.difference(&tests.units)))
         .collect();
     found.into_values().collect()
@@ -195,6 +200,18 @@ mod tests {
         let found = differences(&tests, &program);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("log 1.0.0 without the features [\"alloc\"]"), "{found:?}");
+    }
+
+    #[test]
+    fn a_package_that_differs_together_with_its_build_script_is_named() {
+        let with_script = |features: &[&str]| {
+            let mut graph = graph(&[("rustix", features, &[1]), ("rustix", features, &[])]);
+            graph.units[1].target.kind = vec!["custom-build".into()];
+            graph
+        };
+        let found = differences(&with_script(&["fs", "stdio"]), &with_script(&["fs"]));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("without the features [\"stdio\"]"), "{found:?}");
     }
 
     #[test]
