@@ -6,7 +6,7 @@ use burn::tensor::{FloatDType, Tensor};
 use detr_model::box_ops::{box_cxcywh_to_xyxy, elementwise_giou};
 use serde::{Deserialize, Serialize};
 
-use crate::criterion::Classification;
+use crate::classification::Classification;
 use crate::targets::Targets;
 
 /// How much each term counts.

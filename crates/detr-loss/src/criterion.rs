@@ -6,27 +6,12 @@ use burn::tensor::{DType, Tensor, Transaction};
 use detr_model::{DetrOutput, traffic};
 use serde::{Deserialize, Serialize};
 
+use crate::classification::Classification;
 use crate::cost::CostWeights;
 use crate::losses::{Group, GroupLosses};
 use crate::masks::mask_losses;
 use crate::matcher::{MatchError, Matches, match_outputs};
 use crate::targets::Targets;
-
-/// How classes are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Classification {
-    /// DETR: softmax with a no-object class, which counts `eos_coef`.
-    Softmax {
-        /// Weight of "no object" in the cross-entropy; 0.1 as published.
-        eos_coef: f64,
-    },
-    /// Deformable DETR: a sigmoid per class, focal loss.
-    Focal {
-        /// Balance of objects against background; 0.25 as published.
-        alpha: f64,
-    },
-}
 
 /// How much each loss counts, in every layer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 //! targets and that assignment into losses, without any.
 
 mod assignment;
+mod classification;
 mod cost;
 mod criterion;
 mod losses;
@@ -14,9 +15,10 @@ mod matcher;
 mod targets;
 
 pub use assignment::{AssignmentError, assign};
+pub use classification::Classification;
 pub use cost::CostWeights;
 pub use criterion::{
-    Classification, LossLayer, LossName, LossWeights, Losses, Predictions, SetCriterion, WholeBatch,
+    LossLayer, LossName, LossWeights, Losses, Predictions, SetCriterion, WholeBatch,
 };
 pub use matcher::{BatchError, MatchError, Matched, Matches, Term, match_outputs, matching_costs};
 pub use targets::{Target, TargetError, TargetMasks, Targets};

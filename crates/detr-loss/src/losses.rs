@@ -4,7 +4,7 @@ use burn::tensor::activation::{log_sigmoid, log_softmax, sigmoid};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use detr_model::box_ops::{box_cxcywh_to_xyxy, elementwise_giou};
 
-use crate::criterion::Classification;
+use crate::classification::Classification;
 use crate::matcher::Matched;
 use crate::targets::Targets;
 

@@ -8,8 +8,8 @@ use detr_model::{DetrOutput, traffic};
 use rayon::prelude::*;
 
 use crate::assignment::{AssignmentError, assign_part};
+use crate::classification::Classification;
 use crate::cost::{CostTerms, CostWeights};
-use crate::criterion::Classification;
 use crate::targets::Targets;
 
 /// Which query answers for which object, in every decoder layer and among the encoder's proposals.
