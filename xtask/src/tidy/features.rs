@@ -15,7 +15,7 @@ use crate::shell;
 /// Packages that people build by themselves.
 const PROGRAMS: [&str; 4] = ["detr-infer", "detr-cli", "detr", "xtask"];
 
-/// Where features are made equal.
+/// The manifest in which features are made equal.
 const PLACE: &str = "crates/workspace-hack/Cargo.toml";
 
 /// The part of cargo's unit graph that decides whether two units are the same.
