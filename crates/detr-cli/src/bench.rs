@@ -197,7 +197,7 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
     };
     let predictor =
         Predictor::new(&checkpoint, &selected, args.input.device.dtype)?.with_preprocess(spec)?;
-    let flops = Flops::count(&checkpoint.config()?, args.input.batch_size, target);
+    let flops = checkpoint.config()?.flops(args.input.batch_size, target);
     let parameters = parameters(&checkpoint.state);
     drop(checkpoint);
     let load_ms = ms(start.elapsed());

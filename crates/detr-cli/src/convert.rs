@@ -73,9 +73,9 @@ fn read_class_names(path: &Path) -> Result<ClassTable, CliError> {
     let text = read_text(path)?;
     let lines = text.trim_start_matches('\u{feff}').lines();
     let names: Vec<&str> = lines.map(str::trim).collect();
-    let categories = names.iter().enumerate().filter(|(_, name)| !name.is_empty());
+    let categories = names.iter().enumerate().zip(0..).filter(|((_, name), _)| !name.is_empty());
     let categories = categories
-        .map(|(label, name)| Category { label, id: label as u64, name: (*name).to_owned() })
+        .map(|((label, name), id)| Category { label, id, name: (*name).to_owned() })
         .collect();
     ClassTable::new(names.len(), categories)
         .map_err(|error| CliError::Usage(format!("--class-names {}: {error}", path.display())))

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod formats;
 pub mod loader;
 pub mod preview;
+mod read_ahead;
 pub mod resize;
 pub mod segmentation;
 pub mod synth;
@@ -28,6 +29,7 @@ pub use loader::{
     Batch, Batches, CacheMode, DatasetSource, Loader, LoaderConfig, LoaderError, Shard,
 };
 pub use preview::preview;
+pub use read_ahead::{ReadImage, ReadImages, read_ahead};
 pub use resize::{Region, resize_bilinear, resize_bilinear_region};
 pub use segmentation::{Mask, Rle, Segmentation};
 pub use target::{Target, TargetCounts, TargetRules};

@@ -130,10 +130,8 @@ impl TargetRules {
     /// Labels of a class table, by the category ids in it; boxes only.
     #[must_use]
     pub fn new(classes: &ClassTable) -> Self {
-        let label = |class: &detr_types::classes::Category| {
-            Some((i64::try_from(class.id).ok()?, class.label))
-        };
-        Self { labels: classes.categories().filter_map(label).collect(), masks: false }
+        let labels = classes.categories().map(|class| (class.id, class.label));
+        Self { labels: labels.collect(), masks: false }
     }
 
     /// The same with masks.

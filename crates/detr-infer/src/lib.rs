@@ -16,4 +16,8 @@ mod text;
 pub mod verdicts;
 pub mod writers;
 
-pub use predictor::{PredictError, PredictOptions, Predictor, PredictorError, StageTimes};
+pub use detr_detect::{
+    Detect, DetectionStream, Detector, ImageFault, PredictError, StageTimes, StreamItem,
+    StreamOptions,
+};
+pub use predictor::{PredictOptions, Predictor, PredictorError};

@@ -1,30 +1,21 @@
 //! Images in, detections out.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use detr_data::{HostBatch, ImageError, Prepared, RgbImage, prepare};
-use detr_model::config::ConfigError;
-use detr_model::nested::{NestedTensor, Padding};
-use detr_model::postprocess::{HostOutput, Scored};
+use detr_data::RgbImage;
+use detr_detect::{
+    Detect, DetectionStream, Detector, ImageFault, PredictError, StageTimes, StreamOptions,
+};
 use detr_model::weights::{Checkpoint, WeightsError};
-use detr_model::{Model, ModelConfig};
-use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec, PreprocessSpecError, nearest};
+use detr_model::{ConfigError, ModelConfig};
+use detr_types::{ClassTable, Detection, PreprocessSpec, PreprocessSpecError, nearest};
 
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
 
-/// A model ready to detect. It is immutable and may be shared between threads.
+/// A model ready to detect, on a device whose failures become errors. It is immutable and may be shared
+/// between threads.
 pub struct Predictor {
-    model: Model,
-    config: ModelConfig,
-    classes: ClassTable,
-    preprocess: PreprocessSpec,
-    device: Device,
-    /// Whether images of several sizes are padded to one batch. A CPU gains nothing from large
-    /// batches, and would compute on padding; the demonstration model cannot tell padding.
-    pads: bool,
-    options: PredictOptions,
+    detector: Detector,
 }
 
 /// Which detections are wanted.
@@ -36,54 +27,6 @@ pub struct PredictOptions {
     pub max_detections: usize,
     /// Names of the classes wanted; all if empty.
     pub classes: Vec<String>,
-}
-
-/// Time spent on a batch, stage by stage. Decoding is the caller's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StageTimes {
-    /// Resizing and normalising.
-    pub resize: Duration,
-    /// Upload and backbone.
-    pub backbone: Duration,
-    /// Transformer and heads.
-    pub transformer: Duration,
-    /// Read-back, softmax and naming.
-    pub postprocess: Duration,
-}
-
-/// Why a prediction failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PredictError {
-    /// An image cannot be used.
-    #[error("image {index}: {source}")]
-    Image {
-        /// Position in the batch.
-        index: usize,
-        /// What is wrong with it.
-        source: ImageError,
-    },
-    /// An image is too large for the model's table of positions.
-    #[error(
-        "image {index}: resized to {size}, but this model's learned positions end at {max} pixels\nhint: use a smaller --max-size"
-    )]
-    TooLarge {
-        /// Position in the batch.
-        index: usize,
-        /// Size after resizing.
-        size: ImageSize,
-        /// Largest side.
-        max: u32,
-    },
-    /// The device failed.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// The result is not finite.
-    #[error("image {index}: the model's output is not finite\nhint: use --dtype f32")]
-    NonFinite {
-        /// Position in the batch.
-        index: usize,
-    },
 }
 
 /// Why a predictor cannot be made.
@@ -141,16 +84,20 @@ impl Predictor {
         let load = || checkpoint.load_for_inference(&selected.device, precision.into());
         let model = catch_device(load)??;
         let on_cpu = matches!(selected.backend, Backend::Flex | Backend::Ndarray);
-        let pads = !on_cpu && !matches!(config, ModelConfig::DetrDemo(_));
-        Ok(Self {
+        let PredictOptions { threshold, max_detections, classes: wanted } =
+            PredictOptions::default();
+        let detector = Detector {
             model,
             config,
             classes,
-            pads,
             preprocess: checkpoint.preprocess,
             device: selected.device.clone(),
-            options: PredictOptions::default(),
-        })
+            mixes_sizes: !on_cpu,
+            threshold,
+            max_detections,
+            wanted,
+        };
+        Ok(Self { detector })
     }
 
     /// The same predictor with other options.
@@ -165,14 +112,15 @@ impl Predictor {
             )));
         }
         for name in &options.classes {
-            if self.classes.find(name).is_none() {
-                let near = nearest_name(name, &self.classes);
+            if self.detector.classes.find(name).is_none() {
+                let near = nearest_name(name, &self.detector.classes);
                 return Err(PredictorError::Options(format!(
                     "the model has no class `{name}`{near}"
                 )));
             }
         }
-        self.options = options;
+        let PredictOptions { threshold, max_detections, classes } = options;
+        self.detector = Detector { threshold, max_detections, wanted: classes, ..self.detector };
         Ok(self)
     }
 
@@ -182,32 +130,32 @@ impl Predictor {
     /// A size or statistic that cannot work.
     pub fn with_preprocess(mut self, preprocess: PreprocessSpec) -> Result<Self, PredictorError> {
         preprocess.validate()?;
-        self.preprocess = preprocess;
+        self.detector.preprocess = preprocess;
         Ok(self)
     }
 
     /// How images are resized and normalised.
     #[must_use]
     pub const fn preprocess(&self) -> &PreprocessSpec {
-        &self.preprocess
+        &self.detector.preprocess
     }
 
     /// The classes of the model.
     #[must_use]
     pub const fn classes(&self) -> &ClassTable {
-        &self.classes
+        &self.detector.classes
     }
 
     /// The architecture of the model.
     #[must_use]
     pub const fn config(&self) -> &ModelConfig {
-        &self.config
+        &self.detector.config
     }
 
     /// Whether images of several sizes run as one batch, as on a GPU.
     #[must_use]
-    pub const fn mixes_sizes(&self) -> bool {
-        self.pads
+    pub fn mixes_sizes(&self) -> bool {
+        self.detector.mixes_sizes()
     }
 
     /// Detects objects in one image, best first.
@@ -219,7 +167,7 @@ impl Predictor {
     }
 
     /// Detects objects in several images at once. The results are those of [`Predictor::predict`],
-    /// whatever the company. On a GPU all images run as one batch, and nothing outside an image is
+    /// whatever the other images are. On a GPU all images run as one batch, and nothing outside an image is
     /// looked at; on a CPU those that are resized to one size do.
     ///
     /// # Errors
@@ -236,130 +184,41 @@ impl Predictor {
         &self,
         images: &[&RgbImage],
     ) -> Result<(Vec<Vec<Detection>>, StageTimes), PredictError> {
-        let start = Instant::now();
-        let mut prepared = Vec::with_capacity(images.len());
-        for (index, image) in images.iter().enumerate() {
-            prepared.push(self.prepare(index, image)?);
-        }
-        let mut times = StageTimes { resize: start.elapsed(), ..StageTimes::default() };
-        let mut detections = vec![Vec::new(); images.len()];
-        for (indices, group) in self.batches(prepared) {
-            let start = Instant::now();
-            let batch = HostBatch::stack(group);
-            times.resize += start.elapsed();
-            let found = self.detect(batch, &indices, &mut times)?;
-            for (index, found) in indices.into_iter().zip(found) {
-                detections[index] = found;
-            }
-        }
-        Ok((detections, times))
+        let mut times = StageTimes::default();
+        let found = guarded(|| self.detector.detect(images, &mut times))?;
+        Ok((found, times))
     }
 
-    fn prepare(&self, index: usize, image: &RgbImage) -> Result<Prepared, PredictError> {
-        let prepared = prepare(image, &self.preprocess)
-            .map_err(|source| PredictError::Image { index, source })?;
-        if let Some(max) = self.config.max_image_side()
-            && prepared.size.height.max(prepared.size.width) > max
-        {
-            return Err(PredictError::TooLarge { index, size: prepared.size, max });
-        }
-        Ok(prepared)
+    /// Detects objects in any number of images, such as the frames of a video; see [`DetectionStream`].
+    /// Images are known by a key of the caller's.
+    pub fn stream<I, K>(&self, images: I, options: StreamOptions) -> DetectionStream<'_, Self, I, K>
+    where
+        I: Iterator<Item = (K, Result<RgbImage, ImageFault>)>,
+    {
+        DetectionStream::new(self, images, options)
+    }
+}
+
+impl Detect for Predictor {
+    fn detector(&self) -> &Detector {
+        &self.detector
     }
 
-    fn detect(
+    fn detect_batch(
         &self,
-        batch: HostBatch,
-        indices: &[usize],
+        images: &[&RgbImage],
         times: &mut StageTimes,
     ) -> Result<Vec<Vec<Detection>>, PredictError> {
-        let sizes = batch.original_sizes.clone();
-        let output = catch_device(|| {
-            let start = Instant::now();
-            let features = self.model.extract(self.upload(batch));
-            self.wait()?;
-            let features_done = Instant::now();
-            let output = self.model.transform(features);
-            self.wait()?;
-            let output_done = Instant::now();
-            let host = HostOutput::read(&output)?;
-            times.backbone += features_done - start;
-            times.transformer += output_done - features_done;
-            times.postprocess += output_done.elapsed();
-            Ok::<_, String>(host)
-        })?
-        .map_err(|message| BackendError::Failed { message })?;
-
-        let start = Instant::now();
-        if let Some(index) = output.first_non_finite() {
-            return Err(PredictError::NonFinite { index: indices[index] });
-        }
-        let most = self.options.max_detections;
-        let answers = output.answers(&self.config, &sizes, most, |label| self.wants(label));
-        let named = answers.iter().map(|answers| self.name(answers)).collect();
-        times.postprocess += start.elapsed();
-        Ok(named)
+        guarded(|| self.detector.detect_batch(images, times))
     }
+}
 
-    /// Images that run together, with their places.
-    fn batches(&self, images: Vec<Prepared>) -> Vec<(Vec<usize>, Vec<Prepared>)> {
-        let mut batches: Vec<(Vec<usize>, Vec<Prepared>)> = Vec::new();
-        for (index, image) in images.into_iter().enumerate() {
-            match batches.iter_mut().find(|(_, mates)| self.pads || mates[0].size == image.size) {
-                Some((indices, mates)) => {
-                    indices.push(index);
-                    mates.push(image);
-                }
-                None => batches.push((vec![index], vec![image])),
-            }
-        }
-        batches
-    }
-
-    fn upload(&self, batch: HostBatch) -> NestedTensor {
-        let b = batch.len();
-        let size = |size: &ImageSize| [size.height as usize, size.width as usize];
-        let padding = if batch.mask.is_some() {
-            Padding::Sizes(batch.image_sizes.iter().map(size).collect())
-        } else {
-            Padding::None
-        };
-        let (h, w) = (batch.size.height as usize, batch.size.width as usize);
-        let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);
-        let options = (&self.device, burn::tensor::DType::F32);
-        NestedTensor { pixels: Tensor::from_data(pixels, options), padding }
-    }
-
-    fn wait(&self) -> Result<(), String> {
-        self.device.sync().map_err(|error| format!("{error:?}"))
-    }
-
-    /// Whether a label is among the classes that are asked for.
-    fn wants(&self, label: usize) -> bool {
-        let wanted = &self.options.classes;
-        let named = |name: &str| wanted.iter().any(|wanted| wanted == name);
-        wanted.is_empty() || self.classes.get(label).is_some_and(|category| named(&category.name))
-    }
-
-    /// Thresholds, names and orders the answers for one image. Labels that are holes in the class
-    /// table name nothing and are left out.
-    fn name(&self, answers: &[Scored]) -> Vec<Detection> {
-        let mut detections: Vec<Detection> = answers
-            .iter()
-            .filter(|answer| answer.score >= self.options.threshold && self.wants(answer.label))
-            .filter_map(|answer| {
-                self.classes.get(answer.label).map(|category| Detection {
-                    label: answer.label,
-                    category_id: category.id,
-                    name: category.name.clone(),
-                    score: answer.score,
-                    bbox: answer.bbox,
-                })
-            })
-            .collect();
-        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
-        detections.truncate(self.options.max_detections);
-        detections
-    }
+/// Work on a device that may fail: Burn reports some failures as a panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, PredictError> {
+    catch_device(work).unwrap_or_else(|error| match error {
+        BackendError::Failed { message } => Err(PredictError::Device { message }),
+        other => Err(PredictError::Device { message: other.to_string() }),
+    })
 }
 
 /// Which class was meant, or where to see the names.

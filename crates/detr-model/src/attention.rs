@@ -2,12 +2,12 @@
 //! 2017, section 3.2.2): one fused input projection, so checkpoints load as they are.
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Initializer, Linear};
+use burn::nn::{Dropout, DropoutConfig, Initializer};
 use burn::tensor::{Bool, Device, Tensor};
 
 use detr_ops::dense;
 
-use crate::nn::{Init, affine, linear, softmax_f32};
+use crate::nn::{Init, Linear, softmax_f32};
 
 /// Largest score matrix held at once, in elements: queries are taken in blocks below it, which
 /// bounds memory at the large feature maps of DC5 and changes no result.
@@ -41,7 +41,7 @@ impl MultiheadAttention {
                 device,
             ),
             in_proj_bias: Initializer::Zeros.init([3 * hidden_dim], device),
-            out_proj: linear(hidden_dim, hidden_dim, Init::XavierZeroBias, device),
+            out_proj: Linear::new(hidden_dim, hidden_dim, Init::XavierZeroBias, device),
             dropout: DropoutConfig::new(dropout).init(),
             nheads,
         }
@@ -71,7 +71,7 @@ impl MultiheadAttention {
         let k = self.split_heads(self.project(key, 1));
         let v = self.split_heads(self.project(value, 2));
         if let Some(heads) = dense::attention(&q, &k, &v, key_padding_mask) {
-            return affine(&self.out_proj, heads);
+            return self.out_proj.forward(heads);
         }
         let k = k.swap_dims(2, 3);
         let mask = key_padding_mask.map(|mask| mask.clone().reshape([b, 1, 1, s]));
@@ -94,7 +94,7 @@ impl MultiheadAttention {
                 .collect();
             Tensor::cat(blocks, 2)
         };
-        affine(&self.out_proj, heads.swap_dims(1, 2).reshape([b, q_len, d]))
+        self.out_proj.forward(heads.swap_dims(1, 2).reshape([b, q_len, d]))
     }
 
     /// The query (0), key (1) or value (2) projection.

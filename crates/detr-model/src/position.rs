@@ -3,11 +3,23 @@
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Initializer};
 use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
-
-use crate::config::PositionKind;
+use serde::{Deserialize, Serialize};
 
 /// Entries of a learned table, so the largest side of a feature map.
 pub const LEARNED_CELLS: usize = 50;
+/// The same number, for sizes in pixels.
+pub(crate) const MAX_LEARNED_CELLS: u32 = 50;
+
+/// How positions are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PositionKind {
+    /// Fixed sines and cosines.
+    #[default]
+    Sine,
+    /// Two learned tables of 50 entries.
+    Learned,
+}
 
 /// A position encoding; `1` in the checkpoint paths `backbone.1.row_embed.weight`.
 #[derive(Module, Debug)]

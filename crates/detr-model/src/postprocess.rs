@@ -5,8 +5,16 @@ use burn::tensor::{DType, Tensor, Transaction};
 use detr_ops::traffic;
 use detr_types::{Cxcywh, ImageSize, Xyxy};
 
-use crate::config::ModelConfig;
 use crate::output::{ABSENT, DetrOutput};
+
+/// The function that turns the logits of a query into scores, and with it the way of choosing answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreActivation {
+    /// A softmax over the classes and "no object": every query gives one answer (DETR).
+    Softmax,
+    /// A sigmoid for every class: the best pairs of query and class are the answers (Deformable DETR).
+    Sigmoid,
+}
 
 /// An answer before names and thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,19 +70,19 @@ impl HostOutput {
         logits.zip(boxes).position(|(logits, boxes)| bad(logits) || bad(boxes))
     }
 
-    /// What a model of this architecture has found: [`HostOutput::detr`], or the `most` best of
-    /// [`HostOutput::deformable`] among the labels that are wanted.
+    /// Returns the answers of a model with this activation: those of [`HostOutput::detr`], or the `most`
+    /// best of [`HostOutput::deformable`] among the labels that are wanted.
     #[must_use]
     pub fn answers(
         &self,
-        config: &ModelConfig,
+        activation: ScoreActivation,
         sizes: &[ImageSize],
         most: usize,
         wanted: impl Fn(usize) -> bool,
     ) -> Vec<Vec<Scored>> {
-        match config {
-            ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => self.detr(sizes),
-            ModelConfig::DeformableDetr(_) => self.deformable(sizes, most, wanted),
+        match activation {
+            ScoreActivation::Softmax => self.detr(sizes),
+            ScoreActivation::Sigmoid => self.deformable(sizes, most, wanted),
         }
     }
 

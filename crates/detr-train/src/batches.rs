@@ -7,10 +7,10 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use detr_data::{Batch, Loader};
+use detr_detect::{PaddingRule, upload};
 use detr_loss::{Target, TargetError, Targets};
 
 use crate::accumulate::MicroBatch;
-use crate::validate::upload;
 
 /// Puts a batch on a device.
 ///
@@ -29,7 +29,7 @@ pub fn micro_batch(
     let targets = batch.targets.iter().map(target).collect();
     Ok(MicroBatch {
         targets: Targets::new(targets, classes, device)?,
-        images: upload(batch.images, device),
+        images: upload(batch.images, PaddingRule::Mask, device),
     })
 }
 

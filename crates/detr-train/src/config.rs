@@ -5,6 +5,7 @@ use std::fmt::Display;
 use burn::tensor::Device;
 use detr_loss::SetCriterion;
 use detr_model::ModelConfig;
+use detr_model::postprocess::ScoreActivation;
 use serde::{Deserialize, Serialize};
 
 use crate::ema::EmaConfig;
@@ -103,9 +104,9 @@ impl StepConfig {
     /// What the reference of an architecture trains with.
     #[must_use]
     pub fn for_model(model: &ModelConfig) -> Self {
-        let criterion = match model {
-            ModelConfig::DeformableDetr(_) => SetCriterion::deformable_detr(),
-            ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => SetCriterion::detr(),
+        let criterion = match model.activation() {
+            ScoreActivation::Sigmoid => SetCriterion::deformable_detr(),
+            ScoreActivation::Softmax => SetCriterion::detr(),
         };
         Self {
             criterion,

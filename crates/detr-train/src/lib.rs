@@ -34,7 +34,6 @@ mod settings;
 mod start;
 mod state;
 mod step;
-mod truth;
 mod validate;
 
 pub use accumulate::{Accumulated, MicroBatch};
@@ -61,5 +60,4 @@ pub use settings::{
 };
 pub use start::{StartError, Started, start};
 pub use step::Trainer;
-pub use truth::ground_truth;
-pub use validate::{ValidateError, Watched, in_order, upload, validate};
+pub use validate::{ValidateError, Watched, in_order, validate};

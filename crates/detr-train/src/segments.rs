@@ -7,7 +7,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Distribution, Gradients, Tensor};
 use detr_model::backbone::Features;
-use detr_model::segments::Encoding;
+use detr_model::encoding::Encoding;
 use detr_model::{DetrOutput, Model, NestedTensor};
 
 /// What went into the segments, to be run again.

@@ -82,10 +82,10 @@ fn open(path: &Path, model: &ModelConfig) -> Result<Checkpoint, StartError> {
     let arch = (!path.is_dir()).then_some(model);
     let opened =
         Checkpoint::open(path, arch).or_else(|error| match Checkpoint::open(path, None) {
-            Ok(other) if matches!(other.architecture, Architecture::Resnet(_)) => Ok(other),
+            Ok(other) if matches!(other.architecture, Architecture::Backbone(_)) => Ok(other),
             _ => Err(error),
         })?;
-    if matches!(opened.architecture, Architecture::Resnet(_)) {
+    if matches!(opened.architecture, Architecture::Backbone(_)) {
         return Err(StartError::BackboneAlone { path: path.to_owned() });
     }
     Ok(opened)

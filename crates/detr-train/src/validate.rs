@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use detr_data::{DatasetSource, HostBatch, Loader, LoaderConfig, LoaderError};
+use burn::tensor::Device;
+use detr_data::{DatasetSource, Loader, LoaderConfig, LoaderError};
+use detr_detect::{PaddingRule, upload};
 use detr_eval::{Detected, EvalError, Evaluator, GroundTruth, Metrics};
-use detr_model::nested::Padding;
 use detr_model::postprocess::HostOutput;
-use detr_model::{Model, ModelConfig, NestedTensor};
+use detr_model::{Model, ModelConfig};
 use detr_types::{ClassTable, Detection};
 
 /// Why a model cannot be validated.
@@ -23,17 +23,6 @@ pub enum ValidateError {
     /// The device failed; the message is Burn's.
     #[error("the device failed: {0}")]
     Device(String),
-}
-
-/// A batch on a device, padded as the reference does it.
-#[must_use]
-pub fn upload(batch: HostBatch, device: &Device) -> NestedTensor {
-    let (b, h, w) = (batch.len(), batch.size.height as usize, batch.size.width as usize);
-    let padding = batch.mask.map_or(Padding::None, |mask| {
-        Padding::Mask(Tensor::from_data(TensorData::new(mask, [b, h, w]), device))
-    });
-    let pixels = TensorData::new(batch.pixels, [b, 3, h, w]);
-    NestedTensor { pixels: Tensor::from_data(pixels, (device, DType::F32)), padding }
 }
 
 /// Images whose detections are kept, to be looked at.
@@ -81,14 +70,15 @@ pub fn validate(
         let batch = batch?;
         let ids: Vec<i64> = batch.targets.iter().map(|target| target.image_id).collect();
         let sizes: Vec<_> = batch.targets.iter().map(|target| target.original_size).collect();
-        let output = model.forward(upload(batch.images, device));
+        let output = model.forward(upload(batch.images, PaddingRule::Mask, device));
         let output = HostOutput::read(&output).map_err(ValidateError::Device)?;
-        let answers = output.answers(config, &sizes, most, |label| classes.get(label).is_some());
+        let answers =
+            output.answers(config.activation(), &sizes, most, |label| classes.get(label).is_some());
         for (id, answers) in ids.into_iter().zip(answers) {
             let found = answers.iter().filter_map(|answer| {
                 let bbox = answer.bbox.to_xywh();
                 Some(Detected {
-                    category_id: i64::try_from(classes.get(answer.label)?.id).ok()?,
+                    category_id: classes.get(answer.label)?.id,
                     score: answer.score.into(),
                     bbox: Some([bbox.x, bbox.y, bbox.w, bbox.h].map(f64::from)),
                     mask: None,

@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The id of a category in a data set's annotations. Ids may have gaps; some tools write negative ones.
+pub type CategoryId = i64;
+
 /// A class of the data set a model was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -12,7 +15,7 @@ pub struct Category {
     /// The label: index in the head's output.
     pub label: usize,
     /// The id in the data set's annotations.
-    pub id: u64,
+    pub id: CategoryId,
     /// The name, as people know it.
     pub name: String,
 }
@@ -100,7 +103,8 @@ impl ClassTable {
         let mut slots = vec![None; 91];
         for (id, name) in COCO {
             let label = id as usize;
-            slots[label] = Some(Category { label, id: u64::from(id), name: name.to_owned() });
+            slots[label] =
+                Some(Category { label, id: CategoryId::from(id), name: name.to_owned() });
         }
         Self { slots }
     }
@@ -108,8 +112,8 @@ impl ClassTable {
     /// Classes `class 0`, `class 1`, ... for a head of which nothing else is known.
     #[must_use]
     pub fn numbered(slots: usize) -> Self {
-        let name = |label| Category { label, id: label as u64, name: format!("class {label}") };
-        Self { slots: (0..slots).map(|label| Some(name(label))).collect() }
+        let name = |(label, id)| Category { label, id, name: format!("class {label}") };
+        Self { slots: (0..slots).zip(0..).map(|class| Some(name(class))).collect() }
     }
 
     /// Number of labels, holes included.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Xyxy;
+use crate::{CategoryId, Xyxy};
 
 /// An object found in an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,7 +10,7 @@ pub struct Detection {
     /// Index of the class in the model's head.
     pub label: usize,
     /// Id of the class in the data set the model was trained on.
-    pub category_id: u64,
+    pub category_id: CategoryId,
     /// Name of the class.
     pub name: String,
     /// Confidence in `[0, 1]`.

@@ -14,7 +14,7 @@ mod size;
 mod words;
 
 pub use boxes::{Cxcywh, Xywh, Xyxy};
-pub use classes::{Category, ClassTable, ClassTableError};
+pub use classes::{Category, CategoryId, ClassTable, ClassTableError};
 pub use detection::Detection;
 pub use limits::Limits;
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};

@@ -35,8 +35,8 @@ pub use detr_data::{
 };
 pub use detr_infer::backend::{self, Backend, BackendError, Precision, Selected};
 pub use detr_infer::{
-    PredictError, PredictOptions, Predictor, PredictorError, StageTimes, draw, hub, palette,
-    writers,
+    DetectionStream, ImageFault, PredictError, PredictOptions, Predictor, PredictorError,
+    StageTimes, StreamItem, StreamOptions, draw, hub, palette, writers,
 };
 pub use detr_model::weights::{Checkpoint, WeightsError};
 pub use detr_model::{ConfigError, Model, ModelConfig, postprocess, weights};
@@ -47,6 +47,11 @@ pub use detr_types::{
 /// Data sets: everything of the crate `detr-data`.
 pub mod data {
     pub use detr_data::*;
+}
+
+/// From images to named detections: everything of the crate `detr-detect`.
+pub mod detect {
+    pub use detr_detect::*;
 }
 
 /// COCO's metrics: everything of the crate `detr-eval`.

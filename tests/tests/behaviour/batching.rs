@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use detr_model::ModelConfig;
-use detr_model::config::ResNetConfig;
+use detr_model::backbone::BackboneConfig;
 use detr_model::nested::{NestedTensor, Padding};
 use detr_model::postprocess::HostOutput;
 use detr_model::weights::{Checkpoint, recipe_image};
@@ -49,7 +49,8 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 /// A preset with fewer layers and queries, and a narrow backbone of the same kind.
 fn small(name: &str) -> ModelConfig {
-    let narrow = |backbone: &mut ResNetConfig| {
+    let narrow = |backbone: &mut BackboneConfig| {
+        let BackboneConfig::ResNet(backbone) = backbone else { unreachable!() };
         (backbone.depths, backbone.stem, backbone.widths) = ([1, 2, 1, 2], 8, [8, 16, 32, 64]);
     };
     let mut config = ModelConfig::preset(name).unwrap();
@@ -62,7 +63,7 @@ fn small(name: &str) -> ModelConfig {
             (detr.enc_layers, detr.dec_layers, detr.num_queries) = (2, 2, 20);
             narrow(&mut detr.backbone);
         }
-        ModelConfig::DetrDemo(_) => {}
+        _ => {}
     }
     config
 }

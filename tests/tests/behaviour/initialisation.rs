@@ -1,6 +1,7 @@
 //! A fresh model starts from the distributions of the reference.
 
 use burn::tensor::{Device, Tensor};
+use detr_model::backbone::Backbone;
 use detr_model::{Model, ModelConfig};
 
 struct Stats {
@@ -68,7 +69,7 @@ fn every_kind_of_layer_has_the_references_initialisation() {
     assert_uniform("input_proj.weight", model.input_proj.weight.val(), wide);
     assert_normal("query_embed", model.query_embed.weight.val(), 1.0);
     // Backbone: Kaiming normal by fan out, as torchvision.
-    let body = &model.backbone.0.body;
+    let Backbone::ResNet(body) = &model.backbone.0.body else { unreachable!() };
     assert_normal("conv1", body.conv1.weight.val(), (2.0 / (64.0 * 49.0f64)).sqrt());
     let conv2 = body.layer3[1].conv2.weight.val();
     assert_normal("layer3.1.conv2", conv2, (2.0 / (256.0 * 9.0f64)).sqrt());

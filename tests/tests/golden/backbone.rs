@@ -1,7 +1,7 @@
 //! Group 03: the four feature maps of every backbone, as trained and folded, with their masks.
 
-use detr_model::backbone::{Backbone, FeatureMap, ResNet};
-use detr_model::config::ResNetConfig;
+use detr_model::backbone::resnet::ResNetConfig;
+use detr_model::backbone::{BackboneBase, BackboneConfig, FeatureMap};
 use detr_model::nested::resize_mask;
 
 use crate::backends::Bench;
@@ -15,7 +15,7 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     config.dilation = case.config("dilation").as_bool().unwrap_or(false);
 
     let prefix = case.config("weight_prefix").as_str().unwrap_or_default().to_owned();
-    let backbone = Backbone { body: ResNet::new(&config, &bench.device) };
+    let backbone = BackboneBase { body: BackboneConfig::from(config).init(&bench.device) };
     let body = case.recipe_weights(backbone, &prefix).body;
     let images = case.images(&bench.device);
     for body in [body.clone(), body.fold()] {

@@ -151,7 +151,7 @@ fn torchvision(case: &Case, bench: &Bench, failures: &mut Failures) {
     for kind in ["zip", "legacy"] {
         let path = case.folder.join(format!("{stem}_{kind}.pth"));
         let checkpoint = Checkpoint::open(&path, None).expect("a readable file");
-        let is_backbone = matches!(checkpoint.architecture, Architecture::Resnet(_));
+        let is_backbone = matches!(checkpoint.architecture, Architecture::Backbone(_));
         failures.check(is_backbone, || format!("{kind}: not seen as a backbone"));
         let body = checkpoint.load_backbone(&bench.device, FloatDType::F32).expect("weights fit");
         let seed = case.number("image_seed") as u64;
@@ -192,7 +192,7 @@ fn with_heads(config: ModelConfig, case: &Case) -> ModelConfig {
             ModelConfig::DeformableDetr(config)
         }
         ModelConfig::Detr(config) => ModelConfig::Detr(DetrConfig { nheads, ..config }),
-        demo @ ModelConfig::DetrDemo(_) => demo,
+        other => other,
     }
 }
 

@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use detr_loss::{LossName, Predictions};
+use detr_model::backbone::Backbone;
 use detr_model::weights::{StateDict, read_parameters};
 use detr_model::{Model, ModelConfig, NestedTensor};
 use detr_train::{MicroBatch, Outcome, StepConfig, StepReport, Trainer};
@@ -89,8 +90,9 @@ impl Unit {
         let body = match model {
             Model::Detr(model) => &mut model.backbone.0.body,
             Model::DeformableDetr(model) => &mut model.backbone.0.body,
-            Model::DetrDemo(_) => unreachable!("not among the cases"),
+            _ => unreachable!("not among the cases"),
         };
+        let Backbone::ResNet(body) = body else { unreachable!("not among the cases") };
         let stages = [&mut body.layer1, &mut body.layer2, &mut body.layer3, &mut body.layer4];
         let stage = stages.into_iter().nth(self.stage).expect("one of four stages");
         let last = stage.last_mut().expect("a block");
@@ -149,8 +151,9 @@ impl AtKink {
         let body = match model {
             Model::Detr(model) => &model.backbone.0.body,
             Model::DeformableDetr(model) => &model.backbone.0.body,
-            Model::DetrDemo(_) => return None,
+            _ => return None,
         };
+        let Backbone::ResNet(body) = body else { return None };
         let stages = [&body.layer1, &body.layer2, &body.layer3, &body.layer4];
         let input = body.forward(images).into_iter().nth(known.stage.checked_sub(1)?)?;
         let [first, last] = &stages.get(known.stage)?[..] else { return None };
@@ -195,7 +198,7 @@ fn compare(
     let mut model = match config.init(&device) {
         Model::Detr(model) => Model::Detr(case.recipe_weights(model, "")),
         Model::DeformableDetr(model) => Model::DeformableDetr(case.recipe_weights(model, "")),
-        Model::DetrDemo(_) => unreachable!("not among the cases"),
+        _ => unreachable!("not among the cases"),
     };
     let mut images = case.images(&device);
     match (known, nudge) {
@@ -325,9 +328,9 @@ fn predictions(
     failures.tensor(case, bench.slack, "step0.pred_logits", logits);
     failures.tensor(case, bench.slack, "step0.pred_boxes", boxes);
     let targets = losses::targets(case, &bench.device, failures);
-    let criterion = match trainer.model() {
-        Model::DeformableDetr(_) => detr_loss::SetCriterion::deformable_detr(),
-        _ => detr_loss::SetCriterion::detr(),
+    let criterion = match case.config("which") == "detr" {
+        true => detr_loss::SetCriterion::detr(),
+        false => detr_loss::SetCriterion::deformable_detr(),
     };
     let predictions = Predictions { output, masks: None };
     let matches = criterion.matches(&predictions, &targets).expect("finite costs");

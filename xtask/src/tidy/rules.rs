@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     const NONE: [usize; 0] = [];
-    const LIBRARY: &str = "crates/detr-model/src/nn.rs";
+    const LIBRARY: &str = "crates/detr-model/src/nn/mod.rs";
 
     /// Lines that break a rule.
     fn lines(path: &str, text: &str) -> Vec<usize> {

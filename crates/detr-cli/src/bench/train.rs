@@ -133,7 +133,7 @@ pub(crate) fn train(args: &BenchTrainArgs, console: &Console) -> Result<(), CliE
     watched?;
     let Size(size) = args.input.size;
     let [gradients, update, total] = times.map(spread);
-    let forward_flops = Flops::count(&architecture, args.input.batch_size, size);
+    let forward_flops = architecture.flops(args.input.batch_size, size);
     let report = Report {
         model: &args.input.model,
         backend: selected.backend.to_string(),

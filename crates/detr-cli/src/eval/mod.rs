@@ -115,7 +115,7 @@ pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
             note_data(&dataset, console);
             args.read.refuse_other_ids(&dataset)?;
             let truth =
-                Arc::new(detr_train::ground_truth(&dataset, options.iou).map_err(unusable)?);
+                Arc::new(detr_validate::ground_truth(&dataset, options.iou).map_err(unusable)?);
             (results::score(path, truth, options, console)?, 0)
         }
         (None, Some(_)) if options.iou == IouKind::Segm => {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use detr_data::Dataset;
 use detr_data::dataset::Problem;
-use detr_eval::{Detected, EvalOptions, Evaluator, Metrics};
-use detr_infer::PredictOptions;
+use detr_eval::{EvalError, EvalOptions, Evaluator, Metrics};
 use detr_infer::cli::{CliError, Console, Stream, Timings, make_predictor, open_model};
 use detr_infer::sources::Source;
-use detr_model::ModelConfig;
-use detr_types::Detection;
+use detr_infer::{PredictError, PredictOptions};
+use detr_model::postprocess::ScoreActivation;
+use detr_validate::{EvaluatedImage, evaluate, ground_truth};
 
-use super::classes::Classes;
+use super::classes::shared_classes;
 use super::report::Report;
 use super::{EvalArgs, unusable};
 
@@ -34,7 +34,7 @@ pub(super) fn score(
     console: &Console,
 ) -> Result<(Metrics, usize), CliError> {
     refuse_without_images(dataset)?;
-    let truth = Arc::new(detr_train::ground_truth(dataset, options.iou).map_err(unusable)?);
+    let truth = Arc::new(ground_truth(dataset, options.iou).map_err(unusable)?);
     let [.., limit] = options.max_detections;
     let mut evaluator = Evaluator::new(truth, options).map_err(unusable)?;
 
@@ -42,15 +42,15 @@ pub(super) fn score(
     console.note(&format!("using {}", selected.name));
     let device = selected.device.clone();
     let checkpoint = open_model(name, &args.load, console, || Ok(device))?;
-    let max_detections = match checkpoint.config()? {
+    let max_detections = match checkpoint.config()?.activation() {
         // Every query gives an answer.
-        ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => usize::MAX,
-        ModelConfig::DeformableDetr(_) => limit.max(DEFORMABLE_PAIRS),
+        ScoreActivation::Softmax => usize::MAX,
+        ScoreActivation::Sigmoid => limit.max(DEFORMABLE_PAIRS),
     };
     let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new() };
     let predictor = make_predictor(&checkpoint, &selected, &args.device, &args.image, best)?;
     drop(checkpoint);
-    let classes = Classes::new(predictor.classes(), &dataset.categories, console)?;
+    let categories = shared_classes(predictor.classes(), &dataset.categories, console)?;
 
     let mut file = report.results_file()?;
     let sources: Vec<Source> =
@@ -59,26 +59,30 @@ pub(super) fn score(
         Stream { predictor: &predictor, console, images: &args.image, strict: args.strict };
     let mut timings = Timings::default();
     let mut failed = 0;
-    stream.run(&sources, &mut timings, |index, found| {
-        let image = &dataset.images[index];
-        let found = found.map(|(_, detections)| detected(&detections, &classes));
-        let found = match found {
-            Ok(found) => found,
-            Err(reason) => {
+    stream.read(&sources, &mut timings, |images, timings| {
+        let images = images.map(|(index, image)| (dataset.images[index].id, image));
+        let options = stream.options();
+        let on_image = |image: EvaluatedImage<'_>| -> Result<_, EvaluateError> {
+            if let Err(fault) = image.found {
                 failed += 1;
-                let message = format!("image {}: {}: {reason}", image.id, image.path.display());
+                let path = dataset.image(image.image_id).map(|image| image.path.display());
+                let path = path.map_or_else(String::new, |path| format!("{path}: "));
+                let message = format!("image {}: {path}{fault}", image.image_id);
                 if args.strict {
-                    return Err(CliError::Failed(message));
+                    return Err(CliError::Failed(message).into());
                 }
                 console.error(&message);
-                Vec::new()
             }
+            if let Some(file) = &mut file {
+                file.add(image.image_id, image.scored)?;
+            }
+            console.advance(1);
+            Ok(ControlFlow::Continue(()))
         };
-        if let Some(file) = &mut file {
-            file.add(image.id, &found)?;
-        }
-        evaluator.add(image.id, found).map_err(unusable)?;
-        Ok(ControlFlow::Continue(()))
+        let done = evaluate(&predictor, images, options, &categories, &mut evaluator, on_image);
+        let (count, times) = done.map_err(|EvaluateError(error)| error)?;
+        timings.set(count, times);
+        Ok(())
     })?;
     if let Some(file) = file {
         file.finish()?;
@@ -87,18 +91,25 @@ pub(super) fn score(
     Ok((evaluator.finish().map_err(unusable)?, failed))
 }
 
-/// Detections by the ids of the data, best first; without those of classes that the data lack.
-fn detected(detections: &[Detection], classes: &Classes) -> Vec<Detected> {
-    let one = |detection: &Detection| {
-        let bbox = detection.bbox.to_xywh();
-        Some(Detected {
-            category_id: classes.category(detection.label)?,
-            score: detection.score.into(),
-            bbox: Some([bbox.x, bbox.y, bbox.w, bbox.h].map(f64::from)),
-            mask: None,
-        })
-    };
-    detections.iter().filter_map(one).collect()
+/// An error of an evaluation, as the command reports it.
+struct EvaluateError(CliError);
+
+impl From<CliError> for EvaluateError {
+    fn from(error: CliError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<PredictError> for EvaluateError {
+    fn from(error: PredictError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<EvalError> for EvaluateError {
+    fn from(error: EvalError) -> Self {
+        Self(unusable(error))
+    }
 }
 
 /// A data set without its images would score 0, image by image.

@@ -78,8 +78,7 @@ fn fitting(size: ImageSize) -> (ImageSize, f32) {
 fn truth(record: &ImageRecord, classes: &ClassTable) -> Vec<Detection> {
     let categories: Vec<_> = (0..classes.len()).filter_map(|label| classes.get(label)).collect();
     let object = |object: &detr_data::ObjectRecord| {
-        let id = u64::try_from(object.category_id).ok()?;
-        let category = categories.iter().find(|category| category.id == id)?;
+        let category = categories.iter().find(|category| category.id == object.category_id)?;
         let [x, y, w, h] = object.bbox.map(|side| side as f32);
         Some(Detection {
             label: category.label,

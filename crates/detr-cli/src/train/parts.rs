@@ -10,8 +10,9 @@ use detr_data::{Augmentation, Dataset, DatasetSource, Loader, LoaderConfig};
 use detr_eval::IouKind;
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_model::{Model, ModelConfig};
-use detr_train::{Parts, TrainConfig, ground_truth, in_order};
+use detr_train::{Parts, TrainConfig, in_order};
 use detr_types::ClassTable;
+use detr_validate::ground_truth;
 
 use crate::data::unreadable;
 

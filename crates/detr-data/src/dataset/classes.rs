@@ -129,8 +129,7 @@ impl Dataset {
     pub fn class_table(&self, labels: Labels) -> Result<ClassTable, DatasetError> {
         let coco = ClassTable::coco();
         let is_coco = |category: &Category| {
-            coco.find(&category.name)
-                .is_some_and(|known| i64::try_from(known.id) == Ok(category.id))
+            coco.find(&category.name).is_some_and(|known| known.id == category.id)
         };
         if labels == Labels::Auto
             && !self.categories.is_empty()
@@ -142,10 +141,11 @@ impl Dataset {
         let mut table = Vec::with_capacity(self.categories.len());
         for (index, category) in self.categories.iter().enumerate() {
             let name = category.name.clone();
-            let Ok(id) = u64::try_from(category.id) else {
-                let reason = format!("has id {}, expected one that is not negative", category.id);
+            let id = category.id;
+            if id < 0 {
+                let reason = format!("has id {id}, expected one that is not negative");
                 return Err(DatasetError::Class { name, reason });
-            };
+            }
             let label = if by_id { usize::try_from(id).unwrap_or(usize::MAX) } else { index };
             table.push(detr_types::Category { label, id, name });
         }

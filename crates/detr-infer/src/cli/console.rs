@@ -172,7 +172,8 @@ impl Console {
         self.bar.replace(bar);
     }
 
-    pub(super) fn advance(&self, count: u64) {
+    /// Moves the bar on by so many images.
+    pub fn advance(&self, count: u64) {
         self.bar.borrow().inc(count);
     }
 

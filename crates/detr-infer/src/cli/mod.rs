@@ -11,7 +11,6 @@ mod exit;
 mod model;
 mod output;
 mod predict;
-mod reader;
 mod stream;
 mod timings;
 

@@ -93,7 +93,7 @@ impl<'a> Job<'a> {
     fn take(&mut self, index: usize, found: Found) -> Result<ControlFlow<()>, CliError> {
         match found {
             Ok((image, detections)) => self.deliver(index, image, detections)?,
-            Err(message) => self.fail(index, &message)?,
+            Err(fault) => self.fail(index, &fault.to_string())?,
         }
         let unread = self.printer.is_closed() && self.writer.is_none() && self.pictures.is_none();
         Ok(if unread { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

@@ -19,12 +19,10 @@ pub struct Timings {
 }
 
 impl Timings {
-    pub(super) fn add(&mut self, images: usize, times: StageTimes) {
-        self.images += u32::try_from(images).unwrap_or(u32::MAX);
-        self.stages.resize += times.resize;
-        self.stages.backbone += times.backbone;
-        self.stages.transformer += times.transformer;
-        self.stages.postprocess += times.postprocess;
+    /// Sets the images that went through the model, and the time they took.
+    pub fn set(&mut self, images: usize, stages: StageTimes) {
+        self.images = u32::try_from(images).unwrap_or(u32::MAX);
+        self.stages = stages;
     }
 
     fn rows(&self) -> [(&'static str, Duration); 5] {

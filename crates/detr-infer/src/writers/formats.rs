@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use detr_types::{ClassTable, Detection, ImageSize, Xyxy};
+use detr_types::{CategoryId, ClassTable, Detection, ImageSize, Xyxy};
 use serde::Serialize;
 
 use super::ImageResult;
@@ -15,7 +15,7 @@ pub(super) const CSV_HEADER: &str = "file,width,height,label,category_id,name,sc
 #[derive(Serialize)]
 struct CocoObject<'a> {
     image_id: u64,
-    category_id: u64,
+    category_id: CategoryId,
     bbox: [f32; 4],
     score: f32,
     file_name: &'a str,

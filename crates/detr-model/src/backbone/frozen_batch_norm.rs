@@ -3,8 +3,9 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
+
+use crate::nn::Conv2d;
 
 /// Added to the variance inside the square root.
 const EPS: f64 = 1e-5;

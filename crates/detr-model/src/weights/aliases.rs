@@ -7,7 +7,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use super::{StateDict, StoredTensor};
-use crate::config::DeformableDetrConfig;
+
+/// Facts of a model that decide how often its heads are listed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedHeads {
+    /// Layers of the decoder.
+    pub(crate) dec_layers: usize,
+    /// Whether every layer has heads of its own, which the decoder lists once more.
+    pub(crate) with_box_refine: bool,
+    /// Whether the decoder lists class heads, too.
+    pub(crate) two_stage: bool,
+}
 
 /// What stands before the second name of a head.
 const DECODER: &str = "transformer.decoder.";
@@ -30,13 +40,10 @@ pub(super) enum MergeError {
 
 /// Drops the copies of every tensor. A file may have all of a kind of heads once or all of them in
 /// every place: formats that may not repeat tensors leave the copies out.
-pub(super) fn merge(
-    state: &StateDict,
-    config: &DeformableDetrConfig,
-) -> Result<Merged, MergeError> {
+pub(super) fn merge(state: &StateDict, heads: &SharedHeads) -> Result<Merged, MergeError> {
     let mut found: BTreeMap<String, Vec<(&str, &StoredTensor)>> = BTreeMap::new();
     for (name, tensor) in state.iter() {
-        found.entry(our_name(name, config)).or_default().push((name, tensor));
+        found.entry(our_name(name, heads)).or_default().push((name, tensor));
     }
     let mut merged = Merged::default();
     let repeated: HashSet<&str> = found
@@ -54,7 +61,7 @@ pub(super) fn merge(
             }
         }
         if head(name).is_some_and(|(family, ..)| repeated.contains(family)) {
-            let names = names_of(name, config).into_iter();
+            let names = names_of(name, heads).into_iter();
             merged.missing.extend(names.filter(|name| state.get(name).is_none()));
         }
         merged.state.insert(name.as_str(), tensor.clone());
@@ -63,10 +70,10 @@ pub(super) fn merge(
 }
 
 /// Repeats every tensor under all names that the reference lists it under.
-pub(super) fn spread(state: &StateDict, config: &DeformableDetrConfig) -> StateDict {
+pub(super) fn spread(state: &StateDict, heads: &SharedHeads) -> StateDict {
     let mut out = StateDict::default();
     for (ours, tensor) in state.iter() {
-        for name in names_of(ours, config) {
+        for name in names_of(ours, heads) {
             out.insert(name, tensor.clone());
         }
     }
@@ -74,25 +81,25 @@ pub(super) fn spread(state: &StateDict, config: &DeformableDetrConfig) -> StateD
 }
 
 /// The name that our module has for a tensor; names that are no copy stay.
-fn our_name(name: &str, config: &DeformableDetrConfig) -> String {
+fn our_name(name: &str, heads: &SharedHeads) -> String {
     let Some((family, index, rest)) = head(name.strip_prefix(DECODER).unwrap_or(name)) else {
         return name.to_owned();
     };
-    let index = if config.with_box_refine { index } else { "0" };
+    let index = if heads.with_box_refine { index } else { "0" };
     let ours = format!("{family}.{index}.{rest}");
-    let is_copy = names_of(&ours, config).iter().any(|copy| copy == name);
+    let is_copy = names_of(&ours, heads).iter().any(|copy| copy == name);
     if is_copy { ours } else { name.to_owned() }
 }
 
 /// All names under which the reference lists the tensor that our module calls `ours`.
-fn names_of(ours: &str, config: &DeformableDetrConfig) -> Vec<String> {
+fn names_of(ours: &str, heads: &SharedHeads) -> Vec<String> {
     match head(ours) {
-        Some((family, "0", rest)) if !config.with_box_refine => {
-            (0..config.dec_layers).map(|layer| format!("{family}.{layer}.{rest}")).collect()
+        Some((family, "0", rest)) if !heads.with_box_refine => {
+            (0..heads.dec_layers).map(|layer| format!("{family}.{layer}.{rest}")).collect()
         }
         // The decoder needs classes only to rank the proposals of a first stage.
         Some((family, ..))
-            if config.with_box_refine && (config.two_stage || family == "bbox_embed") =>
+            if heads.with_box_refine && (heads.two_stage || family == "bbox_embed") =>
         {
             vec![ours.to_owned(), format!("{DECODER}{ours}")]
         }
@@ -110,13 +117,10 @@ fn head(name: &str) -> Option<(&str, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ModelConfig;
+    use crate::families::ModelConfig;
 
-    fn preset(name: &str) -> DeformableDetrConfig {
-        match ModelConfig::preset(name).unwrap() {
-            ModelConfig::DeformableDetr(config) => config,
-            _ => panic!("a Deformable DETR"),
-        }
+    fn preset(name: &str) -> SharedHeads {
+        ModelConfig::preset(name).unwrap().shared_heads().unwrap()
     }
 
     fn state(names: &[(&str, f32)]) -> StateDict {

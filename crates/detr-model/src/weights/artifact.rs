@@ -9,16 +9,10 @@ use detr_types::{ClassTable, PreprocessSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::hugging_face::read_json;
+use super::architecture::Architecture;
+use super::folder::{CARD_FILE, WEIGHTS_FILE, read_json};
 use super::{StateDict, WeightsError, safetensors};
-use crate::config::{
-    ConfigError, DeformableDetrConfig, DetrConfig, DetrDemoConfig, ModelConfig, ResNetConfig,
-};
 
-/// Name of the model card inside the folder.
-pub const CARD_FILE: &str = "model.json";
-/// Name of the weights inside the folder.
-pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Newest card this program writes and reads.
 const FORMAT_VERSION: u32 = 1;
 
@@ -39,20 +33,6 @@ pub struct ModelCard {
     pub provenance: Provenance,
     /// The weights.
     pub weights: WeightsFile,
-}
-
-/// A model with its heads, or a backbone alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Architecture {
-    /// DETR.
-    Detr(DetrConfig),
-    /// Deformable DETR.
-    DeformableDetr(DeformableDetrConfig),
-    /// The paper's demonstration model.
-    DetrDemo(DetrDemoConfig),
-    /// A ResNet under torchvision's names.
-    Resnet(ResNetConfig),
 }
 
 /// Where weights come from.
@@ -80,59 +60,6 @@ pub struct WeightsFile {
     pub bytes: u64,
     /// SHA-256 of its bytes.
     pub sha256: String,
-}
-
-impl From<ModelConfig> for Architecture {
-    fn from(config: ModelConfig) -> Self {
-        match config {
-            ModelConfig::Detr(config) => Self::Detr(config),
-            ModelConfig::DeformableDetr(config) => Self::DeformableDetr(config),
-            ModelConfig::DetrDemo(config) => Self::DetrDemo(config),
-        }
-    }
-}
-
-impl Architecture {
-    /// The model's configuration; none for a backbone alone.
-    #[must_use]
-    pub fn model(&self) -> Option<ModelConfig> {
-        match self {
-            Self::Detr(config) => Some(ModelConfig::Detr(config.clone())),
-            Self::DeformableDetr(config) => Some(ModelConfig::DeformableDetr(config.clone())),
-            Self::DetrDemo(config) => Some(ModelConfig::DetrDemo(config.clone())),
-            Self::Resnet(_) => None,
-        }
-    }
-
-    /// The backbone.
-    pub(super) const fn backbone(&self) -> &ResNetConfig {
-        match self {
-            Self::Resnet(config) => config,
-            Self::Detr(config) => &config.backbone,
-            Self::DeformableDetr(config) => &config.backbone,
-            Self::DetrDemo(config) => &config.backbone,
-        }
-    }
-
-    /// What the names of the backbone's tensors start with.
-    pub(super) const fn backbone_prefix(&self) -> &'static str {
-        match self {
-            Self::Resnet(_) => "",
-            Self::Detr(_) | Self::DeformableDetr(_) => "backbone.0.body.",
-            Self::DetrDemo(_) => "backbone.",
-        }
-    }
-
-    /// Refuses what cannot be built.
-    ///
-    /// # Errors
-    /// As [`ModelConfig::validate`] and [`ResNetConfig::validate`].
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        match self {
-            Self::Resnet(config) => config.validate(),
-            _ => self.model().map_or(Ok(()), |m| m.validate()),
-        }
-    }
 }
 
 /// Reads and checks a card.

@@ -113,7 +113,7 @@ impl WeightsError {
         Self::Corrupt { path: path.to_owned(), reason: reason.to_string() }
     }
 
-    pub(super) fn config(path: &Path, reason: impl fmt::Display) -> Self {
+    pub(crate) fn config(path: &Path, reason: impl fmt::Display) -> Self {
         Self::Config { path: path.to_owned(), reason: reason.to_string() }
     }
 }

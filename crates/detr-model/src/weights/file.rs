@@ -7,7 +7,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::checkpoint::Format;
-use super::pth::TrainingArgs;
+use super::training_args::TrainingArgs;
 use super::{StateDict, WeightsError, pth, safetensors};
 
 /// Reads the tensors of a `.pth` or safetensors file as they are, whatever they belong to.

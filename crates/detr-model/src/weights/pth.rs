@@ -9,16 +9,8 @@ use memmap2::Mmap;
 use pytorch_reader::{DType, PytorchReader};
 
 use super::state_dict::ElementType;
+use super::training_args::TrainingArgs;
 use super::{StateDict, StoredTensor, WeightsError};
-
-/// What a `.pth` file holds besides weights, as far as shapes do not tell it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct TrainingArgs {
-    pub(super) nheads: Option<usize>,
-    pub(super) dilation: Option<bool>,
-    /// Queries; in a two-stage model no tensor has their number.
-    pub(super) num_queries: Option<usize>,
-}
 
 /// Reads the state dict, from under `model` or `state_dict` where there is one.
 pub(super) fn read(path: &Path, map: &Mmap) -> Result<(StateDict, TrainingArgs), WeightsError> {

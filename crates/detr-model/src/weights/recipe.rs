@@ -3,8 +3,6 @@
 //! file. The numbers are uniform and keep activations in range; a model made of them detects
 //! nothing.
 
-use super::{StateDict, StoredTensor};
-
 /// Number `i` of the stream that belongs to a name and a seed, in [-1, 1): FNV-1a of the name
 /// seeds splitmix64, of whose outputs the upper 24 bits are kept.
 #[must_use]
@@ -24,7 +22,7 @@ fn stream(state: u64, i: u64) -> f64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^= z >> 31;
-    (z >> 40) as f64 * (2f64.powi(-23)) - 1.0
+    (z >> 40) as f64 * (1.0 / 8_388_608.0) - 1.0
 }
 
 /// The tensor of that official name, row-major.
@@ -56,16 +54,6 @@ fn offset_and_scale(name: &str, shape: &[usize]) -> (f64, f64) {
             (0.0, (3.0 / fan_in as f64).sqrt())
         }
     }
-}
-
-/// A state dict of recipe tensors for these names and shapes. The numbers are made when read.
-#[must_use]
-pub fn recipe_state_dict(expected: &[(String, Vec<usize>)], seed: u64) -> StateDict {
-    let mut state = StateDict::default();
-    for (name, shape) in expected {
-        state.insert(name.as_str(), StoredTensor::recipe(name, shape.clone(), seed));
-    }
-    state
 }
 
 /// A picture of waves and noise, `[3, h, w]`, that stands for a normalised image.

@@ -226,6 +226,16 @@ impl StateDict {
         self.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
+    /// One side of a tensor's shape, if there is such a tensor with so many axes.
+    pub(crate) fn side(&self, name: &str, axis: usize) -> Option<usize> {
+        self.shape(name)?.get(axis).copied()
+    }
+
+    /// The number of consecutive indices, from 0, for which there is a tensor of that name.
+    pub(crate) fn count(&self, name: impl Fn(usize) -> String) -> usize {
+        (0..self.len()).take_while(|&i| self.get(&name(i)).is_some()).count()
+    }
+
     /// Names and tensors in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
@@ -259,4 +269,14 @@ impl StateDict {
             .collect();
         Self { tensors }
     }
+}
+
+/// Makes a state dict of recipe tensors for these names and shapes. The numbers are made when read.
+#[must_use]
+pub fn recipe_state_dict(expected: &[(String, Vec<usize>)], seed: u64) -> StateDict {
+    let mut state = StateDict::default();
+    for (name, shape) in expected {
+        state.insert(name.as_str(), StoredTensor::recipe(name, shape.clone(), seed));
+    }
+    state
 }

@@ -1,6 +1,7 @@
 //! Settings of parameter groups, and those of the references.
 
 use detr_model::ModelConfig;
+use detr_model::families::{LearningRate, ParameterGroup, TrainingRecipe};
 use serde::{Deserialize, Serialize};
 
 use super::{GroupRow, REST};
@@ -45,43 +46,17 @@ impl GroupsConfig {
     /// What the reference of an architecture trains with, its `lr` and batch size included.
     #[must_use]
     pub fn for_model(model: &ModelConfig) -> Self {
-        let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
-        // Stem and first stage are never trained; frozen norms have no gradients anyway.
-        let (frozen, backbone): (&[&str], &str) = match model {
-            ModelConfig::DetrDemo(_) => (&["backbone.conv1", "backbone.layer1"], "backbone"),
-            // Learned positions are `backbone.1`, and in DETR train at the backbone's rate, too.
-            ModelConfig::Detr(_) => {
-                (&["backbone.0.body.conv1", "backbone.0.body.layer1"], "backbone")
-            }
-            ModelConfig::DeformableDetr(_) => {
-                (&["backbone.0.body.conv1", "backbone.0.body.layer1"], "backbone.0")
-            }
-        };
-        let backbone = |lr: f64| GroupConfig {
-            name: "backbone".to_owned(),
-            patterns: texts(&[backbone]),
-            lr: Some(lr),
-            ..GroupConfig::default()
-        };
-        let (lr, groups) = match model {
-            ModelConfig::Detr(_) | ModelConfig::DetrDemo(_) => (1e-4, vec![backbone(1e-5)]),
-            ModelConfig::DeformableDetr(config) => {
-                // Two-stage models take their reference points from the encoder.
-                let patterns: &[&str] = if config.two_stage {
-                    &["sampling_offsets"]
-                } else {
-                    &["reference_points", "sampling_offsets"]
-                };
-                let sampling = GroupConfig {
-                    name: "sampling".to_owned(),
-                    patterns: texts(patterns),
-                    lr_factor: Some(0.1),
-                    ..GroupConfig::default()
-                };
-                (2e-4, vec![backbone(2e-5), sampling])
-            }
-        };
-        Self { lr, weight_decay: 1e-4, frozen: texts(frozen), groups }
+        let TrainingRecipe { lr, weight_decay, frozen, groups } = model.training_recipe();
+        let groups = groups.into_iter().map(|group| {
+            let ParameterGroup { name, patterns, rate } = group;
+            let (lr, lr_factor) = match rate {
+                LearningRate::Absolute(lr) => (Some(lr), None),
+                LearningRate::Factor(factor) => (None, Some(factor)),
+            };
+            let patterns = patterns.into_iter().map(str::to_owned).collect();
+            GroupConfig { name: name.to_owned(), patterns, lr, lr_factor, weight_decay: None }
+        });
+        Self { lr, weight_decay, frozen, groups: groups.collect() }
     }
 
     /// Refuses numbers that cannot work; `field` is the path to these settings.

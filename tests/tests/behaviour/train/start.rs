@@ -84,7 +84,7 @@ fn a_head_of_other_classes_and_queries_start_anew_and_all_else_is_loaded() {
 fn a_backbone_of_torchvision_fills_the_backbone_alone() {
     let file = golden("torchvision_resnet18_narrow_zip.pth");
     let narrow = Checkpoint::open(&file, None).unwrap();
-    let detr_model::weights::Architecture::Resnet(backbone) = narrow.architecture.clone() else {
+    let detr_model::weights::Architecture::Backbone(backbone) = narrow.architecture.clone() else {
         panic!("a backbone")
     };
     let (ModelConfig::Detr(mut a), ModelConfig::DeformableDetr(mut b)) = (detr(), deformable())

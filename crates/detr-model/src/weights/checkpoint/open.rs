@@ -5,13 +5,15 @@ use std::path::Path;
 use detr_types::PreprocessSpec;
 
 use super::super::aliases::{self, MergeError, Merged};
-use super::super::artifact::{self, Architecture, CARD_FILE, WEIGHTS_FILE};
+use super::super::architecture::Architecture;
+use super::super::artifact;
 use super::super::file::{map_file, read_tensors, without_classifier, without_counters};
-use super::super::infer::{self, Inferred};
-use super::super::pth::TrainingArgs;
-use super::super::{WeightsError, hugging_face, safetensors};
+use super::super::folder::{CARD_FILE, WEIGHTS_FILE};
+use super::super::training_args::TrainingArgs;
+use super::super::{StateDict, WeightsError, hugging_face, safetensors};
 use super::{Checkpoint, Format, default_classes, unknown};
-use crate::config::{Block, ModelConfig};
+use crate::backbone::BackboneConfig;
+use crate::families::ModelConfig;
 
 impl Checkpoint {
     /// Opens a file or folder of any known layout. `arch` replaces the inferred architecture of
@@ -106,10 +108,10 @@ impl Checkpoint {
         let (format, state, args) = read_tensors(path, &map)?;
         let state = without_counters(state);
         let mut looks_like = None;
-        let architecture = match (arch, infer::infer(&state, args)) {
+        let architecture = match (arch, Inferred::new(&state, args)) {
             // Whatever is in the file: what is missing is listed when the weights are loaded.
             (Some(arch), Inferred::Model(found)) => {
-                looks_like = Some(describe(&found));
+                looks_like = Some(found.describe());
                 arch.clone().into()
             }
             (Some(arch), Inferred::Broken(_) | Inferred::Unknown) => arch.clone().into(),
@@ -121,14 +123,14 @@ impl Checkpoint {
                 ));
             }
             (None, Inferred::Model(mut config)) => {
-                notes = assumptions(&config, args);
-                if args.dilation.is_none() && names_dc5(path) && dilate(&mut config) {
+                notes = config.assumptions(args);
+                if args.dilation.is_none() && names_dc5(path) && config.dilate() {
                     let note = "dilated C5 assumed from the file's name (no tensor shows it)";
                     notes.push(note.into());
                 }
                 config.into()
             }
-            (None, Inferred::Backbone(config)) => Architecture::Resnet(config),
+            (None, Inferred::Backbone(config)) => Architecture::Backbone(config),
             (None, Inferred::Broken(reason)) => {
                 return Err(WeightsError::config(
                     path,
@@ -137,7 +139,7 @@ impl Checkpoint {
             }
             (None, Inferred::Unknown) => return Err(unknown(path, &state)),
         };
-        let is_backbone = matches!(architecture, Architecture::Resnet(_));
+        let is_backbone = matches!(architecture, Architecture::Backbone(_));
         let state = if is_backbone { without_classifier(state) } else { state };
         let classes = architecture.model().map(|config| default_classes(config.num_classes()));
         let mut checkpoint = Self {
@@ -160,7 +162,7 @@ impl Checkpoint {
 
     fn validate(&self) -> Result<(), WeightsError> {
         let hint = match (&self.architecture, self.format) {
-            (Architecture::Resnet(_), _) => "",
+            (Architecture::Backbone(_), _) => "",
             (_, Format::Pth | Format::Safetensors) => {
                 "\nhint: the file may be of another architecture; --arch names it"
             }
@@ -173,8 +175,10 @@ impl Checkpoint {
 
     /// Leaves every tensor once, if its copies are equal.
     fn merge_copies(&mut self) -> Result<(), WeightsError> {
-        let Architecture::DeformableDetr(config) = &self.architecture else { return Ok(()) };
-        match aliases::merge(&self.state, config) {
+        let Some(heads) = self.architecture.model().and_then(ModelConfig::shared_heads) else {
+            return Ok(());
+        };
+        match aliases::merge(&self.state, &heads) {
             Ok(Merged { state, missing }) => {
                 self.state = state;
                 self.missing_copies = missing;
@@ -187,7 +191,7 @@ impl Checkpoint {
                 // A damaged file is worth another message.
                 self.check_hash()?;
                 let hint = match self.format {
-                    Format::Pth | Format::Safetensors if config.with_box_refine => {
+                    Format::Pth | Format::Safetensors if heads.with_box_refine => {
                         Some("the file was changed after training wrote it; fetch it again".into())
                     }
                     Format::Pth | Format::Safetensors if self.looks_like.is_none() => {
@@ -204,7 +208,7 @@ impl Checkpoint {
 
     fn note_untold_backbone(&mut self) {
         let stem = self.path.to_string_lossy().to_lowercase();
-        let is_dilated = self.architecture.model().is_some_and(|m| m.backbone().dilation);
+        let is_dilated = self.architecture.model().is_some_and(|m| m.backbone().is_dilated());
         if stem.contains("dc5") && !is_dilated {
             self.notes.push(
                 "the folder's name says dc5, but its config.json does not ask for dilation".into(),
@@ -213,62 +217,28 @@ impl Checkpoint {
     }
 }
 
-/// What no tensor shows and the file does not say elsewhere.
-fn assumptions(config: &ModelConfig, args: TrainingArgs) -> Vec<String> {
-    let mut notes = Vec::new();
-    match (config, args.nheads) {
-        (_, Some(_)) => {}
-        // Rows are heads times levels times points, so one number gives the other.
-        (ModelConfig::DeformableDetr(config), None) => notes.push(format!(
-            "{} attention heads assumed, and so {} (encoder) and {} (decoder) sampling points per \
-             head and level (no tensor shows their number)",
-            config.nheads, config.enc_n_points, config.dec_n_points
-        )),
-        (_, None) => notes.push("8 attention heads assumed (no tensor shows their number)".into()),
-    }
-    if let ModelConfig::DeformableDetr(config) = config
-        && config.two_stage
-        && args.num_queries.is_none()
-    {
-        notes.push(format!(
-            "{} queries assumed (no tensor of a two-stage model shows their number)",
-            config.num_queries
-        ));
-    }
-    notes
+/// The owner of some tensors, as far as they tell it.
+enum Inferred {
+    /// A model with its heads.
+    Model(ModelConfig),
+    /// A torchvision ResNet: a backbone alone.
+    Backbone(BackboneConfig),
+    /// Part of a known kind of model, and what is wrong with it.
+    Broken(String),
+    /// Nothing known.
+    Unknown,
 }
 
-/// A few words on what a model is.
-fn describe(config: &ModelConfig) -> String {
-    match config {
-        ModelConfig::Detr(c) => format!(
-            "a DETR of width {} with {} encoder and {} decoder layers",
-            c.hidden_dim, c.enc_layers, c.dec_layers
-        ),
-        ModelConfig::DeformableDetr(c) => {
-            let kind = match (c.two_stage, c.with_box_refine) {
-                (true, _) => "a two-stage Deformable DETR",
-                (false, true) => "a Deformable DETR with box refinement",
-                (false, false) => "a Deformable DETR without box refinement",
-            };
-            format!(
-                "{kind}, of width {} with {} levels, {} encoder and {} decoder layers",
-                c.hidden_dim, c.num_feature_levels, c.enc_layers, c.dec_layers
-            )
+impl Inferred {
+    /// Looks at names and shapes. They tell everything but the number of heads, whether the last stage is
+    /// dilated, and how many proposals of a two-stage model become queries.
+    fn new(state: &StateDict, args: TrainingArgs) -> Self {
+        match ModelConfig::infer(state, args) {
+            Some(Ok(config)) => Self::Model(config),
+            Some(Err(reason)) => Self::Broken(reason),
+            None => BackboneConfig::infer(state, "", false).map_or(Self::Unknown, Self::Backbone),
         }
-        ModelConfig::DetrDemo(_) => "the demonstration model".into(),
     }
-}
-
-/// Dilates the last stage of a model that can have it so.
-fn dilate(config: &mut ModelConfig) -> bool {
-    let backbone = match config {
-        ModelConfig::Detr(config) => &mut config.backbone,
-        ModelConfig::DeformableDetr(config) => &mut config.backbone,
-        ModelConfig::DetrDemo(_) => return false,
-    };
-    backbone.dilation = backbone.block == Block::Bottleneck;
-    backbone.dilation
 }
 
 fn names_dc5(path: &Path) -> bool {

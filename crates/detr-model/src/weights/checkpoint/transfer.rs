@@ -8,8 +8,7 @@ use super::super::{
     Mismatch, StateDict, WeightsError, expected_tensors, load_into, read_parameters,
 };
 use super::{Architecture, Checkpoint, Format};
-use crate::config::ModelConfig;
-use crate::model::Model;
+use crate::families::{Model, ModelConfig};
 
 /// A part of a model whose size follows from the data, so that it may differ from a checkpoint's.
 struct Part {
@@ -120,7 +119,7 @@ impl Checkpoint {
                 ),
             ));
         }
-        let [old, new] = [&theirs, config].map(|config| config.backbone().dilation);
+        let [old, new] = [&theirs, config].map(|config| config.backbone().is_dilated());
         let words = |dilated| if dilated { "dilated" } else { "not dilated" };
         let note = format!(
             "the checkpoint's last stage is {}, the model's {}: the weights are the same",

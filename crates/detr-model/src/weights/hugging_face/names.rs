@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::{StateDict, StoredTensor};
+use crate::backbone::resnet;
+use crate::families::{HuggingFaceNames, ModelConfig};
 
 /// A state dict with Hugging Face's names under the official ones. Unknown names stay, so that
 /// they are reported as the file has them.
@@ -11,10 +13,7 @@ use super::super::{StateDict, StoredTensor};
 /// What is wrong, with the names: two names that stand for one tensor, or a fused projection of which
 /// a part is missing or of another shape.
 pub fn official_names(state: &StateDict) -> Result<StateDict, String> {
-    let kind = match state.get("model.level_embed") {
-        Some(_) => Kind::DeformableDetr,
-        None => Kind::Detr,
-    };
+    let family = family_of(state);
     let mut out = StateDict::default();
     let mut sources: BTreeMap<String, &str> = BTreeMap::new();
     let mut projections: BTreeMap<String, [Option<(&str, &StoredTensor)>; 3]> = BTreeMap::new();
@@ -22,7 +21,7 @@ pub fn official_names(state: &StateDict) -> Result<StateDict, String> {
         Err(format!("{first} and {second} both stand for {name}"))
     };
     for (theirs, tensor) in state.iter() {
-        let name = match official_name(theirs, kind) {
+        let name = match official_name(theirs, &family) {
             Some(Name::Projection { name, part }) => {
                 let place = &mut projections.entry(name.clone()).or_default()[part];
                 if let Some((first, _)) = place.replace((theirs, tensor)) {
@@ -62,14 +61,16 @@ enum Name {
     },
 }
 
-/// Whose names they are: the same word has other meanings in the two models.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Detr,
-    DeformableDetr,
+/// Returns the family that tensors belong to.
+fn family_of(state: &StateDict) -> HuggingFaceNames {
+    let families = ModelConfig::hugging_face();
+    let has = |marker: &str| state.get(marker).is_some();
+    let marked = families.iter().find(|family| family.marker.is_some_and(has));
+    let other = || families.iter().find(|family| family.marker.is_none());
+    *marked.or_else(other).expect("DETR has no marker")
 }
 
-fn official_name(name: &str, kind: Kind) -> Option<Name> {
+fn official_name(name: &str, family: &HuggingFaceNames) -> Option<Name> {
     if let Some(rest) = name.strip_prefix("class_labels_classifier.") {
         return Some(Name::Whole(format!("class_embed.{rest}")));
     }
@@ -83,14 +84,15 @@ fn official_name(name: &str, kind: Kind) -> Option<Name> {
     if let Some(rest) = name.strip_prefix("input_projection.") {
         return Some(Name::Whole(format!("input_proj.{rest}")));
     }
-    if kind == Kind::DeformableDetr
-        && let Some(name) = deformable_name(name)
-    {
+    if let Some(name) = (family.translate)(name) {
         return Some(Name::Whole(name));
     }
     let body = name.strip_prefix("backbone.").map(|n| n.strip_prefix("conv_encoder.").unwrap_or(n));
     if let Some(rest) = body.and_then(|name| name.strip_prefix("model.")) {
-        return Some(Name::Whole(format!("backbone.0.body.{}", backbone_name(rest)?)));
+        return Some(Name::Whole(format!(
+            "backbone.0.body.{}",
+            resnet::hugging_face::official_name(rest)?
+        )));
     }
     for (theirs, ours) in [("row_embeddings", "row_embed"), ("column_embeddings", "col_embed")] {
         if name.starts_with("backbone.") && name.ends_with(&format!("{theirs}.weight")) {
@@ -100,31 +102,11 @@ fn official_name(name: &str, kind: Kind) -> Option<Name> {
     if let Some(rest) = name.strip_prefix("decoder.layernorm.") {
         return Some(Name::Whole(format!("transformer.decoder.norm.{rest}")));
     }
-    layer_name(name, kind)
-}
-
-/// What Deformable DETR has outside the layers. The heads of a model are named officially, except
-/// for the copies in its decoder.
-fn deformable_name(name: &str) -> Option<String> {
-    const PARTS: [&str; 6] = [
-        "level_embed",
-        "reference_points",
-        "enc_output",
-        "enc_output_norm",
-        "pos_trans",
-        "pos_trans_norm",
-    ];
-    if name.starts_with("input_proj.") {
-        return Some(name.to_owned());
-    }
-    let part = name.split_once('.').map_or(name, |(part, _)| part);
-    let in_decoder = ["decoder.class_embed.", "decoder.bbox_embed."];
-    let known = PARTS.contains(&part) || in_decoder.iter().any(|head| name.starts_with(head));
-    known.then(|| format!("transformer.{name}"))
+    layer_name(name, family)
 }
 
 /// `encoder.layers.0.self_attn.q_proj.weight` and its kind.
-fn layer_name(name: &str, kind: Kind) -> Option<Name> {
+fn layer_name(name: &str, family: &HuggingFaceNames) -> Option<Name> {
     // Some versions of transformers have the feed-forward network in a module of its own.
     let mut parts = name.split('.').filter(|part| *part != "mlp");
     let (stack, "layers", index, field) =
@@ -133,11 +115,8 @@ fn layer_name(name: &str, kind: Kind) -> Option<Name> {
         return None;
     };
     let rest: Vec<&str> = parts.collect();
-    // In Deformable DETR, the decoder's norms are numbered against the order of its steps.
-    let (cross, [norm_self, norm_cross]) = match kind {
-        Kind::Detr => ("multihead_attn", ["norm1", "norm2"]),
-        Kind::DeformableDetr => ("cross_attn", ["norm2", "norm1"]),
-    };
+    let HuggingFaceNames { cross_attention: cross, decoder_norms: [norm_self, norm_cross], .. } =
+        *family;
     let field = match (stack, field) {
         ("encoder" | "decoder", "self_attn") => "self_attn",
         ("decoder", "encoder_attn") => cross,
@@ -162,43 +141,14 @@ fn layer_name(name: &str, kind: Kind) -> Option<Name> {
     Some(Name::Projection { name: format!("{prefix}.in_proj_{}", rest.get(1)?), part })
 }
 
-/// A name of timm's ResNet stays; one of transformers' ResNet is translated.
-fn backbone_name(name: &str) -> Option<String> {
-    if let Some(rest) = name.strip_prefix("embedder.embedder.") {
-        let (module, field) = rest.split_once('.')?;
-        return Some(format!("{}.{field}", if module == "convolution" { "conv1" } else { "bn1" }));
-    }
-    let Some(rest) = name.strip_prefix("encoder.stages.") else {
-        return Some(name.to_owned());
-    };
-    let parts: Vec<&str> = rest.split('.').collect();
-    let (stage, block, at) = match parts[..] {
-        [stage, "layers", block, ..] => (stage.parse::<usize>().ok()? + 1, block, 3),
-        _ => return None,
-    };
-    let module = |index: Option<usize>, module: &str| {
-        Some(match (index, module) {
-            (Some(index), "convolution") => format!("conv{}", index + 1),
-            (Some(index), "normalization") => format!("bn{}", index + 1),
-            (None, "convolution") => "downsample.0".to_owned(),
-            (None, "normalization") => "downsample.1".to_owned(),
-            _ => return None,
-        })
-    };
-    let (module, field) = match parts[at..] {
-        ["layer", index, name, field] => (module(Some(index.parse().ok()?), name)?, field),
-        ["shortcut", name, field] => (module(None, name)?, field),
-        _ => return None,
-    };
-    Some(format!("layer{stage}.{block}.{module}.{field}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn whole(name: &str, kind: Kind) -> String {
-        match official_name(name, kind) {
+    fn whole(name: &str, model_type: &str) -> String {
+        let families = ModelConfig::hugging_face();
+        let family = families.iter().find(|family| family.model_type == model_type).unwrap();
+        match official_name(name, family) {
             Some(Name::Whole(name)) => name,
             Some(Name::Projection { name, part }) => format!("{name}[{part}]"),
             None => "unknown".into(),
@@ -259,7 +209,7 @@ mod tests {
             ),
             ("model.something.else", "unknown"),
         ] {
-            assert_eq!(whole(theirs, Kind::Detr), ours);
+            assert_eq!(whole(theirs, "detr"), ours);
         }
     }
 
@@ -297,7 +247,7 @@ mod tests {
             ("model.backbone.model.conv1.weight", "backbone.0.body.conv1.weight"),
             ("model.decoder.mystery.bias", "unknown"),
         ] {
-            assert_eq!(whole(theirs, Kind::DeformableDetr), ours);
+            assert_eq!(whole(theirs, "deformable_detr"), ours);
         }
     }
 }

@@ -6,7 +6,7 @@ use detr_types::PreprocessSpec;
 use serde::Deserialize;
 
 use super::super::WeightsError;
-use super::read_json;
+use super::super::folder::read_json;
 
 #[derive(Deserialize)]
 struct Preprocessor {

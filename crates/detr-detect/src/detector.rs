@@ -1,0 +1,223 @@
+//! A model with all that makes detections of images.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use detr_data::{HostBatch, Prepared, RgbImage, prepare};
+use detr_model::postprocess::{HostOutput, Scored};
+use detr_model::{Model, ModelConfig};
+use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec};
+
+use crate::error::{ImageFault, PredictError};
+use crate::times::StageTimes;
+use crate::upload::{PaddingRule, upload};
+
+/// Something that detects in batches: a [`Detector`], or a program's shell around one.
+pub trait Detect {
+    /// The detector.
+    fn detector(&self) -> &Detector;
+
+    /// Detects in images that fit into one batch (see [`Detector::group`]); detections are best first.
+    /// `times` grows by the time spent.
+    ///
+    /// # Errors
+    /// The first image that cannot be used, or a device that fails.
+    fn detect_batch(
+        &self,
+        images: &[&RgbImage],
+        times: &mut StageTimes,
+    ) -> Result<Vec<Vec<Detection>>, PredictError>;
+}
+
+/// A model on a device, with its classes, the size of its input, and the detections that are wanted. It is
+/// immutable and may be shared between threads.
+#[derive(Clone, Debug)]
+pub struct Detector {
+    /// The model, without autodiff.
+    pub model: Model,
+    /// Its architecture.
+    pub config: ModelConfig,
+    /// What its labels mean.
+    pub classes: ClassTable,
+    /// How images become input.
+    pub preprocess: PreprocessSpec,
+    /// The device of the model.
+    pub device: Device,
+    /// Whether images of several sizes are padded to one batch. A CPU gains nothing from large batches,
+    /// and would compute on padding. Without effect on models that cannot tell padding.
+    pub mixes_sizes: bool,
+    /// Least score of a detection, 0 to 1.
+    pub threshold: f32,
+    /// The most detections of an image, the best ones.
+    pub max_detections: usize,
+    /// Names of the classes that are wanted; all if empty.
+    pub wanted: Vec<String>,
+}
+
+impl Detector {
+    /// Whether images of several sizes run as one batch.
+    #[must_use]
+    pub fn mixes_sizes(&self) -> bool {
+        self.mixes_sizes && self.config.knows_padding()
+    }
+
+    /// Puts positions of images of these sizes into groups that fit into one batch, at most `most`
+    /// together: images that are resized to one size or, if sizes may be mixed, to similar ones, so that
+    /// little is padded. Groups are in the order of their first members.
+    #[must_use]
+    pub fn group(
+        &self,
+        sizes: impl IntoIterator<Item = ImageSize>,
+        most: usize,
+    ) -> Vec<Vec<usize>> {
+        let sizes = sizes.into_iter().map(|size| self.preprocess.target_size(size));
+        group(sizes, most, self.mixes_sizes())
+    }
+
+    /// Detects objects in several images at once; each gets the same detections as alone, up to rounding.
+    /// `times` grows by the time spent.
+    ///
+    /// # Errors
+    /// The first image that cannot be used, by its position, or a device that fails.
+    pub fn detect(
+        &self,
+        images: &[&RgbImage],
+        times: &mut StageTimes,
+    ) -> Result<Vec<Vec<Detection>>, PredictError> {
+        let mut detections = vec![Vec::new(); images.len()];
+        let sizes = images.iter().map(|image| ImageSize::new(image.height(), image.width()));
+        for group in self.group(sizes, usize::MAX) {
+            let members: Vec<&RgbImage> = group.iter().map(|&index| images[index]).collect();
+            let found = self.detect_batch(&members, times).map_err(|error| match error {
+                PredictError::Image { index, fault } => {
+                    PredictError::Image { index: group[index], fault }
+                }
+                device @ PredictError::Device { .. } => device,
+            })?;
+            for (index, found) in group.into_iter().zip(found) {
+                detections[index] = found;
+            }
+        }
+        Ok(detections)
+    }
+
+    fn prepare(&self, image: &RgbImage) -> Result<Prepared, ImageFault> {
+        let prepared = prepare(image, &self.preprocess)?;
+        if let Some(max) = self.config.max_image_side()
+            && prepared.size.height.max(prepared.size.width) > max
+        {
+            return Err(ImageFault::TooLarge { size: prepared.size, max });
+        }
+        Ok(prepared)
+    }
+
+    /// Runs the model, and reads its last layer back.
+    fn run(&self, batch: HostBatch, times: &mut StageTimes) -> Result<HostOutput, String> {
+        let wait = || self.device.sync().map_err(|error| format!("{error:?}"));
+        let start = Instant::now();
+        let features = self.model.extract(upload(batch, PaddingRule::Exact, &self.device));
+        wait()?;
+        let features_done = Instant::now();
+        let output = self.model.transform(features);
+        wait()?;
+        let output_done = Instant::now();
+        let host = HostOutput::read(&output)?;
+        times.backbone += features_done - start;
+        times.transformer += output_done - features_done;
+        times.postprocess += output_done.elapsed();
+        Ok(host)
+    }
+
+    /// Whether a label is among the classes that are wanted.
+    fn wants(&self, label: usize) -> bool {
+        let named = |name: &str| self.wanted.iter().any(|wanted| wanted == name);
+        self.wanted.is_empty()
+            || self.classes.get(label).is_some_and(|category| named(&category.name))
+    }
+
+    /// Thresholds, names and orders the answers for one image. Labels that are holes in the class table
+    /// name nothing and are left out.
+    fn name(&self, answers: &[Scored]) -> Vec<Detection> {
+        let mut detections: Vec<Detection> = answers
+            .iter()
+            .filter(|answer| answer.score >= self.threshold && self.wants(answer.label))
+            .filter_map(|answer| {
+                self.classes.get(answer.label).map(|category| Detection {
+                    label: answer.label,
+                    category_id: category.id,
+                    name: category.name.clone(),
+                    score: answer.score,
+                    bbox: answer.bbox,
+                })
+            })
+            .collect();
+        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+        detections.truncate(self.max_detections);
+        detections
+    }
+}
+
+impl Detect for Detector {
+    fn detector(&self) -> &Detector {
+        self
+    }
+
+    fn detect_batch(
+        &self,
+        images: &[&RgbImage],
+        times: &mut StageTimes,
+    ) -> Result<Vec<Vec<Detection>>, PredictError> {
+        let start = Instant::now();
+        let mut prepared = Vec::with_capacity(images.len());
+        for (index, image) in images.iter().enumerate() {
+            let image = self.prepare(image);
+            prepared.push(image.map_err(|fault| PredictError::Image { index, fault })?);
+        }
+        let batch = HostBatch::stack(prepared);
+        let sizes = batch.original_sizes.clone();
+        times.resize += start.elapsed();
+        let output = self.run(batch, times).map_err(|message| PredictError::Device { message })?;
+        let start = Instant::now();
+        if let Some(index) = output.first_non_finite() {
+            return Err(PredictError::Image { index, fault: ImageFault::NonFinite });
+        }
+        let (activation, most) = (self.config.activation(), self.max_detections);
+        let answers = output.answers(activation, &sizes, most, |label| self.wants(label));
+        let named = answers.iter().map(|answers| self.name(answers)).collect();
+        times.postprocess += start.elapsed();
+        Ok(named)
+    }
+}
+
+/// Positions of images for one batch each: of equal size or, if sizes may be mixed, of similar ones.
+fn group(sizes: impl Iterator<Item = ImageSize>, most: usize, mix: bool) -> Vec<Vec<usize>> {
+    let mut order: Vec<(ImageSize, usize)> = sizes.zip(0..).collect();
+    order.sort_by_key(|&(size, index)| (size.height, size.width, index));
+    let together = |a: &(ImageSize, usize), b: &(ImageSize, usize)| mix || a.0 == b.0;
+    let mut groups: Vec<Vec<usize>> = order
+        .chunk_by(together)
+        .flat_map(|group| group.chunks(most))
+        .map(|batch| batch.iter().map(|&(_, index)| index).collect())
+        .collect();
+    groups.sort_unstable();
+    groups
+}
+
+const _: () = {
+    const fn shareable<T: Send + Sync>() {}
+    shareable::<Detector>();
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_hold_images_of_one_size_or_of_similar_ones() {
+        let sizes = [1, 2, 1, 1, 2, 3, 1].map(|height| ImageSize::new(height, 5));
+        let group = |most, mix| group(sizes.into_iter(), most, mix);
+        assert_eq!(group(2, false), [vec![0, 2], vec![1, 4], vec![3, 6], vec![5]]);
+        assert_eq!(group(1, false).len(), 7);
+        assert_eq!(group(3, true), [vec![0, 2, 3], vec![5], vec![6, 1, 4]]);
+    }
+}

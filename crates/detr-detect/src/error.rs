@@ -1,0 +1,51 @@
+//! Reasons why nothing is detected.
+
+use detr_data::ImageError;
+use detr_types::ImageSize;
+
+/// A prediction that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PredictError {
+    /// An image cannot be used.
+    #[error("image {index}: {fault}")]
+    Image {
+        /// Its position among the images.
+        index: usize,
+        /// What is wrong with it.
+        fault: ImageFault,
+    },
+    /// The device failed.
+    #[error(
+        "the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
+    )]
+    Device {
+        /// What Burn reported.
+        message: String,
+    },
+}
+
+/// An image that cannot be used, or a model that has no answer to it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageFault {
+    /// It cannot be read, or it has no pixels.
+    #[error("{}", .0.reason())]
+    Unreadable(#[from] ImageError),
+    /// The decoder panicked.
+    #[error("the decoder failed: {0}")]
+    Decoder(String),
+    /// It is too large for the model's table of positions.
+    #[error(
+        "resized to {size}, but this model's learned positions end at {max} pixels\nhint: use a smaller --max-size"
+    )]
+    TooLarge {
+        /// Size after resizing.
+        size: ImageSize,
+        /// Largest side.
+        max: u32,
+    },
+    /// The model's output is not finite.
+    #[error("the model's output is not finite\nhint: use --dtype f32")]
+    NonFinite,
+}

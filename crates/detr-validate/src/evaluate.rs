@@ -1,0 +1,65 @@
+//! A detector over the images of a data set, scored as the reference's evaluation does.
+
+use std::ops::ControlFlow;
+
+use detr_data::RgbImage;
+use detr_detect::{
+    Detect, DetectionStream, ImageFault, PredictError, StageTimes, StreamItem, StreamOptions,
+};
+use detr_eval::{Detected, EvalError, Evaluator};
+use detr_types::Detection;
+
+use crate::categories::CategoryMap;
+
+/// An image of an evaluation, as it is handed to the caller before it counts.
+pub struct EvaluatedImage<'a> {
+    /// Its id in the data set.
+    pub image_id: i64,
+    /// What was found, or why nothing could be: such an image counts as one without detections.
+    pub found: Result<&'a [Detection], &'a ImageFault>,
+    /// The detections that count: those of categories of the data, best first.
+    pub scored: &'a [Detected],
+}
+
+/// Detects in all images and adds what was found to an evaluator. `on_image` sees every image in its order,
+/// and may end the evaluation. Returns the number of images that went through the model and the time they
+/// took.
+///
+/// # Errors
+/// A device that fails, an image that the evaluator does not know, or an error of `on_image`.
+pub fn evaluate<E: From<PredictError> + From<EvalError>>(
+    detect: &impl Detect,
+    images: impl Iterator<Item = (i64, Result<RgbImage, ImageFault>)>,
+    options: StreamOptions,
+    categories: &CategoryMap,
+    evaluator: &mut Evaluator,
+    mut on_image: impl FnMut(EvaluatedImage<'_>) -> Result<ControlFlow<()>, E>,
+) -> Result<(usize, StageTimes), E> {
+    let mut stream = DetectionStream::new(detect, images, options);
+    while let Some(item) = stream.next() {
+        let StreamItem { key: image_id, found } = item?;
+        let found = found.as_ref().map(|(_, detections)| detections.as_slice());
+        let scored: Vec<Detected> = found
+            .iter()
+            .flat_map(|detections| detections.iter())
+            .filter_map(|detection| scored(detection, categories))
+            .collect();
+        let flow = on_image(EvaluatedImage { image_id, found, scored: &scored })?;
+        if flow.is_break() {
+            break;
+        }
+        evaluator.add(image_id, scored)?;
+    }
+    Ok((stream.images_done(), stream.times()))
+}
+
+/// A detection by the ids of the data; `None` if the data lack its class.
+fn scored(detection: &Detection, categories: &CategoryMap) -> Option<Detected> {
+    let bbox = detection.bbox.to_xywh();
+    Some(Detected {
+        category_id: categories.category(detection.label)?,
+        score: detection.score.into(),
+        bbox: Some([bbox.x, bbox.y, bbox.w, bbox.h].map(f64::from)),
+        mask: None,
+    })
+}
