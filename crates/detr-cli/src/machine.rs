@@ -1,69 +1,9 @@
-//! What this machine and this process are, as far as Linux tells; elsewhere most of it is unknown.
+//! This machine, and what the program was built of.
+
+pub(crate) use detr_track::machine::{cpu_name, peak_memory_mb};
 
 /// The version in the workspace's `Cargo.toml`; Burn does not tell its own.
 pub(crate) const BURN: &str = "0.22.1";
-
-/// Most memory that the process had at once, in units of 1000 * 1000 bytes.
-pub(crate) fn peak_memory_mb() -> Option<f64> {
-    memory_mb("VmHWM")
-}
-
-/// Memory that the process has now, in units of 1000 * 1000 bytes.
-pub(crate) fn resident_memory_mb() -> Option<f64> {
-    memory_mb("VmRSS")
-}
-
-fn memory_mb(field: &str) -> Option<f64> {
-    let kib = proc_field("/proc/self/status", field)?;
-    let kib: f64 = kib.strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
-}
-
-/// Memory of the machine, in units of 1000 * 1000 bytes.
-pub(crate) fn total_memory_mb() -> Option<f64> {
-    let kib = proc_field("/proc/meminfo", "MemTotal")?;
-    let kib: f64 = kib.strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0 / 1e6)
-}
-
-pub(crate) fn cpu_name() -> String {
-    ["model name", "Model", "Hardware"]
-        .iter()
-        .find_map(|name| proc_field("/proc/cpuinfo", name))
-        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
-}
-
-/// The machine's name.
-pub(crate) fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
-}
-
-/// When a process of this machine began, in the kernel's ticks since the machine did; `None` if there
-/// is no such process. With it, a number that was given to another process since is told apart.
-pub(crate) fn process_start(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything.
-    let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
-    let state = fields.next()?;
-    // A zombie is no longer at work.
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
-}
-
-/// Whether [`process_start`] can tell anything here.
-pub(crate) fn knows_processes() -> bool {
-    process_start(std::process::id()).is_some()
-}
-
-/// The value of a field in one of Linux's lists of `name: value`.
-fn proc_field(file: &str, name: &str) -> Option<String> {
-    let text = std::fs::read_to_string(file).ok()?;
-    text.lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(field, _)| field.trim() == name)
-        .map(|(_, value)| value.trim().to_owned())
-}
 
 #[cfg(test)]
 mod tests {
@@ -73,14 +13,5 @@ mod tests {
     fn the_burn_version_is_the_one_that_is_built() {
         let manifest = include_str!("../../../Cargo.toml");
         assert!(manifest.contains(&format!("burn = {{ version = \"={BURN}\"")));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn this_process_is_alive_and_others_need_not_be() {
-        assert!(knows_processes());
-        // Above what Linux gives.
-        assert_eq!(process_start(u32::MAX), None);
-        assert!(resident_memory_mb().unwrap() <= peak_memory_mb().unwrap() + 1.0);
     }
 }

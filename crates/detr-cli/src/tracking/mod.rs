@@ -4,32 +4,18 @@
 //!
 //! Nothing here ends a run: what cannot be written is said once and tried again.
 
-mod appender;
-mod clock;
-mod environment;
-mod history;
-mod pace;
-mod plots;
 mod records;
-mod rows;
 mod samples;
-mod scalars;
-mod status;
-mod tables;
-mod tensorboard;
-mod thinned;
 mod tracker;
 mod troubles;
 
-pub(crate) use clock::span;
-pub(crate) use environment::ENVIRONMENT;
-pub(crate) use history::History;
-pub(crate) use plots::course;
-pub(crate) use rows::{StepRow, Validation, ValidationRow};
+pub(crate) use detr_track::clock::span;
+pub(crate) use detr_track::history::History;
+pub(crate) use detr_track::records::{StepRow, Validation, ValidationRow};
+pub(crate) use detr_track::series::smoothed;
+pub(crate) use detr_track::sinks::environment::ENVIRONMENT;
+pub(crate) use detr_track::sinks::plots::course;
+pub(crate) use detr_track::status::{Best, STATUS, Seen, Status};
+pub(crate) use detr_track::{METRICS_FILE, RunInfo};
 pub(crate) use samples::Sample;
-pub(crate) use status::{Best, STATUS, Seen, Status};
-pub(crate) use thinned::smoothed;
-pub(crate) use tracker::{Outcome, RunInfo, Tracker};
-
-/// The file that all others are made of.
-pub(crate) const METRICS_FILE: &str = "metrics.jsonl";
+pub(crate) use tracker::{Outcome, Tracker};

@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use detr_eval::Metrics;
+use detr_track::METRICS_FILE;
+use detr_track::appender::Appender;
+use detr_track::clock::{rfc3339, unix_now};
+use detr_track::history::{self, History};
+use detr_track::records::{StepRow, ValidationRow};
+use detr_track::sinks::csv_tables::{self as tables, METRICS, StepTable};
+use detr_track::sinks::plots;
+use detr_track::sinks::tensorboard::events::Events;
+use detr_track::sinks::tensorboard::means::Scalars;
 
-use super::appender::Appender;
-use super::clock::{rfc3339, unix_now};
-use super::history::{self, History};
-use super::rows::{StepRow, ValidationRow};
-use super::scalars::Scalars;
-use super::tables::{self, METRICS, StepTable};
-use super::tensorboard::Events;
 use super::troubles::Troubles;
-use super::{METRICS_FILE, plots};
 use crate::eval::write_report;
 
 /// Time between pictures of the loss, beside those after every validation.

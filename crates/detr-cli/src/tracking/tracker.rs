@@ -4,42 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use detr_infer::cli::{Console, Progress};
+use detr_track::RunInfo;
+use detr_track::clock::{rfc3339, span, unix_now};
+use detr_track::history::History;
+use detr_track::pace::{Pace, Place, numbers};
+use detr_track::records::{self as rows, StepRow, ValidationRow};
+use detr_track::sinks::environment;
+use detr_track::status::{Best, STATUS, State, Status, StatusFile};
 use serde_json::json;
 
-use super::clock::{rfc3339, span, unix_now};
-use super::environment;
-use super::history::History;
-use super::pace::{Pace, Place, numbers};
 use super::records::Records;
-use super::rows::{self, StepRow, ValidationRow};
 use super::samples::{self, Sample};
-use super::status::{Best, STATUS, State, Status, StatusFile};
 
 #[cfg(test)]
 mod tests;
-
-/// What is known of a run before its first step.
-#[derive(Clone, Debug)]
-pub(crate) struct RunInfo {
-    /// Its folder.
-    pub(crate) folder: PathBuf,
-    /// Steps of all epochs.
-    pub(crate) steps: u64,
-    /// Epochs.
-    pub(crate) epochs: u64,
-    /// Epochs between validations; 0 for none.
-    pub(crate) validate_every: u64,
-    /// Steps between lines on the console.
-    pub(crate) log_every: u64,
-    /// The architecture.
-    pub(crate) model: String,
-    /// The file of settings.
-    pub(crate) config: String,
-    /// The device, as it is shown.
-    pub(crate) device: String,
-    /// The seed.
-    pub(crate) seed: u64,
-}
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

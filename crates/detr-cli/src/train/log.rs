@@ -36,6 +36,7 @@ pub(super) fn tracker(
         config: file.display().to_string(),
         device: device.to_owned(),
         seed: config.train.seed,
+        burn: crate::machine::BURN.to_owned(),
     };
     Tracker::new(info, console)
 }

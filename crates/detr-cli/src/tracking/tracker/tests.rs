@@ -4,12 +4,12 @@ use std::path::Path;
 
 use detr_eval::{Counts, IouKind, Metrics, Summary};
 use detr_infer::cli::{Console, LogArgs};
+use detr_track::history::History;
+use detr_track::records::{StepRow, ValidationRow};
+use detr_track::status::{Best, State, Status};
+use detr_track::{METRICS_FILE, RunInfo};
 
-use super::super::METRICS_FILE;
-use super::super::history::History;
-use super::super::rows::{StepRow, ValidationRow};
-use super::super::status::{Best, State, Status};
-use super::{Outcome, RunInfo, Tracker};
+use super::{Outcome, Tracker};
 
 fn info(folder: &Path) -> RunInfo {
     RunInfo {
@@ -22,6 +22,7 @@ fn info(folder: &Path) -> RunInfo {
         config: "a.toml".to_owned(),
         device: "flex".to_owned(),
         seed: 1,
+        burn: "0".to_owned(),
     }
 }
 

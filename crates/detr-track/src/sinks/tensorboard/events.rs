@@ -4,12 +4,12 @@
 use std::io;
 use std::path::Path;
 
-use super::appender::Appender;
-use super::clock::unix_now;
+use crate::appender::Appender;
+use crate::clock::unix_now;
 
 /// An event file.
 #[derive(Debug)]
-pub(super) struct Events(Appender);
+pub struct Events(Appender);
 
 impl Events {
     /// Starts a file in a folder. `resumed` is the step after which the run goes on: readers then
@@ -18,7 +18,7 @@ impl Events {
     /// # Errors
     /// What the file system reports; the file is then begun with the first scalars.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds since 1970
-    pub(super) fn start(folder: &Path, host: &str, resumed: Option<u64>) -> (Self, io::Result<()>) {
+    pub fn start(folder: &Path, host: &str, resumed: Option<u64>) -> (Self, io::Result<()>) {
         let now = unix_now();
         // Readers take the files in the order of their names.
         let process = std::process::id();
@@ -37,7 +37,7 @@ impl Events {
     ///
     /// # Errors
     /// What the file system reports; they wait then.
-    pub(super) fn add(&mut self, step: u64, scalars: &[(String, f64)]) -> io::Result<()> {
+    pub fn add(&mut self, step: u64, scalars: &[(String, f64)]) -> io::Result<()> {
         let finite: Vec<(&str, f64)> = scalars
             .iter()
             .filter(|(_, value)| value.is_finite())

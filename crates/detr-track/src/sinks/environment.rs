@@ -9,12 +9,12 @@ use detr_types::env;
 use detr_types::fs::atomic_write;
 use serde_json::{Value, json};
 
-use super::RunInfo;
-use super::clock::{rfc3339, unix_now};
+use crate::RunInfo;
+use crate::clock::{rfc3339, unix_now};
 use crate::machine;
 
 /// Name of the file.
-pub(crate) const ENVIRONMENT: &str = "environment.json";
+pub const ENVIRONMENT: &str = "environment.json";
 
 /// Key of what it said before the run was resumed, the oldest first.
 const EARLIER: &str = "earlier";
@@ -25,7 +25,7 @@ const KEPT: usize = 100;
 ///
 /// # Errors
 /// What the file system reports.
-pub(super) fn write(folder: &Path, info: &RunInfo) -> io::Result<()> {
+pub fn write(folder: &Path, info: &RunInfo) -> io::Result<()> {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let path = folder.join(ENVIRONMENT);
     let mut now = describe(info, arguments);
@@ -48,7 +48,7 @@ fn describe(info: &RunInfo, arguments: impl Iterator<Item = String>) -> Value {
     json!({
         "detr": env!("CARGO_PKG_VERSION"),
         "commit": env::BUILD_COMMIT,
-        "burn": machine::BURN,
+        "burn": info.burn,
         "optimized": !cfg!(debug_assertions),
         "device": info.device,
         "cpu": machine::cpu_name(),

@@ -8,36 +8,36 @@ use std::path::Path;
 use detr_types::fs::PendingFile;
 use serde::Serialize;
 
-use super::rows::{Line, StepRow, Validation};
-use super::thinned::Thinned;
+use crate::records::{Line, StepRow, Validation};
+use crate::series::Thinned;
 
 /// Bytes of the longest line that is one of ours.
 const LONGEST: u64 = 1 << 20;
 
 /// What a run told until now.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct History {
+pub struct History {
     /// The loss over steps.
-    pub(crate) loss: Thinned,
+    pub loss: Thinned,
     /// Losses of the last decoder layer over steps, by name.
-    pub(crate) losses: Vec<(String, Thinned)>,
+    pub losses: Vec<(String, Thinned)>,
     /// The last step.
-    pub(crate) last: Option<StepRow>,
+    pub last: Option<StepRow>,
     /// Validations, one for a step.
-    pub(crate) validations: Vec<Validation>,
+    pub validations: Vec<Validation>,
     /// Steps that were skipped.
-    pub(crate) skipped: u64,
+    pub skipped: u64,
     /// Lines that could not be read.
-    pub(crate) unreadable: u64,
+    pub unreadable: u64,
 }
 
 /// What was taken out of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Cut {
+pub struct Cut {
     /// Lines of later steps.
-    pub(crate) beyond: u64,
+    pub beyond: u64,
     /// Lines that were no lines.
-    pub(crate) torn: u64,
+    pub torn: u64,
 }
 
 impl History {
@@ -45,7 +45,7 @@ impl History {
     ///
     /// # Errors
     /// A file that cannot be read, or none; lines that cannot be are counted.
-    pub(crate) fn read(path: &Path) -> io::Result<Self> {
+    pub fn read(path: &Path) -> io::Result<Self> {
         let mut history = Self::default();
         each_line(File::open(path)?, |line| {
             history.take(line);
@@ -58,7 +58,7 @@ impl History {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub(crate) fn read_end(path: &Path) -> io::Result<Self> {
+    pub fn read_end(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         let mut history = Self::default();
@@ -93,7 +93,7 @@ impl History {
     }
 
     /// Remembers a step.
-    pub(super) fn add_step(&mut self, row: &StepRow) {
+    pub fn add_step(&mut self, row: &StepRow) {
         self.loss.push(row.step, row.loss);
         for (name, value) in row.losses.iter().filter(|(name, _)| is_plotted(name)) {
             let known = self.losses.iter().position(|(known, _)| known == name);
@@ -107,13 +107,13 @@ impl History {
     }
 
     /// Remembers a validation, instead of one of the same step.
-    pub(super) fn add_validation(&mut self, row: Validation) {
+    pub fn add_validation(&mut self, row: Validation) {
         self.validations.retain(|other| other.step != row.step);
         self.validations.push(row);
     }
 
     /// The best validation by AP, the earliest of equals.
-    pub(crate) fn best(&self) -> Option<&Validation> {
+    pub fn best(&self) -> Option<&Validation> {
         let better = |a: &Validation, b: &Validation| a.metrics.ap.total_cmp(&b.metrics.ap);
         // `max_by` takes the last of equals.
         self.validations.iter().rev().max_by(|a, b| better(a, b))
@@ -131,7 +131,7 @@ fn is_plotted(name: &str) -> bool {
 ///
 /// # Errors
 /// A file that cannot be read or replaced; it is then as it was.
-pub(crate) fn cut(path: &Path, step: u64) -> io::Result<Cut> {
+pub fn cut(path: &Path, step: u64) -> io::Result<Cut> {
     let mut cut = Cut::default();
     let mut kept = match path.metadata() {
         Ok(_) => PendingFile::create(path)?,
@@ -157,7 +157,7 @@ pub(crate) fn cut(path: &Path, step: u64) -> io::Result<Cut> {
 }
 
 /// Gives every line of a file from where it stands, without its end; `None` for one that has no end or is too long.
-pub(super) fn each_line(
+pub fn each_line(
     file: File,
     mut take: impl FnMut(Option<&[u8]>) -> io::Result<()>,
 ) -> io::Result<()> {

@@ -6,15 +6,15 @@ use std::path::Path;
 use detr_eval::{Chart, ChartLine, charts_svg};
 use detr_types::fs::atomic_write;
 
-use super::history::History;
-use super::rows::Validation;
-use super::thinned::{Thinned, smoothed};
+use crate::history::History;
+use crate::records::Validation;
+use crate::series::{Thinned, smoothed};
 
 /// Writes `loss.svg`, and `ap.svg` once there was a validation.
 ///
 /// # Errors
 /// What the file system reports.
-pub(super) fn write(folder: &Path, history: &History) -> io::Result<()> {
+pub fn write(folder: &Path, history: &History) -> io::Result<()> {
     let save = |name: &str, charts: &[Chart]| {
         let svg = charts_svg(charts);
         atomic_write(&folder.join(name), |file| file.write_all(svg.as_bytes()))
@@ -73,7 +73,7 @@ fn precision(history: &History) -> Chart {
 
 /// One of the twelve numbers over epochs, where it exists.
 #[allow(clippy::cast_precision_loss)] // epochs are few
-pub(crate) fn course(validations: &[Validation], index: usize) -> Vec<[f64; 2]> {
+pub fn course(validations: &[Validation], index: usize) -> Vec<[f64; 2]> {
     let points = validations.iter().map(|row| [row.epoch as f64, row.metrics.values()[index]]);
     points.filter(|point| point[1] >= 0.0).collect()
 }

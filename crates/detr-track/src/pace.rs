@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::clock::span;
-use super::rows::{StepRow, ValidationRow};
+use crate::clock::span;
+use crate::records::{StepRow, ValidationRow};
 use crate::machine;
 
 /// Steps of which the pace is the mean.
@@ -11,7 +11,7 @@ const RECENT: usize = 100;
 
 /// Steps since the last line, and the pace of the recent ones.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub struct Pace {
     /// Seconds of recent steps, and of these the waiting.
     recent: VecDeque<(f64, f64)>,
     /// Steps since the last line, and the sum of their losses.
@@ -21,17 +21,17 @@ pub(super) struct Pace {
 }
 
 /// What a line is about beside the step itself.
-pub(super) struct Place {
-    pub(super) steps: u64,
-    pub(super) epochs: u64,
+pub struct Place {
+    pub steps: u64,
+    pub epochs: u64,
     /// Validations that are still to come.
-    pub(super) validations: u64,
+    pub validations: u64,
     /// AP of the last validation.
-    pub(super) ap: Option<f64>,
+    pub ap: Option<f64>,
 }
 
 impl Pace {
-    pub(super) fn add(&mut self, row: &StepRow) {
+    pub fn add(&mut self, row: &StepRow) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -40,14 +40,14 @@ impl Pace {
         self.since.1 += row.loss;
     }
 
-    pub(super) fn add_validation(&mut self, seconds: f64) {
+    pub fn add_validation(&mut self, seconds: f64) {
         self.validations.0 += seconds;
         self.validations.1 += 1;
     }
 
     /// Seconds that are left, by the recent steps and all validations.
     #[allow(clippy::cast_precision_loss)] // far below 2^53
-    pub(super) fn eta(&self, step: u64, place: &Place) -> Option<f64> {
+    pub fn eta(&self, step: u64, place: &Place) -> Option<f64> {
         let (seconds, _) = self.step()?;
         let (spent, count) = self.validations;
         let validation = if count == 0 { 0.0 } else { spent / f64::from(count) };
@@ -64,14 +64,14 @@ impl Pace {
     }
 
     /// A line about the steps since the last one, which it ends.
-    pub(super) fn line(&mut self, row: &StepRow, place: &Place) -> String {
+    pub fn line(&mut self, row: &StepRow, place: &Place) -> String {
         let (count, sum) = std::mem::take(&mut self.since);
         let loss = if count == 0 { row.loss } else { sum / f64::from(count) };
         self.words(row, loss, place)
     }
 
     /// The same of the last step alone, which ends nothing.
-    pub(super) fn glance(&self, row: &StepRow, place: &Place) -> String {
+    pub fn glance(&self, row: &StepRow, place: &Place) -> String {
         self.words(row, row.loss, place)
     }
 
@@ -93,7 +93,7 @@ impl Pace {
 }
 
 /// The twelve numbers of a validation in two lines.
-pub(super) fn numbers(row: &ValidationRow) -> [String; 2] {
+pub fn numbers(row: &ValidationRow) -> [String; 2] {
     let number = |value: f64| if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") };
     let [ap, ap50, ap75, ap_s, ap_m, ap_l, few, some, ar, ar_s, ar_m, ar_l] =
         row.metrics.summary.values().map(number);

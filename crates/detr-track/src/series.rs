@@ -6,7 +6,7 @@ const MOST: usize = 1024;
 
 /// A course.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Thinned {
+pub struct Thinned {
     /// Last step and mean of each stretch that is full.
     points: Vec<[f64; 2]>,
     /// Values to a stretch.
@@ -25,7 +25,7 @@ impl Default for Thinned {
 impl Thinned {
     /// Adds the value of a step; one that is not finite is left out.
     #[allow(clippy::cast_precision_loss)] // steps are far below 2^53
-    pub(crate) fn push(&mut self, step: u64, value: f64) {
+    pub fn push(&mut self, step: u64, value: f64) {
         if !value.is_finite() {
             return;
         }
@@ -44,7 +44,7 @@ impl Thinned {
     }
 
     /// Steps and means, in order.
-    pub(crate) fn points(&self) -> Vec<[f64; 2]> {
+    pub fn points(&self) -> Vec<[f64; 2]> {
         let (count, sum) = self.open;
         let open = (count > 0).then(|| [self.last, sum / f64::from(count)]);
         self.points.iter().copied().chain(open).collect()
@@ -53,7 +53,7 @@ impl Thinned {
 
 /// A course without its noise: means over the points nearby, the fiftieth part of all to each side.
 #[allow(clippy::cast_precision_loss)] // at most a thousand
-pub(crate) fn smoothed(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
+pub fn smoothed(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let reach = points.len() / 50;
     let mean = |(index, point): (usize, &[f64; 2])| {
         // As far to both sides, so that a slope stays where it is.

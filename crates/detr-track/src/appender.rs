@@ -11,7 +11,7 @@ const MOST: usize = 16 << 20;
 
 /// A file that grows, and what is still to be written to it.
 #[derive(Debug)]
-pub(super) struct Appender {
+pub struct Appender {
     path: PathBuf,
     file: Option<AppendFile>,
     waiting: Vec<u8>,
@@ -19,7 +19,7 @@ pub(super) struct Appender {
 
 impl Appender {
     /// For a file that need not be there; nothing is opened yet.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf) -> Self {
         Self { path, file: None, waiting: Vec::new() }
     }
 
@@ -27,7 +27,7 @@ impl Appender {
     ///
     /// # Errors
     /// What the file system reports; the piece waits then.
-    pub(super) fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+    pub fn append(&mut self, piece: &[u8]) -> io::Result<()> {
         if self.waiting.len() + piece.len() <= MOST {
             self.waiting.extend_from_slice(piece);
         }

@@ -4,13 +4,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
-pub(crate) fn unix_now() -> f64 {
+pub fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// A point in time as in RFC 3339, `2026-11-21T15:02:03Z`, from seconds since 1970.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
-pub(crate) fn rfc3339(unix: f64) -> String {
+pub fn rfc3339(unix: f64) -> String {
     // To the year 9999.
     let seconds = unix.clamp(0.0, 253_402_300_799.0) as u64;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -37,7 +37,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 /// A span as people say it: `8.2s`, `3m12s`, `5h07m`, `2d03h`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
-pub(crate) fn span(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "-".to_owned();
     }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use detr_types::fs::atomic_write;
 use serde::{Deserialize, Serialize};
 
-use super::clock::{rfc3339, unix_now};
+use crate::clock::{rfc3339, unix_now};
 use crate::machine;
 
 /// Name of the file.
-pub(crate) const STATUS: &str = "status.json";
+pub const STATUS: &str = "status.json";
 /// Time between writes, unless there is something new.
 const EVERY: Duration = Duration::from_secs(1);
 /// Bytes of the largest file that is read; ours have some hundred.
@@ -23,7 +23,7 @@ const SILENCE: f64 = 600.0;
 /// What a run says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum State {
+pub enum State {
     /// It is at work, or was until it was killed.
     #[default]
     Running,
@@ -38,66 +38,66 @@ pub(crate) enum State {
 /// The file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Status {
+pub struct Status {
     /// What the run says of itself.
-    pub(crate) state: State,
+    pub state: State,
     /// Steps done.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Steps in all.
-    pub(crate) steps: u64,
+    pub steps: u64,
     /// Number of the epoch, from 1.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// Epochs in all.
-    pub(crate) epochs: u64,
+    pub epochs: u64,
     /// Loss of the last step.
-    pub(crate) loss: Option<f64>,
+    pub loss: Option<f64>,
     /// AP of the last validation.
-    pub(crate) ap: Option<f64>,
+    pub ap: Option<f64>,
     /// The best validation.
-    pub(crate) best: Option<Best>,
+    pub best: Option<Best>,
     /// Steps that were skipped.
-    pub(crate) skipped: u64,
+    pub skipped: u64,
     /// Seconds of work until now, those before a resume included.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// Seconds that are left.
-    pub(crate) eta_seconds: Option<f64>,
+    pub eta_seconds: Option<f64>,
     /// The error that ended it.
-    pub(crate) error: Option<String>,
+    pub error: Option<String>,
     /// The architecture.
-    pub(crate) model: String,
+    pub model: String,
     /// The file of settings.
-    pub(crate) config: String,
+    pub config: String,
     /// The device.
-    pub(crate) device: String,
+    pub device: String,
     /// The process.
-    pub(crate) pid: u32,
+    pub pid: u32,
     /// When the process began, in the kernel's ticks.
-    pub(crate) process_start: Option<u64>,
+    pub process_start: Option<u64>,
     /// The machine.
-    pub(crate) host: Option<String>,
+    pub host: Option<String>,
     /// When the run began, in UTC; a resume does not change it.
-    pub(crate) started: String,
+    pub started: String,
     /// When this was written, in UTC.
-    pub(crate) updated: String,
+    pub updated: String,
     /// The same, in seconds since 1970.
-    pub(crate) updated_unix: f64,
+    pub updated_unix: f64,
 }
 
 /// The best validation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Best {
+pub struct Best {
     /// Its AP.
-    pub(crate) ap: f64,
+    pub ap: f64,
     /// Steps done.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Epochs done.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
 }
 
 /// How a run stands, for one who looks from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Seen {
+pub enum Seen {
     /// It is at work.
     Running,
     /// It ended well.
@@ -116,7 +116,7 @@ pub(crate) enum Seen {
 
 impl Seen {
     /// One word.
-    pub(crate) const fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Finished => "finished",
@@ -134,7 +134,7 @@ impl Status {
     ///
     /// # Errors
     /// What is wrong with the file, in words.
-    pub(crate) fn read(folder: &Path) -> Result<Self, String> {
+    pub fn read(folder: &Path) -> Result<Self, String> {
         let path = folder.join(STATUS);
         let wrong = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => "is missing".to_owned(),
@@ -148,14 +148,14 @@ impl Status {
     }
 
     /// Enters the process that writes it.
-    pub(super) fn enter_process(&mut self) {
+    pub fn enter_process(&mut self) {
         self.pid = std::process::id();
         self.process_start = machine::process_start(self.pid);
         self.host = machine::host_name();
     }
 
     /// How the run stands.
-    pub(crate) fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Seen {
         match self.state {
             State::Finished => return Seen::Finished,
             State::Interrupted => return Seen::Interrupted,
@@ -175,13 +175,13 @@ impl Status {
 
 /// The file, as it is written.
 #[derive(Debug, Default)]
-pub(super) struct StatusFile {
+pub struct StatusFile {
     written: Option<Instant>,
 }
 
 impl StatusFile {
     /// Writes the file, unless it was just written; `None` then.
-    pub(super) fn update(&mut self, folder: &Path, status: &mut Status) -> Option<io::Result<()>> {
+    pub fn update(&mut self, folder: &Path, status: &mut Status) -> Option<io::Result<()>> {
         let recent = self.written.is_some_and(|written| written.elapsed() < EVERY);
         (!recent).then(|| self.write(folder, status))
     }
@@ -190,7 +190,7 @@ impl StatusFile {
     ///
     /// # Errors
     /// What the file system reports.
-    pub(super) fn write(&mut self, folder: &Path, status: &mut Status) -> io::Result<()> {
+    pub fn write(&mut self, folder: &Path, status: &mut Status) -> io::Result<()> {
         // Counts from the attempt: a full disk is not to be tried at every step.
         self.written = Some(Instant::now());
         status.updated_unix = unix_now();

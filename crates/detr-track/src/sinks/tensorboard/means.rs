@@ -1,15 +1,15 @@
 //! What TensorBoard hears of steps: means over the steps between two lines of the console, because a
 //! value of every step would make files of gigabytes.
 
-use super::rows::StepRow;
+use crate::records::StepRow;
 
 /// Sums of what steps say, by tag.
 #[derive(Debug, Default)]
-pub(super) struct Scalars(Vec<(String, f64, u32)>);
+pub struct Scalars(Vec<(String, f64, u32)>);
 
 impl Scalars {
     /// Adds a step; numbers that are not finite are left out.
-    pub(super) fn add(&mut self, row: &StepRow) {
+    pub fn add(&mut self, row: &StepRow) {
         let own = [
             ("train/loss", row.loss),
             ("train/lr", row.lr),
@@ -28,7 +28,7 @@ impl Scalars {
     }
 
     /// Means since the last time.
-    pub(super) fn take(&mut self) -> Vec<(String, f64)> {
+    pub fn take(&mut self) -> Vec<(String, f64)> {
         let sums = std::mem::take(&mut self.0).into_iter();
         sums.map(|(tag, sum, count)| (tag, sum / f64::from(count))).collect()
     }

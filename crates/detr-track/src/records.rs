@@ -5,66 +5,66 @@ use detr_eval::{Metrics, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::clock::{rfc3339, unix_now};
+use crate::clock::{rfc3339, unix_now};
 
 /// A step of the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct StepRow {
+pub struct StepRow {
     /// Steps done, this one included.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Number of the epoch, from 1.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// Weighted sum of the losses.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// Learning rate of what is in no group.
-    pub(crate) lr: f64,
+    pub lr: f64,
     /// L2 norm of all gradients, before clipping.
-    pub(crate) grad_norm: f64,
+    pub grad_norm: f64,
     /// How long the step took.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// How much of that was waiting for data.
-    pub(crate) waited: f64,
+    pub waited: f64,
     /// Losses by name, before their weights.
-    pub(crate) losses: Vec<(String, f64)>,
+    pub losses: Vec<(String, f64)>,
     /// Ids of the images of the batch.
-    pub(crate) images: Vec<i64>,
+    pub images: Vec<i64>,
     /// Images that were replaced since the start, because they cannot be read.
-    pub(crate) bad_images: usize,
+    pub bad_images: usize,
 }
 
 /// A validation.
 #[derive(Clone, Debug)]
-pub(crate) struct ValidationRow {
+pub struct ValidationRow {
     /// Steps done.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Epochs done.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// The result: of the moving average, where there is one.
-    pub(crate) metrics: Metrics,
+    pub metrics: Metrics,
     /// The result of the model itself, where there is an average.
-    pub(crate) without_ema: Option<Metrics>,
+    pub without_ema: Option<Metrics>,
     /// Whether it is the best so far.
-    pub(crate) best: bool,
+    pub best: bool,
 }
 
 /// A validation as it is remembered and read back.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Validation {
+pub struct Validation {
     /// Steps done.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Epochs done.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// The twelve numbers: of the moving average, where there is one.
-    pub(crate) metrics: Summary,
+    pub metrics: Summary,
     /// Those of the model itself, where there is an average.
-    pub(crate) without_ema: Option<Summary>,
+    pub without_ema: Option<Summary>,
     /// Whether it was the best when it was made.
-    pub(crate) best: bool,
+    pub best: bool,
 }
 
 impl StepRow {
     /// The line, without its end.
-    pub(super) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let losses: Map<String, Value> =
             self.losses.iter().map(|(name, value)| (name.clone(), json!(short(*value)))).collect();
         json!({
@@ -79,7 +79,7 @@ impl StepRow {
 
 impl ValidationRow {
     /// What is remembered of it.
-    pub(super) fn summary(&self) -> Validation {
+    pub fn summary(&self) -> Validation {
         let Self { step, epoch, best, .. } = *self;
         let without_ema = self.without_ema.as_ref().map(|metrics| metrics.summary);
         Validation { step, epoch, metrics: self.metrics.summary, without_ema, best }
@@ -88,7 +88,7 @@ impl ValidationRow {
 
 impl Validation {
     /// The line, without its end.
-    pub(super) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         json!({
             "event": "validated", "step": self.step, "epoch": self.epoch, "metrics": self.metrics,
             "without_ema": self.without_ema, "best": self.best, "time": rfc3339(unix_now()),
@@ -98,7 +98,7 @@ impl Validation {
 }
 
 /// A line of something that happened beside the steps: `fields` is an object.
-pub(super) fn event(name: &str, step: u64, fields: Value) -> String {
+pub fn event(name: &str, step: u64, fields: Value) -> String {
     let mut line = json!({ "event": name, "step": step });
     if let (Value::Object(line), Value::Object(fields)) = (&mut line, fields) {
         line.extend(fields);
@@ -120,7 +120,7 @@ fn milli(seconds: f64) -> f64 {
 
 /// A line that was read.
 #[derive(Clone, Debug)]
-pub(crate) enum Line {
+pub enum Line {
     /// A step.
     Step(StepRow),
     /// A validation.
@@ -156,7 +156,7 @@ struct Loose {
 
 impl Line {
     /// Reads a line; `None` if it is none of ours.
-    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let line: Loose = serde_json::from_slice(text).ok()?;
         let event = line.event.as_deref();
         let of_step = |number: Option<f64>| number.unwrap_or(f64::NAN);
@@ -193,7 +193,7 @@ impl Line {
     }
 
     /// Steps done when it was written.
-    pub(crate) fn step(&self) -> Option<u64> {
+    pub fn step(&self) -> Option<u64> {
         match self {
             Self::Step(row) => Some(row.step),
             Self::Validated(row) => Some(row.step),

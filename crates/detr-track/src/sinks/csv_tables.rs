@@ -8,14 +8,14 @@ use std::path::Path;
 
 use detr_types::fs::PendingFile;
 
-use super::history::each_line;
-use super::rows::{Line, StepRow, Validation};
+use crate::history::each_line;
+use crate::records::{Line, StepRow, Validation};
 
 /// Columns of every step; its losses follow.
 const STEP: &str = "step,epoch,loss,lr,grad_norm,seconds,waited,images,bad_images";
 
 /// COCO's numbers in their order, by the names that they have in `metrics.jsonl`.
-pub(crate) const METRICS: [&str; 12] = [
+pub const METRICS: [&str; 12] = [
     "ap",
     "ap50",
     "ap75",
@@ -32,13 +32,13 @@ pub(crate) const METRICS: [&str; 12] = [
 
 /// The columns of `metrics.csv`, which are those of the first step: a loss that comes later has none.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StepTable {
+pub struct StepTable {
     losses: Option<Vec<String>>,
 }
 
 impl StepTable {
     /// The line of a step, after the head if it is the first.
-    pub(super) fn add(&mut self, row: &StepRow) -> String {
+    pub fn add(&mut self, row: &StepRow) -> String {
         let mut text = String::new();
         let names = self.losses.get_or_insert_with(|| {
             let names: Vec<String> = row.losses.iter().map(|(name, _)| name.clone()).collect();
@@ -74,12 +74,12 @@ impl StepTable {
 }
 
 /// The head of `validation.csv`.
-pub(super) fn validation_head() -> String {
+pub fn validation_head() -> String {
     format!("step,epoch,{},best,ap_without_ema\n", METRICS.join(","))
 }
 
 /// The line of a validation.
-pub(super) fn validation_line(row: &Validation) -> String {
+pub fn validation_line(row: &Validation) -> String {
     let numbers: Vec<String> = row.metrics.values().iter().map(|v| format!("{v:.6}")).collect();
     let raw = row.without_ema.map_or_else(String::new, |raw| format!("{:.6}", raw.ap));
     format!("{},{},{},{},{raw}\n", row.step, row.epoch, numbers.join(","), row.best)
@@ -95,7 +95,7 @@ fn number(value: f64) -> String {
 ///
 /// # Errors
 /// A file that cannot be read or written; the tables are then as they were.
-pub(super) fn rebuild(lines: &Path, steps: &Path, validations: &Path) -> io::Result<StepTable> {
+pub fn rebuild(lines: &Path, steps: &Path, validations: &Path) -> io::Result<StepTable> {
     let mut table = StepTable::default();
     let mut step_file = PendingFile::create(steps)?;
     let mut validation_file = PendingFile::create(validations)?;

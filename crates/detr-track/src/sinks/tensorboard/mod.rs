@@ -1,0 +1,4 @@
+//! TensorBoard's event files.
+
+pub mod events;
+pub mod means;
