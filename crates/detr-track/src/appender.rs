@@ -1,35 +1,42 @@
-//! Files of a run that grow. A run must not end because its disk is full: what cannot be written waits
-//! and is tried again with what comes next.
+//! A file that grows by pieces. A run must not end because its disk is full, so a piece that cannot be written
+//! waits in memory and is tried again with the next one.
 
 use std::io;
 use std::path::PathBuf;
 
 use detr_types::fs::AppendFile;
 
-/// Bytes that wait at most; beyond them the newest are given up.
-const MOST: usize = 16 << 20;
+/// Bytes that wait at most; further pieces are lost until those are written.
+const MAX_WAITING: usize = 16 << 20;
 
-/// A file that grows, and what is still to be written to it.
+/// A file that grows, and the pieces that are not in it yet.
 #[derive(Debug)]
-pub struct Appender {
+pub(crate) struct Appender {
     path: PathBuf,
     file: Option<AppendFile>,
     waiting: Vec<u8>,
 }
 
 impl Appender {
-    /// For a file that need not be there; nothing is opened yet.
-    pub fn new(path: PathBuf) -> Self {
+    /// Prepares a file, which need not exist; nothing is opened yet.
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, file: None, waiting: Vec::new() }
     }
 
-    /// Adds a piece, after all that waits.
+    /// Adds a piece without writing it.
+    pub(crate) fn push(&mut self, piece: &[u8]) {
+        if self.waiting.len() + piece.len() <= MAX_WAITING {
+            self.waiting.extend_from_slice(piece);
+        }
+    }
+
+    /// Writes the pieces that wait.
     ///
     /// # Errors
-    /// What the file system reports; the piece waits then.
-    pub fn append(&mut self, piece: &[u8]) -> io::Result<()> {
-        if self.waiting.len() + piece.len() <= MOST {
-            self.waiting.extend_from_slice(piece);
+    /// The file cannot be opened or written; the pieces still wait.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -39,6 +46,15 @@ impl Appender {
         self.waiting.clear();
         Ok(())
     }
+
+    /// Adds a piece and writes it behind those that wait.
+    ///
+    /// # Errors
+    /// The file cannot be opened or written; the piece waits.
+    pub(crate) fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.push(piece);
+        self.flush()
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_written_comes_later() {
+    fn pieces_that_could_not_be_written_are_written_later() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("run");
         let mut log = Appender::new(place.join("log"));

@@ -1,11 +1,13 @@
-//! What this machine and this process are, as far as Linux tells; elsewhere most of it is unknown.
+//! Facts about this machine and this process from Linux's `/proc`; on other systems most of them are unknown.
 
-/// Most memory that the process had at once, in units of 1000 * 1000 bytes.
+/// Returns the most memory that this process had at once, in units of 1000 * 1000 bytes.
+#[must_use]
 pub fn peak_memory_mb() -> Option<f64> {
     memory_mb("VmHWM")
 }
 
-/// Memory that the process has now, in units of 1000 * 1000 bytes.
+/// Returns the memory that this process has now, in units of 1000 * 1000 bytes.
+#[must_use]
 pub fn resident_memory_mb() -> Option<f64> {
     memory_mb("VmRSS")
 }
@@ -16,13 +18,16 @@ fn memory_mb(field: &str) -> Option<f64> {
     Some(kib * 1024.0 / 1e6)
 }
 
-/// Memory of the machine, in units of 1000 * 1000 bytes.
+/// Returns the memory of the machine, in units of 1000 * 1000 bytes.
+#[must_use]
 pub fn total_memory_mb() -> Option<f64> {
     let kib = proc_field("/proc/meminfo", "MemTotal")?;
     let kib: f64 = kib.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0 / 1e6)
 }
 
+/// Returns the name of the processor, or its architecture if the name is unknown.
+#[must_use]
 pub fn cpu_name() -> String {
     ["model name", "Model", "Hardware"]
         .iter()
@@ -30,14 +35,16 @@ pub fn cpu_name() -> String {
         .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-/// The machine's name.
+/// Returns the machine's name.
+#[must_use]
 pub fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// When a process of this machine began, in the kernel's ticks since the machine did; `None` if there
-/// is no such process. With it, a number that was given to another process since is told apart.
+/// Returns when a process of this machine began, in the kernel's ticks since the machine was started; `None` if there
+/// is no such process. Two processes that were given the same number one after the other differ in it.
+#[must_use]
 pub fn process_start(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program, in parentheses, may hold anything.
@@ -48,12 +55,13 @@ pub fn process_start(pid: u32) -> Option<u64> {
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
-/// Whether [`process_start`] can tell anything here.
+/// Returns whether [`process_start`] works on this system.
+#[must_use]
 pub fn knows_processes() -> bool {
     process_start(std::process::id()).is_some()
 }
 
-/// The value of a field in one of Linux's lists of `name: value`.
+/// Returns the value of a field in one of Linux's lists of `name: value`.
 fn proc_field(file: &str, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     text.lines()

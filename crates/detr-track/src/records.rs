@@ -1,236 +1,163 @@
-//! What a run tells, and the lines of `metrics.jsonl`. Writing is exact; reading takes what it knows of
-//! a line and leaves the rest, because the line may be of another version, or torn.
+//! The records of a run, as the training loop reports them and sinks take them.
+
+use std::path::PathBuf;
 
 use detr_eval::{Metrics, Summary};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use detr_types::Detection;
+use serde::Serialize;
 
-use crate::clock::{rfc3339, unix_now};
+/// The names of COCO's twelve numbers in the order of [`Summary::values`], as `metrics.jsonl` has them.
+pub const METRIC_NAMES: [&str; 12] = [
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar_few",
+    "ar_some",
+    "ar",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+];
 
 /// A step of the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct StepRow {
+pub struct StepRecord {
     /// Steps done, this one included.
     pub step: u64,
     /// Number of the epoch, from 1.
     pub epoch: u64,
     /// Weighted sum of the losses.
     pub loss: f64,
-    /// Learning rate of what is in no group.
+    /// Learning rate of the parameters that are in no group.
     pub lr: f64,
     /// L2 norm of all gradients, before clipping.
     pub grad_norm: f64,
-    /// How long the step took.
+    /// Duration of the step in seconds, waiting included.
     pub seconds: f64,
-    /// How much of that was waiting for data.
+    /// Seconds of the step that were spent waiting for data.
     pub waited: f64,
     /// Losses by name, before their weights.
     pub losses: Vec<(String, f64)>,
     /// Ids of the images of the batch.
     pub images: Vec<i64>,
-    /// Images that were replaced since the start, because they cannot be read.
+    /// Images that were replaced since the start of the process, because they cannot be read.
     pub bad_images: usize,
 }
 
-/// A validation.
+/// A validation with everything that was measured.
 #[derive(Clone, Debug)]
-pub struct ValidationRow {
+pub struct ValidationRecord {
     /// Steps done.
     pub step: u64,
     /// Epochs done.
     pub epoch: u64,
-    /// The result: of the moving average, where there is one.
+    /// The result: of the moving average if there is one, else of the model.
     pub metrics: Metrics,
-    /// The result of the model itself, where there is an average.
+    /// The result of the model itself, if there is a moving average.
     pub without_ema: Option<Metrics>,
-    /// Whether it is the best so far.
+    /// Whether this is the best validation so far.
     pub best: bool,
+    /// Images that cannot be read, and so count as images without detections.
+    pub bad_images: usize,
 }
 
-/// A validation as it is remembered and read back.
+/// The numbers of a validation, as `metrics.jsonl` keeps them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Validation {
+pub struct ValidationSummary {
     /// Steps done.
     pub step: u64,
     /// Epochs done.
     pub epoch: u64,
-    /// The twelve numbers: of the moving average, where there is one.
+    /// COCO's twelve numbers: of the moving average if there is one, else of the model.
     pub metrics: Summary,
-    /// Those of the model itself, where there is an average.
+    /// The numbers of the model itself, if there is a moving average.
     pub without_ema: Option<Summary>,
-    /// Whether it was the best when it was made.
+    /// Whether this was the best validation when it was made.
     pub best: bool,
 }
 
-impl StepRow {
-    /// The line, without its end.
-    pub fn line(&self) -> String {
-        let losses: Map<String, Value> =
-            self.losses.iter().map(|(name, value)| (name.clone(), json!(short(*value)))).collect();
-        json!({
-            "event": "step", "step": self.step, "epoch": self.epoch, "loss": short(self.loss),
-            "lr": self.lr, "grad_norm": short(self.grad_norm), "seconds": milli(self.seconds),
-            "waited": milli(self.waited), "images": self.images, "bad_images": self.bad_images,
-            "losses": losses, "time": rfc3339(unix_now()),
-        })
-        .to_string()
-    }
-}
-
-impl ValidationRow {
-    /// What is remembered of it.
-    pub fn summary(&self) -> Validation {
+impl ValidationRecord {
+    /// Returns the numbers without classes and curves.
+    #[must_use]
+    pub fn summary(&self) -> ValidationSummary {
         let Self { step, epoch, best, .. } = *self;
         let without_ema = self.without_ema.as_ref().map(|metrics| metrics.summary);
-        Validation { step, epoch, metrics: self.metrics.summary, without_ema, best }
+        ValidationSummary { step, epoch, metrics: self.metrics.summary, without_ema, best }
     }
 }
 
-impl Validation {
-    /// The line, without its end.
-    pub fn line(&self) -> String {
-        json!({
-            "event": "validated", "step": self.step, "epoch": self.epoch, "metrics": self.metrics,
-            "without_ema": self.without_ema, "best": self.best, "time": rfc3339(unix_now()),
-        })
-        .to_string()
-    }
+/// An image of a validation, with detections and annotations to be shown side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Id of the image in its data set.
+    pub image_id: i64,
+    /// File of the image.
+    pub file: PathBuf,
+    /// Detections of the model, in pixels of the image.
+    pub detections: Vec<Detection>,
+    /// Annotated objects without crowds, in pixels of the image and with a score of 1.
+    pub truth: Vec<Detection>,
 }
 
-/// A line of something that happened beside the steps: `fields` is an object.
-pub fn event(name: &str, step: u64, fields: Value) -> String {
-    let mut line = json!({ "event": name, "step": step });
-    if let (Value::Object(line), Value::Object(fields)) = (&mut line, fields) {
-        line.extend(fields);
-        line.insert("time".to_owned(), rfc3339(unix_now()).into());
-    }
-    line.to_string()
+/// Something that happened beside the steps and validations.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The run goes on from a checkpoint.
+    Resumed {
+        /// Steps done.
+        step: u64,
+    },
+    /// A step changed no parameter, because its numbers were not finite.
+    Skipped {
+        /// Steps done, this one included.
+        step: u64,
+        /// Number of the epoch, from 1.
+        epoch: u64,
+        /// What was not finite.
+        reason: String,
+        /// Ids of the images of the batch.
+        images: Vec<i64>,
+    },
+    /// A step in f16 changed no parameter, because its gradients were too large.
+    Overflowed {
+        /// Steps done, this one included.
+        step: u64,
+        /// The factor on the loss from now on, which is lower than before.
+        loss_scale: f64,
+    },
+    /// Images of a validation were evaluated. Comes often, and is recorded by no file.
+    ValidationProgress {
+        /// Images done.
+        done: usize,
+        /// Images in total.
+        total: usize,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// Its folder.
+        path: PathBuf,
+    },
+    /// A checkpoint or a model could not be written, and the run goes on.
+    NotSaved {
+        /// The reason.
+        reason: String,
+    },
 }
 
-/// The numbers come from f32: as few digits as tell them apart.
-fn short(value: f64) -> Value {
-    #[allow(clippy::cast_possible_truncation)]
-    let narrow = value as f32;
-    serde_json::from_str(&narrow.to_string()).unwrap_or(Value::Null)
-}
-
-fn milli(seconds: f64) -> f64 {
-    (seconds * 1e4).round() / 1e4
-}
-
-/// A line that was read.
-#[derive(Clone, Debug)]
-pub enum Line {
-    /// A step.
-    Step(StepRow),
-    /// A validation.
-    Validated(Validation),
-    /// A step that changed nothing.
-    Skipped(u64),
-    /// Anything else, with its step if it has one.
-    Other(Option<u64>),
-}
-
-#[derive(Deserialize)]
-struct Loose {
-    event: Option<String>,
-    step: Option<u64>,
-    #[serde(default)]
-    epoch: u64,
-    loss: Option<f64>,
-    lr: Option<f64>,
-    grad_norm: Option<f64>,
-    seconds: Option<f64>,
-    waited: Option<f64>,
-    #[serde(default)]
-    images: Value,
-    #[serde(default)]
-    bad_images: usize,
-    #[serde(default)]
-    losses: Map<String, Value>,
-    metrics: Option<Summary>,
-    without_ema: Option<Summary>,
-    #[serde(default)]
-    best: bool,
-}
-
-impl Line {
-    /// Reads a line; `None` if it is none of ours.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let line: Loose = serde_json::from_slice(text).ok()?;
-        let event = line.event.as_deref();
-        let of_step = |number: Option<f64>| number.unwrap_or(f64::NAN);
-        Some(match (event, line.step, line.metrics) {
-            (Some("validated"), Some(step), Some(metrics)) => Self::Validated(Validation {
-                step,
-                epoch: line.epoch,
-                metrics,
-                without_ema: line.without_ema,
-                best: line.best,
-            }),
-            (Some("step"), Some(step), _) => Self::Step(StepRow {
-                step,
-                epoch: line.epoch,
-                loss: of_step(line.loss),
-                lr: of_step(line.lr),
-                grad_norm: of_step(line.grad_norm),
-                seconds: line.seconds.unwrap_or(0.0),
-                waited: line.waited.unwrap_or(0.0),
-                losses: line
-                    .losses
-                    .into_iter()
-                    .map(|(name, value)| (name, value.as_f64().unwrap_or(f64::NAN)))
-                    .collect(),
-                images: line
-                    .images
-                    .as_array()
-                    .map_or_else(Vec::new, |ids| ids.iter().filter_map(Value::as_i64).collect()),
-                bad_images: line.bad_images,
-            }),
-            (Some("skipped"), Some(step), _) => Self::Skipped(step),
-            (_, step, _) => Self::Other(step),
-        })
-    }
-
-    /// Steps done when it was written.
-    pub fn step(&self) -> Option<u64> {
-        match self {
-            Self::Step(row) => Some(row.step),
-            Self::Validated(row) => Some(row.step),
-            Self::Skipped(step) => Some(*step),
-            Self::Other(step) => *step,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_is_read_as_it_was_written() {
-        let row = StepRow {
-            step: 7,
-            epoch: 2,
-            loss: f64::from(0.1_f32),
-            lr: 1e-4,
-            grad_norm: f64::from(3.7e-9_f32),
-            seconds: 0.25,
-            waited: 0.001,
-            losses: vec![("loss_ce".to_owned(), 0.5), ("loss_bbox_0".to_owned(), f64::NAN)],
-            images: vec![7, -1],
-            bad_images: 1,
-        };
-        let text = row.line();
-        assert!(text.contains("\"loss\":0.1,"), "{text}");
-        let Some(Line::Step(read)) = Line::parse(text.as_bytes()) else { panic!("{text}") };
-        assert!((read.loss - 0.1).abs() < 1e-12 && read.losses[1].1.is_nan());
-        assert_eq!((read.step, read.epoch, read.seconds), (7, 2, 0.25));
-        assert_eq!((read.images, read.bad_images), (row.images, 1));
-        let number = event("skipped", 9, json!({ "reason": "NaN", "images": [1, 2] }));
-        assert!(matches!(Line::parse(number.as_bytes()), Some(Line::Skipped(9))));
-        for torn in [&text[..text.len() - 1], "", "null", "{\"step\": -1}", "[1]"] {
-            assert!(Line::parse(torn.as_bytes()).is_none(), "{torn}");
-        }
-    }
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// Training is done.
+    Finished,
+    /// The run was asked to stop, and can be resumed.
+    Interrupted,
+    /// The run cannot go on.
+    Failed {
+        /// The error.
+        reason: String,
+    },
 }

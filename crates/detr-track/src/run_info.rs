@@ -1,28 +1,41 @@
 //! What is known of a run before its first step.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What is known of a run before its first step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunInfo {
-    /// Its folder.
+    /// Name of the run, for trackers that list several.
+    pub name: String,
+    /// Folder of the run's files.
     pub folder: PathBuf,
     /// Steps of all epochs.
     pub steps: u64,
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: u64,
     /// Epochs between validations; 0 for none.
     pub validate_every: u64,
-    /// Steps between lines on the console.
+    /// Steps between messages on the progress of the run, and between points in TensorBoard.
     pub log_every: u64,
-    /// The architecture.
+    /// Name of the architecture.
     pub model: String,
-    /// The file of settings.
+    /// Path of the file of settings.
     pub config: String,
-    /// The device, as it is shown.
+    /// Name of the device.
     pub device: String,
-    /// The seed.
+    /// Seed of everything random.
     pub seed: u64,
-    /// The version of Burn.
+    /// Version of Burn.
     pub burn: String,
+    /// All settings by dotted keys such as `train.lr`, with values as TOML writes them.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl RunInfo {
+    /// Returns the folder for the report of the validation after an epoch, which is counted from 1.
+    #[must_use]
+    pub fn validation_folder(&self, epoch: u64) -> PathBuf {
+        self.folder.join("eval").join(format!("epoch-{epoch}"))
+    }
 }

@@ -1,91 +1,86 @@
-//! `status.json`: how a run stands, replaced as a whole, at most once a second. `detr runs` reads it, and
-//! so may any program that waits for a run.
+//! `status.json`: the state of a run, for any program that waits for it. [`StatusFile`](crate::StatusFile) writes it.
 
-use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use detr_types::fs::atomic_write;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{rfc3339, unix_now};
-use crate::machine;
+use crate::clock::unix_now;
+use crate::read_error::{ReadError, read_small};
+use crate::{History, machine};
 
 /// Name of the file.
-pub const STATUS: &str = "status.json";
-/// Time between writes, unless there is something new.
-const EVERY: Duration = Duration::from_secs(1);
+pub const STATUS_FILE: &str = "status.json";
 /// Bytes of the largest file that is read; ours have some hundred.
 const LARGEST: u64 = 1 << 20;
-/// Seconds without news after which a run of another machine is taken for dead or stuck.
+/// Seconds without an update after which a run of another machine is taken for dead or stuck.
 const SILENCE: f64 = 600.0;
 
-/// What a run says of itself.
+/// The state of a run in its own words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It is at work, or was until it was killed.
+pub enum ReportedState {
+    /// It trains, or did until it was killed.
     #[default]
     Running,
-    /// All epochs are done, or it stopped early because it learned no more.
+    /// All epochs are done, or it stopped early because AP did not get better.
     Finished,
-    /// It was asked to stop and can go on.
+    /// It was asked to stop and can be resumed.
     Interrupted,
     /// It ended with an error.
     Failed,
 }
 
-/// The file.
+/// The content of `status.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Status {
-    /// What the run says of itself.
-    pub state: State,
+pub struct RunStatus {
+    /// The state in the run's own words.
+    pub state: ReportedState,
     /// Steps done.
     pub step: u64,
-    /// Steps in all.
+    /// Steps of all epochs.
     pub steps: u64,
     /// Number of the epoch, from 1.
     pub epoch: u64,
-    /// Epochs in all.
+    /// Number of epochs.
     pub epochs: u64,
     /// Loss of the last step.
     pub loss: Option<f64>,
     /// AP of the last validation.
     pub ap: Option<f64>,
     /// The best validation.
-    pub best: Option<Best>,
-    /// Steps that were skipped.
+    pub best: Option<BestValidation>,
+    /// Number of skipped steps.
     pub skipped: u64,
-    /// Seconds of work until now, those before a resume included.
+    /// Seconds of work until now, including those of earlier processes.
     pub seconds: f64,
-    /// Seconds that are left.
+    /// Seconds that are left, estimated.
     pub eta_seconds: Option<f64>,
-    /// The error that ended it.
+    /// The error that ended the run.
     pub error: Option<String>,
-    /// The architecture.
+    /// Name of the architecture.
     pub model: String,
-    /// The file of settings.
+    /// Path of the file of settings.
     pub config: String,
-    /// The device.
+    /// Name of the device.
     pub device: String,
-    /// The process.
+    /// Number of the process.
     pub pid: u32,
-    /// When the process began, in the kernel's ticks.
+    /// When the process began, in the kernel's ticks since the machine was started.
     pub process_start: Option<u64>,
-    /// The machine.
+    /// Name of the machine.
     pub host: Option<String>,
     /// When the run began, in UTC; a resume does not change it.
     pub started: String,
-    /// When this was written, in UTC.
+    /// When the file was written, in UTC.
     pub updated: String,
-    /// The same, in seconds since 1970.
+    /// When the file was written, in seconds since 1970.
     pub updated_unix: f64,
 }
 
 /// The best validation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Best {
+pub struct BestValidation {
     /// Its AP.
     pub ap: f64,
     /// Steps done.
@@ -94,28 +89,37 @@ pub struct Best {
     pub epoch: u64,
 }
 
-/// How a run stands, for one who looks from outside.
+impl BestValidation {
+    /// Returns the validation with the highest AP; `None` if nothing was averaged in any.
+    pub(crate) fn of(history: &History) -> Option<Self> {
+        let best = history.best().filter(|best| best.metrics.ap >= 0.0)?;
+        Some(Self { ap: best.metrics.ap, step: best.step, epoch: best.epoch })
+    }
+}
+
+/// The state of a run as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seen {
-    /// It is at work.
+pub enum ObservedState {
+    /// It trains.
     Running,
-    /// It ended well.
+    /// It ended without an error.
     Finished,
-    /// It was asked to stop.
+    /// It was asked to stop and can be resumed.
     Interrupted,
     /// It ended with an error.
     Failed,
-    /// Its process is gone without a word.
+    /// Its process is gone, but the file says that it runs.
     Died,
-    /// It was long not heard of; whether its process is there cannot be told from here.
+    /// It was not updated for ten minutes, and whether its process exists cannot be told from here.
     Silent,
     /// It left no status.
     Unknown,
 }
 
-impl Seen {
-    /// One word.
+impl ObservedState {
+    /// Returns the state as one word.
+    #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -129,74 +133,43 @@ impl Seen {
     }
 }
 
-impl Status {
-    /// Reads a run's status.
+impl RunStatus {
+    /// Reads the file in the folder of a run.
     ///
     /// # Errors
-    /// What is wrong with the file, in words.
-    pub fn read(folder: &Path) -> Result<Self, String> {
-        let path = folder.join(STATUS);
-        let wrong = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => "is missing".to_owned(),
-            _ => format!("cannot be read: {error}"),
-        };
-        if path.metadata().map_err(wrong)?.len() > LARGEST {
-            return Err("is too large to be one of ours".to_owned());
-        }
-        let text = std::fs::read(&path).map_err(wrong)?;
-        serde_json::from_slice(&text).map_err(|error| format!("cannot be read: {error}"))
+    /// The file is missing or cannot be read.
+    pub fn read(folder: &Path) -> Result<Self, ReadError> {
+        let text = read_small(&folder.join(STATUS_FILE), LARGEST).map_err(|error| match error {
+            ReadError::Io(error) => ReadError::Content(error.to_string()),
+            other => other,
+        })?;
+        serde_json::from_str(&text).map_err(|error| ReadError::Content(error.to_string()))
     }
 
-    /// Enters the process that writes it.
-    pub fn enter_process(&mut self) {
+    /// Enters this process as the one that trains.
+    pub(crate) fn enter_process(&mut self) {
         self.pid = std::process::id();
         self.process_start = machine::process_start(self.pid);
         self.host = machine::host_name();
     }
 
-    /// How the run stands.
-    pub fn seen(&self) -> Seen {
+    /// Returns the state as seen from this machine now.
+    #[must_use]
+    pub fn observed(&self) -> ObservedState {
         match self.state {
-            State::Finished => return Seen::Finished,
-            State::Interrupted => return Seen::Interrupted,
-            State::Failed => return Seen::Failed,
-            State::Running => {}
+            ReportedState::Finished => return ObservedState::Finished,
+            ReportedState::Interrupted => return ObservedState::Interrupted,
+            ReportedState::Failed => return ObservedState::Failed,
+            ReportedState::Running => {}
         }
         if machine::knows_processes() && self.host.is_some() && self.host == machine::host_name() {
             let alive = machine::process_start(self.pid);
             let same =
                 alive.is_some() && (alive == self.process_start || self.process_start.is_none());
-            return if same { Seen::Running } else { Seen::Died };
+            return if same { ObservedState::Running } else { ObservedState::Died };
         }
         let silent = unix_now() - self.updated_unix > SILENCE;
-        if silent { Seen::Silent } else { Seen::Running }
-    }
-}
-
-/// The file, as it is written.
-#[derive(Debug, Default)]
-pub struct StatusFile {
-    written: Option<Instant>,
-}
-
-impl StatusFile {
-    /// Writes the file, unless it was just written; `None` then.
-    pub fn update(&mut self, folder: &Path, status: &mut Status) -> Option<io::Result<()>> {
-        let recent = self.written.is_some_and(|written| written.elapsed() < EVERY);
-        (!recent).then(|| self.write(folder, status))
-    }
-
-    /// Writes the file.
-    ///
-    /// # Errors
-    /// What the file system reports.
-    pub fn write(&mut self, folder: &Path, status: &mut Status) -> io::Result<()> {
-        // Counts from the attempt: a full disk is not to be tried at every step.
-        self.written = Some(Instant::now());
-        status.updated_unix = unix_now();
-        status.updated = rfc3339(status.updated_unix);
-        let text = serde_json::to_string_pretty(status)?;
-        atomic_write(&folder.join(STATUS), |file| writeln!(file, "{text}"))
+        if silent { ObservedState::Silent } else { ObservedState::Running }
     }
 }
 
@@ -206,18 +179,27 @@ mod tests {
 
     #[test]
     fn a_status_says_died_only_where_that_is_known() {
-        let mut status = Status { updated_unix: unix_now(), ..Status::default() };
+        let mut status = RunStatus { updated_unix: unix_now(), ..RunStatus::default() };
         status.enter_process();
-        assert_eq!(status.seen(), Seen::Running);
+        assert_eq!(status.observed(), ObservedState::Running);
         if machine::knows_processes() {
             // The number was given to another process.
-            let reborn = Status { process_start: Some(1), ..status.clone() };
-            assert_eq!(reborn.seen(), Seen::Died);
-            assert_eq!(Status { pid: u32::MAX, ..status.clone() }.seen(), Seen::Died);
+            let reborn = RunStatus { process_start: Some(1), ..status.clone() };
+            assert_eq!(reborn.observed(), ObservedState::Died);
+            assert_eq!(
+                RunStatus { pid: u32::MAX, ..status.clone() }.observed(),
+                ObservedState::Died
+            );
         }
-        let elsewhere = Status { host: Some("else where".to_owned()), pid: u32::MAX, ..status };
-        assert_eq!(elsewhere.seen(), Seen::Running);
-        assert_eq!(Status { updated_unix: 1e9, ..elsewhere.clone() }.seen(), Seen::Silent);
-        assert_eq!(Status { state: State::Finished, ..elsewhere }.seen(), Seen::Finished);
+        let elsewhere = RunStatus { host: Some("else where".to_owned()), pid: u32::MAX, ..status };
+        assert_eq!(elsewhere.observed(), ObservedState::Running);
+        assert_eq!(
+            RunStatus { updated_unix: 1e9, ..elsewhere.clone() }.observed(),
+            ObservedState::Silent
+        );
+        assert_eq!(
+            RunStatus { state: ReportedState::Finished, ..elsewhere }.observed(),
+            ObservedState::Finished
+        );
     }
 }
