@@ -12,7 +12,6 @@ mod models;
 mod runs;
 mod self_test;
 mod size;
-mod tracking;
 mod train;
 
 use std::process::ExitCode;

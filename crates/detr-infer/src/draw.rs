@@ -4,12 +4,14 @@
 //! Line width and text height follow the short side of the image, so a picture looks alike at
 //! every resolution. Everything is clipped to the image; nothing is decoded or written here.
 
+mod comparison;
 mod layout;
 mod text;
 
 use detr_types::{Detection, Xyxy};
 use image::{Rgb, RgbImage};
 
+pub use self::comparison::draw_comparison;
 use self::layout::{Layout, Rect};
 use self::text::Font;
 use crate::palette::Palette;

@@ -25,8 +25,9 @@
 //!
 //! Below the predictor, [`model`] has the architectures, [`weights`] the file formats and
 //! [`postprocess`] the way from a model's output to boxes. [`data`] reads, checks and augments data
-//! sets, [`eval`] has COCO's metrics, [`loss`] the matcher and the losses. With the feature `train`, the
-//! module of that name has a step of training and the loop around it.
+//! sets, [`eval`] has COCO's metrics, [`loss`] the matcher and the losses, [`track`] the records of a
+//! training run. With the feature `train`, the module of that name has a step of training and the loop
+//! around it.
 //!
 //! Nothing here prints, exits or keeps global state.
 
@@ -57,6 +58,11 @@ pub mod detect {
 /// COCO's metrics: everything of the crate `detr-eval`.
 pub mod eval {
     pub use detr_eval::*;
+}
+
+/// Records of training runs, and the trait of trackers: everything of the crate `detr-track`.
+pub mod track {
+    pub use detr_track::*;
 }
 
 /// Training: everything of the crate `detr-train`. With the feature `train`.

@@ -18,7 +18,6 @@ use detr_infer::cli::{CliError, Console, DeviceArgs, ImageArgs, LoadArgs, print_
 
 use crate::data::{ReadArgs, note_left_out};
 use report::Report;
-pub(crate) use report::write_report;
 
 /// Flags of `detr eval`.
 #[derive(Args)]

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use detr_eval::{Metrics, curves_svg};
-use detr_infer::cli::{CliError, Console, escaped, print, write_text};
+use detr_eval::{Metrics, write_report};
+use detr_infer::cli::{CliError, Console, escaped, print};
 
 use super::results::ResultsFile;
 
@@ -46,27 +46,9 @@ impl Report {
     /// A file that cannot be written.
     pub(super) fn write(&self, metrics: &Metrics, console: &Console) -> Result<(), CliError> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        write_report(folder, metrics)?;
+        write_report(folder, metrics).map_err(|error| CliError::Failed(error.to_string()))?;
         console.note(&format!("written to {}", folder.display()));
         Ok(())
-    }
-}
-
-/// Writes `metrics.json`, `table.txt` and `curves.svg` to a folder.
-///
-/// # Errors
-/// A file that cannot be written.
-pub(crate) fn write_report(folder: &Path, metrics: &Metrics) -> Result<(), CliError> {
-    let json = serde_json::to_string_pretty(metrics)
-        .map_err(|error| CliError::Failed(format!("cannot be written as JSON: {error}")))?;
-    write_text(&folder.join("metrics.json"), &(json + "\n"))?;
-    write_text(&folder.join("table.txt"), &table(metrics, true))?;
-    match metrics.curves.first() {
-        Some(curves) => {
-            let picture = curves_svg(curves, "Precision over recall");
-            write_text(&folder.join("curves.svg"), &picture)
-        }
-        None => Ok(()),
     }
 }
 
@@ -75,18 +57,5 @@ pub(crate) fn write_report(folder: &Path, metrics: &Metrics) -> Result<(), CliEr
 /// # Errors
 /// stdout cannot be written.
 pub(super) fn show(metrics: &Metrics, per_class: bool) -> Result<(), CliError> {
-    print(&escaped(&table(metrics, per_class)))
-}
-
-fn table(metrics: &Metrics, per_class: bool) -> String {
-    let mut text = metrics.to_string();
-    if per_class {
-        text += "\n";
-        text += &metrics.class_table();
-    }
-    if let Some(confusion) = &metrics.confusion {
-        text += "\n";
-        text += &confusion.table();
-    }
-    text
+    print(&escaped(&metrics.report(per_class)))
 }

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use detr_eval::{Chart, ChartLine, charts_svg};
 use detr_infer::cli::{CliError, Console, escaped, print, print_json, write_text};
+use detr_track::{RunRecord, ValidationSummary, smooth};
 use serde_json::{Value, json};
 
-use super::folder::Run;
 use super::table::{number, table};
-use super::{list, numbers, settings};
-use crate::tracking::{Validation, course, smoothed};
+use super::{folder, list, numbers, settings};
 
 /// Flags of `detr runs compare`.
 #[derive(Args)]
@@ -30,11 +29,11 @@ pub(crate) struct CompareArgs {
 }
 
 pub(super) fn run(args: &CompareArgs, console: &Console) -> Result<(), CliError> {
-    let runs = args.runs.iter().map(|path| Run::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let runs = args.runs.iter().map(|path| folder::open(path)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &args.svg {
         draw(path, &runs, console)?;
     }
-    let configs: Vec<&toml::Table> = runs.iter().map(|run| &run.config).collect();
+    let configs: Vec<&toml::Table> = runs.iter().map(|run| &run.settings).collect();
     let differences = settings::differences(&configs);
     if args.json {
         return print_json(&described(&runs, &differences));
@@ -49,7 +48,7 @@ pub(super) fn run(args: &CompareArgs, console: &Console) -> Result<(), CliError>
 
 type Difference = (String, Vec<Option<String>>);
 
-fn text(runs: &[Run], differences: &[Difference]) -> String {
+fn text(runs: &[RunRecord], differences: &[Difference]) -> String {
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let head: Vec<&str> = ["setting"].into_iter().chain(names.iter().copied()).collect();
     let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
@@ -62,11 +61,11 @@ fn text(runs: &[Run], differences: &[Difference]) -> String {
     } else {
         table(&head, &rows, &[])
     };
-    let row = |run: &Run| {
+    let row = |run: &RunRecord| {
         let status = &run.status;
         vec![
             run.name.clone(),
-            run.seen.word().to_owned(),
+            run.state.word().to_owned(),
             status.epoch.to_string(),
             status.step.to_string(),
             number(status.loss, 4),
@@ -77,7 +76,7 @@ fn text(runs: &[Run], differences: &[Difference]) -> String {
     let head = ["run", "state", "epoch", "step", "last loss", "duration"];
     text = text + "\n" + &table(&head, &rows, &[2, 3, 4, 5]);
     for (which, of) in CHOICES {
-        let rows: Vec<(String, &Validation)> =
+        let rows: Vec<(String, &ValidationSummary)> =
             runs.iter().filter_map(|run| Some((run.name.clone(), of(run)?))).collect();
         if !rows.is_empty() {
             text = text + "\n" + which + " validation\n" + &numbers::table_of(&rows);
@@ -87,12 +86,12 @@ fn text(runs: &[Run], differences: &[Difference]) -> String {
 }
 
 /// The validations that are compared.
-type Choice = (&'static str, fn(&Run) -> Option<&Validation>);
+type Choice = (&'static str, fn(&RunRecord) -> Option<&ValidationSummary>);
 const CHOICES: [Choice; 2] =
     [("best", |run| run.history.best()), ("last", |run| run.history.validations.last())];
 
-fn described(runs: &[Run], differences: &[Difference]) -> Value {
-    let run = |run: &Run| {
+fn described(runs: &[RunRecord], differences: &[Difference]) -> Value {
+    let run = |run: &RunRecord| {
         let mut value = list::described(run);
         if let Value::Object(value) = &mut value {
             for (which, of) in CHOICES {
@@ -107,19 +106,20 @@ fn described(runs: &[Run], differences: &[Difference]) -> Value {
 }
 
 /// Loss over steps and AP over epochs, a line for each run.
-fn draw(path: &Path, runs: &[Run], console: &Console) -> Result<(), CliError> {
-    let chart = |title: &str, x: &str, y: &str, points: &dyn Fn(&Run) -> Vec<[f64; 2]>| Chart {
-        title: title.to_owned(),
-        x: x.to_owned(),
-        y: y.to_owned(),
-        lines: runs
-            .iter()
-            .map(|run| ChartLine { name: run.name.clone(), points: points(run) })
-            .collect(),
-    };
+fn draw(path: &Path, runs: &[RunRecord], console: &Console) -> Result<(), CliError> {
+    let chart =
+        |title: &str, x: &str, y: &str, points: &dyn Fn(&RunRecord) -> Vec<[f64; 2]>| Chart {
+            title: title.to_owned(),
+            x: x.to_owned(),
+            y: y.to_owned(),
+            lines: runs
+                .iter()
+                .map(|run| ChartLine { name: run.name.clone(), points: points(run) })
+                .collect(),
+        };
     let charts = [
-        chart("Loss, smoothed", "step", "loss", &|run| smoothed(&run.history.loss.points())),
-        chart("Average precision", "epoch", "AP", &|run| course(&run.history.validations, 0)),
+        chart("Loss, smoothed", "step", "loss", &|run| smooth(&run.history.loss.points())),
+        chart("Average precision", "epoch", "AP", &|run| run.history.metric_over_epochs(0)),
     ];
     write_text(path, &charts_svg(&charts))?;
     console.note(&format!("written to {}", path.display()));

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use detr_infer::cli::{CliError, Console, escaped, print, print_json};
+use detr_track::RunRecord;
+use detr_track::clock::format_duration;
 use serde_json::{Value, json};
 
-use super::folder::{self, Run};
+use super::folder;
 use super::table::{number, table};
-use crate::tracking::span;
 
 /// Flags of `detr runs list`.
 #[derive(Args)]
@@ -41,12 +42,12 @@ pub(super) fn run(args: &ListArgs, console: &Console) -> Result<(), CliError> {
     print(&escaped(&table(&head, &rows, &[2, 3, 4, 5, 6])))
 }
 
-fn cells(run: &Run) -> Vec<String> {
+fn cells(run: &RunRecord) -> Vec<String> {
     let status = &run.status;
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     vec![
         run.name.clone(),
-        run.seen.word().to_owned(),
+        run.state.word().to_owned(),
         of(status.epoch, status.epochs, "/"),
         of(status.step, status.steps, "/"),
         number(status.best.map(|best| best.ap), 3),
@@ -64,16 +65,16 @@ pub(super) fn of(done: u64, all: u64, between: &str) -> String {
 
 /// A span, or a dash where it is not known.
 pub(super) fn duration(seconds: f64) -> String {
-    if seconds > 0.0 { span(seconds) } else { "-".to_owned() }
+    if seconds > 0.0 { format_duration(seconds) } else { "-".to_owned() }
 }
 
 /// A run as a program sees it in a list.
-pub(super) fn described(run: &Run) -> Value {
+pub(super) fn described(run: &RunRecord) -> Value {
     let status = &run.status;
     json!({
         "run": run.name,
         "path": run.path,
-        "state": run.seen,
+        "state": run.state,
         "epoch": status.epoch,
         "epochs": status.epochs,
         "step": status.step,

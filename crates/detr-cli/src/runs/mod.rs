@@ -1,5 +1,5 @@
-//! `detr runs`: what came of the runs of `detr train`. It reads the files that `tracking` writes, and
-//! changes nothing; folders that are broken or at work are shown as far as they can be read.
+//! `detr runs`: what came of the runs of `detr train`. It reads the files that `detr-track` writes and changes nothing;
+//! folders that are broken or in use are shown as far as they can be read.
 
 mod checkpoints;
 mod compare;

@@ -1,29 +1,12 @@
-//! Settings as one list of dotted keys, and where those of several runs differ.
+//! The settings in which several runs differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Values by dotted keys; what is in a list stays together.
-pub(super) fn flat(table: &toml::Table) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    add(&mut found, "", table);
-    found
-}
+use detr_track::flatten;
 
-fn add(found: &mut BTreeMap<String, String>, above: &str, table: &toml::Table) {
-    for (key, value) in table {
-        let key = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
-        match value {
-            toml::Value::Table(inner) => add(found, &key, inner),
-            value => {
-                found.insert(key, value.to_string());
-            }
-        }
-    }
-}
-
-/// Keys in which they are not all alike, with the value of each, or none.
+/// Returns the keys that do not have the same value in all tables, with the value of each table.
 pub(super) fn differences(tables: &[&toml::Table]) -> Vec<(String, Vec<Option<String>>)> {
-    let flat: Vec<_> = tables.iter().map(|table| flat(table)).collect();
+    let flat: Vec<_> = tables.iter().map(|table| flatten(table)).collect();
     let keys: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
     keys.into_iter()
         .map(|key| (key.clone(), flat.iter().map(|one| one.get(key).cloned()).collect::<Vec<_>>()))

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use detr_eval::Metrics;
 use detr_infer::cli::{CliError, Console, escaped, print, print_json};
+use detr_track::{RunRecord, ValidationSummary, flatten};
 use serde_json::{Value, json};
 
 use super::checkpoints::{self, Checkpoint};
-use super::folder::Run;
 use super::table::{bytes, number, table};
-use super::{list, numbers, settings};
-use crate::tracking::Validation;
+use super::{folder, list, numbers};
 
 /// Flags of `detr runs show`.
 #[derive(Args)]
@@ -32,8 +31,8 @@ pub(crate) struct ShowArgs {
 }
 
 pub(super) fn run(args: &ShowArgs, console: &Console) -> Result<(), CliError> {
-    let run = Run::open(&args.run)?;
-    let shown = Shown {
+    let run = folder::open(&args.run)?;
+    let details = RunDetails {
         best: run.history.best().cloned(),
         last: run.history.validations.last().cloned(),
         checkpoints: checkpoints::list(&run.path, args.verify),
@@ -41,29 +40,29 @@ pub(super) fn run(args: &ShowArgs, console: &Console) -> Result<(), CliError> {
         run,
     };
     if args.json {
-        return print_json(&shown.described());
+        return print_json(&details.described());
     }
-    for problem in &shown.run.problems {
-        console.note(&format!("{}: {problem}", shown.run.name));
+    for problem in &details.run.problems {
+        console.note(&format!("{}: {problem}", details.run.name));
     }
-    print(&escaped(&shown.text()))
+    print(&escaped(&details.text()))
 }
 
-struct Shown {
-    run: Run,
-    best: Option<Validation>,
-    last: Option<Validation>,
+struct RunDetails {
+    run: RunRecord,
+    best: Option<ValidationSummary>,
+    last: Option<ValidationSummary>,
     checkpoints: Vec<Checkpoint>,
     /// Names and bytes of what is in the folder.
     files: Vec<(String, u64)>,
 }
 
-impl Shown {
+impl RunDetails {
     fn described(&self) -> Value {
         let row = self.run.history.last.as_ref();
         let mut value = list::described(&self.run);
         let more = json!({
-            "settings": self.run.config,
+            "settings": self.run.settings,
             "environment": self.run.environment,
             "best": self.best,
             "last": self.last,
@@ -82,8 +81,8 @@ impl Shown {
     }
 
     fn text(&self) -> String {
-        let Run { name, seen, status, history, config, .. } = &self.run;
-        let mut text = format!("{name}  {}\n", seen.word());
+        let RunRecord { name, state, status, history, settings, .. } = &self.run;
+        let mut text = format!("{name}  {}\n", state.word());
         let mut line = |key: &str, value: String| {
             if !value.is_empty() {
                 // Writing to a string cannot fail.
@@ -106,7 +105,7 @@ impl Shown {
 
         let rows = [("best", &self.best), ("last", &self.last)];
         let rows = rows.iter().filter_map(|(name, row)| Some((*name, row.as_ref()?)));
-        let rows: Vec<(String, &Validation)> =
+        let rows: Vec<(String, &ValidationSummary)> =
             rows.map(|(name, row)| (name.to_owned(), row)).collect();
         if !rows.is_empty() {
             text = text + "\n" + &numbers::table_of(&rows);
@@ -117,7 +116,7 @@ impl Shown {
         if !self.checkpoints.is_empty() {
             text = text + "\n" + &self.checkpoint_table();
         }
-        let pairs = settings::flat(config);
+        let pairs = flatten(settings);
         if !pairs.is_empty() {
             text += "\nsettings\n";
             text.extend(pairs.iter().map(|(key, value)| format!("  {key} = {value}\n")));

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use detr_data::Batch;
 use detr_infer::cli::{CliError, Console, print};
+use detr_track::clock::format_duration;
 use detr_train::{Outcome, RunError, TrainConfig, Trainer, micro_batch};
 
 use super::parts::Built;
 use super::to_cli;
-use crate::tracking::span;
 
 /// Batches that are looked at for the largest one.
 const LOOKED_AT: usize = 50;
@@ -74,7 +74,7 @@ pub(super) fn run(config: &TrainConfig, built: Built, console: &Console) -> Resu
         "step              {:.3} s\nmemory            {memory}\nwhole run         {steps} steps \
          of this size take {}, without validation and waiting for images\n",
         fastest,
-        span(all)
+        format_duration(all)
     ))
 }
 

@@ -1,9 +1,11 @@
-//! `detr train`: settings from a file and from flags, a run in a folder, and what is told of it.
+//! `detr train`: reads settings from a file and from flags, makes the folder of the run, trains, and reports the
+//! progress.
 
+mod console;
 mod control;
 mod dry_run;
-mod log;
 mod parts;
+mod recorder;
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
@@ -14,13 +16,14 @@ use burn::tensor::Device;
 use clap::Args;
 use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
 use detr_infer::cli::{CliError, Console, print, read_text, write_text};
+use detr_track::{SETTINGS_FILE, flatten};
 use detr_train::{
-    Checkpoints, End, Event, Hooks, Interrupter, RunError, Silent, StepError, TrainConfig,
-    ValidateError, dashboard,
+    Checkpoints, End, Event, Hooks, Interrupter, RunError, SampleSource, Silent, StepError,
+    TrainConfig, ValidateError, dashboard, run_info,
 };
 
-use log::Looked;
 use parts::Built;
+use recorder::recorder;
 
 /// Flags of `detr train`.
 #[derive(Args)]
@@ -62,9 +65,6 @@ pub(crate) struct TrainArgs {
     device: Vec<usize>,
 }
 
-/// The settings as the folder of a run keeps them.
-const CONFIG: &str = "config.toml";
-
 pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
     if args.tui && !std::io::stdout().is_terminal() {
         return Err(CliError::Usage(
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
     }
     let (folder, made) = folder(args)?;
     let lock = control::lock(&folder)?;
-    if folder.join(CONFIG).exists() && !args.resume {
+    if folder.join(SETTINGS_FILE).exists() && !args.resume {
         return Err(CliError::Usage(format!(
             "--output {}: a run is there\nhint: --resume goes on with it, or give another folder",
             folder.display()
@@ -104,28 +104,29 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
             return Err(error);
         }
     };
-    let text = toml::to_string(&parts::complete(&config, &base, &parts.model)?)
-        .map_err(|error| CliError::Failed(error.to_string()))?;
+    let complete = parts::complete(&config, &base, &parts.model)?;
+    let text = toml::to_string(&complete).map_err(|error| CliError::Failed(error.to_string()))?;
     // Those of a run that goes on are replaced once its checkpoint was found to fit.
     if !goes_on {
-        write_text(&folder.join(CONFIG), &text)?;
+        write_text(&folder.join(SETTINGS_FILE), &text)?;
     }
 
     let interrupter = Interrupter::new();
     control::catch_signals(&interrupter)?;
-    let tracker = log::tracker(&config, &file(args)?, &parts, &name, console);
-    let tracker = Rc::new(RefCell::new(tracker));
+    let mut info = run_info(&config, &parts, &file(args)?, &name);
+    info.settings = flatten(&toml::Table::try_from(&complete).unwrap_or_default());
+    let classes = parts.classes.clone();
+    let samples = val.map(|dataset| SampleSource { dataset, classes });
+    let recorder = Rc::new(RefCell::new(recorder(info, samples, console)));
     let batch = Rc::new(RefCell::new(String::new()));
     let hooks = Hooks {
         renderer: if args.tui { dashboard(&interrupter) } else { Box::new(Silent) },
         interrupter,
         observer: Box::new({
-            let (tracker, batch) = (tracker.clone(), batch.clone());
-            let classes = parts.classes.clone();
-            let looked = val.map(|dataset| Looked { dataset, classes });
-            let file = folder.join(CONFIG);
+            let (recorder, batch) = (recorder.clone(), batch.clone());
+            let file = folder.join(SETTINGS_FILE);
             move |event| {
-                let mut tracker = tracker.borrow_mut();
+                let mut recorder = recorder.borrow_mut();
                 match &event {
                     Event::Begins { step, batch: size } => {
                         *batch.borrow_mut() = format!("step {step} on {size}: ");
@@ -134,12 +135,12 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
                     Event::Validating(..) => "validation: ".clone_into(&mut batch.borrow_mut()),
                     Event::Resumed { .. } => {
                         if let Err(error) = write_text(&file, &text) {
-                            tracker.warn(&error.to_string());
+                            recorder.tracker().warn(&error.to_string());
                         }
                     }
                     _ => {}
                 }
-                log::tell(&mut tracker, looked.as_ref(), &event);
+                recorder.observe(&event);
             }
         }),
     };
@@ -148,7 +149,11 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         CliError::Device(message) => CliError::Device(format!("{}{message}", batch.borrow())),
         other => other,
     });
-    log::end(&mut tracker.borrow_mut(), ended.as_ref().copied().map_err(|error| error as _));
+    let mut recorder = recorder.borrow_mut();
+    if let Ok(End::Interrupted) = ended {
+        recorder.tracker().note("interrupted; --resume goes on from the checkpoint");
+    }
+    recorder.finish(ended.as_ref().copied().map_err(|error| error as _));
     drop(lock);
     match ended? {
         End::Interrupted => Ok(()),
@@ -211,7 +216,7 @@ fn to_cli(error: RunError) -> CliError {
 fn file(args: &TrainArgs) -> Result<PathBuf, CliError> {
     match (&args.config, &args.output) {
         (Some(path), _) => Ok(path.clone()),
-        (None, Some(output)) => Ok(output.join(CONFIG)),
+        (None, Some(output)) => Ok(output.join(SETTINGS_FILE)),
         (None, None) => Err(CliError::Usage("--config is missing".to_owned())),
     }
 }
