@@ -7,7 +7,7 @@ use detr_types::fs::atomic_write;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::outcome::NonFinite;
+use crate::step::NonFinite;
 
 /// `divergence.json` of a run.
 #[derive(Serialize)]

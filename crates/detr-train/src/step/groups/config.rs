@@ -4,7 +4,7 @@ use detr_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use super::{GroupRow, REST};
-use crate::config::{ConfigError, not_negative, require};
+use crate::step::config::{ConfigError, not_negative, require};
 
 /// Learning rates, weight decay, and what is not trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

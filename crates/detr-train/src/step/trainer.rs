@@ -10,18 +10,18 @@ use detr_loss::{MatchError, Predictions, SetCriterion, WholeBatch};
 use detr_model::weights::named_parameters;
 use detr_model::{Model, traffic};
 
-use crate::accumulate::{Accumulated, MicroBatch};
-use crate::clip::{GradientNorm, clip_coefficient};
-use crate::config::StepConfig;
-use crate::ema::Ema;
+use super::accumulate::{Accumulated, MicroBatch};
+use super::activation_checkpointing::{Segments, random_bits, seed};
+use super::clip::{GradientNorm, clip_coefficient};
+use super::config::StepConfig;
+use super::ema::Ema;
+use super::groups::{Groups, GroupsError};
+use super::optimizer::Optimizer;
+use super::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
+use super::precision::{LossScale, Precision};
+use super::ranks::{AllReduce, Alone, whole_batch};
 use crate::fault::{self, Site};
-use crate::groups::{Groups, GroupsError};
-use crate::optimizer::Optimizer;
-use crate::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
-use crate::precision::{LossScale, Precision};
-use crate::ranks::{AllReduce, Alone, whole_batch};
 use crate::run::RunError;
-use crate::segments::{Segments, random_bits, seed};
 
 /// A model in training, and all that changes with it.
 #[derive(Clone, Debug)]

@@ -11,12 +11,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData, Transaction};
 use detr_data::Batch;
 use detr_model::traffic;
 
-use crate::batches::micro_batch;
-use crate::config::StepConfig;
-use crate::outcome::{NonFinite, Outcome, StepError};
-use crate::ranks::AllReduce;
-use crate::run::RunError;
-use crate::step::Trainer;
+use super::RunError;
+use super::micro_batch::micro_batch;
+use crate::step::{AllReduce, NonFinite, Outcome, StepConfig, StepError, Trainer};
 
 /// How long a rank waits for the others before it gives up.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use detr_model::Model;
 use detr_model::weights::{StateDict, StoredTensor, official_layout};
 
-use crate::groups::{Groups, Slot};
+use crate::step::groups::{Groups, Slot};
 pub use rule::OptimizerConfig;
 use rule::{STEP, State};
 

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use detr_model::Model;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, below_one};
+use super::config::{ConfigError, below_one};
 
 /// Settings of the average.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

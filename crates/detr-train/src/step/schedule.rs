@@ -6,7 +6,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, not_negative, positive, require};
+use super::config::{ConfigError, not_negative, positive, require};
 
 /// A schedule, and a warm-up in front of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

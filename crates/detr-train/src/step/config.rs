@@ -7,10 +7,10 @@ use detr_loss::SetCriterion;
 use detr_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::ema::EmaConfig;
-use crate::groups::GroupsConfig;
-use crate::optimizer::OptimizerConfig;
-use crate::precision::Precision;
+use super::ema::EmaConfig;
+use super::groups::GroupsConfig;
+use super::optimizer::OptimizerConfig;
+use super::precision::Precision;
 
 /// Everything that decides what a step does, but for the learning rate's course.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

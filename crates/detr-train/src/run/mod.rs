@@ -1,6 +1,16 @@
-//! A run: what it needs, what it tells while it goes on, and how it ends. The loop is in [`crate::course`],
+//! A run: what it needs, what it tells while it goes on, and how it ends. The loop is in [`train_loop`],
 //! on Burn's `SupervisedTraining`; it prints nothing and writes nothing but checkpoints, the model and a
 //! dump of what diverged.
+
+mod checkpointing;
+mod checkpoints;
+mod divergence;
+mod micro_batch;
+mod rank_workers;
+mod start;
+mod train_loop;
+mod truth;
+mod validate;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,17 +31,15 @@ use detr_model::{Model, ModelConfig};
 use detr_types::{ClassTable, Detection, PreprocessSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::Batches;
-use crate::checkpoint::Passed;
-use crate::course::{Course, Loop, number};
-use crate::groups::GroupsError;
-use crate::learner::Learned;
-use crate::numbers::{Number, Numbers, Values};
-use crate::optimizer::StateError;
-use crate::outcome::{NonFinite, StepError, StepReport};
-use crate::precision::LossScale;
+use crate::burn::{Batches, Learned, Number, Numbers, Values};
 use crate::settings::TrainConfig;
-use crate::validate::ValidateError;
+use crate::step::{GroupsError, LossScale, NonFinite, StateError, StepError, StepReport};
+pub use checkpoints::{Checkpoints, Found, Passed, check as check_checkpoint};
+pub use micro_batch::micro_batch;
+pub use start::{StartError, Started, start};
+use train_loop::{Course, Loop, number};
+pub use truth::ground_truth;
+pub use validate::{ValidateError, Watched, in_order, upload, validate};
 
 /// What a run needs beside its settings.
 pub struct Parts {

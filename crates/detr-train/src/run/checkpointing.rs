@@ -12,11 +12,9 @@ use detr_types::ClassTable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::course::Course;
-use crate::ema::Ema;
-use crate::optimizer::Optimizer;
-use crate::run::{Event, Progress, RunError};
-use crate::step::Trainer;
+use super::train_loop::Course;
+use super::{Event, Progress, RunError};
+use crate::step::{Ema, Optimizer, Trainer};
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";

@@ -8,7 +8,7 @@
 use burn::tensor::Tensor;
 use detr_loss::WholeBatch;
 
-use crate::outcome::StepError;
+use super::outcome::StepError;
 
 /// Sums over ranks. All ranks call the same functions in the same order, and get the same results.
 pub trait AllReduce {

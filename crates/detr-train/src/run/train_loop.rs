@@ -18,19 +18,16 @@ use detr_data::Batch;
 use detr_eval::Metrics;
 use detr_model::Model;
 
-use crate::accumulate::MicroBatch;
-use crate::batches::micro_batch;
-use crate::checkpoint::Checkpoints;
-use crate::devices::Others;
-use crate::dump::{Dump, SkippedStep};
+use super::checkpoints::Checkpoints;
+use super::divergence::{Dump, SkippedStep};
+use super::micro_batch::micro_batch;
+use super::rank_workers::Others;
+use super::validate::{Watched, validate};
+use super::{End, Event, Parts, Progress, RunError, Step, Validation};
+use crate::burn::{Learned, Numbers};
 use crate::fault::{self, Site};
-use crate::learner::Learned;
-use crate::numbers::Numbers;
-use crate::outcome::Outcome;
-use crate::run::{End, Event, Parts, Progress, RunError, Step, Validation};
 use crate::settings::TrainConfig;
-use crate::step::Trainer;
-use crate::validate::{Watched, validate};
+use crate::step::{MicroBatch, Outcome, Trainer};
 
 type Processor = SupervisedTrainingEventProcessor<Learned>;
 

@@ -19,12 +19,10 @@ use detr_model::ModelConfig;
 use detr_types::PreprocessSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{StepConfig, default_clip};
-use crate::ema::EmaConfig;
-use crate::groups::{GroupConfig, GroupsConfig};
-use crate::optimizer::OptimizerConfig;
-use crate::precision::Precision;
-use crate::schedule::ScheduleConfig;
+use crate::step::{
+    EmaConfig, GroupConfig, GroupsConfig, OptimizerConfig, Precision, ScheduleConfig, StepConfig,
+    default_clip,
+};
 pub use error::{SettingPlace, SettingsError};
 pub use schema::SettingKey;
 

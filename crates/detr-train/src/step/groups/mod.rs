@@ -10,8 +10,8 @@ use burn::tensor::Tensor;
 use detr_model::Model;
 use detr_model::weights::{NamedParameter, named_parameters};
 
-use crate::config::ConfigError;
-use crate::precision::PrecisionError;
+use crate::step::config::ConfigError;
+use crate::step::precision::PrecisionError;
 pub use config::{GroupConfig, GroupsConfig};
 
 /// Name of the group of all parameters that no pattern matches.

@@ -8,9 +8,9 @@ use detr_loss::{LossName, Losses, Targets, WholeBatch};
 use detr_model::weights::{StateDict, official_layout};
 use detr_model::{Model, NestedTensor};
 
-use crate::groups::Groups;
-use crate::outcome::StepError;
-use crate::ranks::AllReduce;
+use super::groups::Groups;
+use super::outcome::StepError;
+use super::ranks::AllReduce;
 
 /// Images that go through the model together.
 #[derive(Clone, Debug)]

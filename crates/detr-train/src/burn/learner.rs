@@ -9,8 +9,8 @@ use burn_train::{InferenceStep, TrainOutput, TrainStep};
 use detr_loss::{MatchError, Predictions, SetCriterion};
 use detr_model::Model;
 
-use crate::accumulate::MicroBatch;
-use crate::numbers::Numbers;
+use super::metrics::Numbers;
+use crate::step::MicroBatch;
 
 /// A model and what it learns by.
 #[derive(Module, Debug)]

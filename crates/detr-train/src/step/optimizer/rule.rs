@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use detr_ops::adamw::Adamw;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ConfigError, below_one, positive};
+use crate::step::config::{ConfigError, below_one, positive};
 
 /// Names of what is kept per parameter, as in `torch.optim`'s state.
 pub(super) const STEP: &str = "step";

@@ -6,32 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
-use detr_data::{Batch, Loader};
-use detr_loss::{Target, TargetError, Targets};
+use detr_data::Loader;
 
-use crate::accumulate::MicroBatch;
-use crate::validate::upload;
-
-/// Puts a batch on a device.
-///
-/// # Errors
-/// Labels that the head does not have.
-pub fn micro_batch(
-    batch: Batch,
-    classes: usize,
-    device: &Device,
-) -> Result<MicroBatch, TargetError> {
-    let target = |target: &detr_data::Target| Target {
-        labels: target.labels.clone(),
-        boxes: target.boxes.iter().map(|b| [b.cx, b.cy, b.w, b.h]).collect(),
-        masks: None,
-    };
-    let targets = batch.targets.iter().map(target).collect();
-    Ok(MicroBatch {
-        targets: Targets::new(targets, classes, device)?,
-        images: upload(batch.images, device),
-    })
-}
+use crate::run::micro_batch;
+use crate::step::MicroBatch;
 
 /// Batches of a loader, or of a part of them, for Burn's loops. Every pass over them is the next epoch.
 pub struct Batches {
