@@ -1,27 +1,29 @@
-//! Training of DETR and Deformable DETR. [`Trainer`] does one step as `engine.py` of the references does:
+//! Training of DETR and Deformable DETR. [`Trainer`] makes one step as `engine.py` of the references does:
 //! parameter groups, schedules, `AdamW` and SGD, clipping, gradient accumulation, moving averages. [`run`]
-//! is the loop around it, on Burn's `SupervisedTraining`: epochs, validation, checkpoints from which a run
-//! goes on as if it had not been stopped. Nothing is printed here.
+//! is the loop around it: epochs, validation, checkpoints from which a run goes on as if it had not been
+//! stopped. Listeners ([`Watch`]) hear what happens; nothing is printed here.
+//!
+//! There are four rooms: `step` computes one step, `run` is the loop around it, `settings` reads what both are
+//! set up with, and `burn` is the adapter to burn-train, which shows a run on Burn's dashboard.
 //!
 //! Architecture invariant: a step reads from the device twice, the matching costs of every micro-batch and
 //! then all numbers that are logged (and a seed, where dropout has to be repeated). Parameters change only
 //! after the latter were found to be finite, and are f32. Two places beside it read, too: several devices
-//! exchange their gradients through memory (`run/rank_workers.rs`), and Burn's own loop, where [`Learned`] trains in it,
-//! is told the loss (`burn/metrics.rs`).
+//! exchange their gradients through memory (`run/exchange.rs`), and Burn's own loop, where it trains a
+//! [`ModelWithLoss`], is told the loss (`burn/metrics.rs`).
 
 mod burn;
-mod fault;
 mod run;
+mod fault;
 mod settings;
 mod step;
 
-pub use self::burn::{Batches, Learned, Number, Numbers, Silent, dashboard};
-/// Burn's handle that stops a run.
-pub use burn_train::Interrupter;
+pub use self::burn::{Dashboard, MicroBatchLoader, ModelWithLoss, ScalarMetric, Scalars, SilentRenderer};
 pub use run::{
-    Checkpoints, End, Event, Found, Hooks, Parts, Passed, Progress, RunError, StartError, Started,
-    Step, ValidateError, Validation, Watched, check_checkpoint, ground_truth, in_order,
-    micro_batch, named, run, start, upload, validate,
+    Checkpoints, End, Event, InitialModel, Phase, Progress, RejectedCheckpoint, RunError,
+    StartError, Step, StopFlag, TrainInputs, TrainLoop, UsableCheckpoint, ValidateError,
+    Validation, Watch, WatchedImages, begin, check_checkpoint, ground_truth, in_order, micro_batch,
+    named, run, start, upload, validate,
 };
 pub use settings::{
     DataSettings, EarlyStopping, ModelSettings, RunSettings, SettingKey, SettingPlace,
@@ -31,6 +33,6 @@ pub use step::{
     Accumulated, AllReduce, Alone, ConfigError, Ema, EmaConfig, GradientNorm, GroupConfig,
     GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, LossScale, MicroBatch, NonFinite,
     Optimizer, OptimizerConfig, Outcome, Place, Precision, PrecisionError, Schedule,
-    ScheduleConfig, Slot, StateError, StepConfig, StepError, StepReport, Trainer, Unit, Warmup,
-    clip_coefficient,
+    ScheduleConfig, Slot, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep,
+    Unit, Warmup, clip_coefficient,
 };

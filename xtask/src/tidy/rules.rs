@@ -25,7 +25,7 @@ const MATCHING: &str = "crates/detr-eval/src/engine/";
 const TRAIN: &str = "crates/detr-train/src/";
 const READING: [&str; 3] = [
     "crates/detr-train/src/step/trainer.rs",
-    "crates/detr-train/src/run/rank_workers.rs",
+    "crates/detr-train/src/run/exchange.rs",
     "crates/detr-train/src/burn/metrics.rs",
 ];
 
@@ -123,7 +123,7 @@ const BANS: [Ban; 9] = [
         ],
         binds: |source| source.path.starts_with(TRAIN) && !READING.contains(&source.path),
         in_tests: false,
-        reason: "a training step reads from the device in step/trainer.rs (and run/rank_workers.rs): keep the tensor, or read it there",
+        reason: "a training step reads from the device in step/trainer.rs (and run/exchange.rs): keep the tensor, or read it there",
     },
 ];
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use detr_data::Dataset;
 use detr_infer::cli::Console;
-use detr_train::{End, Event, Parts, Step, TrainConfig, named};
+use detr_train::{End, Event, Step, TrainConfig, TrainInputs, named};
 use detr_types::{ClassTable, Detection};
 
 use crate::tracking::{Outcome, RunInfo, Sample, StepRow, Tracker, ValidationRow};
@@ -21,7 +21,7 @@ pub(super) struct Looked {
 pub(super) fn tracker(
     config: &TrainConfig,
     file: &Path,
-    parts: &Parts,
+    parts: &TrainInputs,
     device: &str,
     console: &Console,
 ) -> Tracker {

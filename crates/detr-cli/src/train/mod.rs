@@ -15,8 +15,8 @@ use clap::Args;
 use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
 use detr_infer::cli::{CliError, Console, print, read_text, write_text};
 use detr_train::{
-    Checkpoints, End, Event, Hooks, Interrupter, RunError, Silent, StepError, TrainConfig,
-    ValidateError, dashboard,
+    Checkpoints, Dashboard, End, Event, RunError, StepError, StopFlag, TrainConfig, ValidateError,
+    Watch,
 };
 
 use log::Looked;
@@ -111,39 +111,41 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         write_text(&folder.join(CONFIG), &text)?;
     }
 
-    let interrupter = Interrupter::new();
-    control::catch_signals(&interrupter)?;
+    let stop = StopFlag::new();
+    control::catch_signals(&stop)?;
     let tracker = log::tracker(&config, &file(args)?, &parts, &name, console);
     let tracker = Rc::new(RefCell::new(tracker));
     let batch = Rc::new(RefCell::new(String::new()));
-    let hooks = Hooks {
-        renderer: if args.tui { dashboard(&interrupter) } else { Box::new(Silent) },
-        interrupter,
-        observer: Box::new({
-            let (tracker, batch) = (tracker.clone(), batch.clone());
-            let classes = parts.classes.clone();
-            let looked = val.map(|dataset| Looked { dataset, classes });
-            let file = folder.join(CONFIG);
-            move |event| {
-                let mut tracker = tracker.borrow_mut();
-                match &event {
-                    Event::Begins { step, batch: size } => {
-                        *batch.borrow_mut() = format!("step {step} on {size}: ");
-                    }
-                    Event::Saved(_) | Event::Validated { .. } => batch.borrow_mut().clear(),
-                    Event::Validating(..) => "validation: ".clone_into(&mut batch.borrow_mut()),
-                    Event::Resumed { .. } => {
-                        if let Err(error) = write_text(&file, &text) {
-                            tracker.warn(&error.to_string());
-                        }
-                    }
-                    _ => {}
+    let mut records = {
+        let (tracker, batch) = (tracker.clone(), batch.clone());
+        let classes = parts.classes.clone();
+        let looked = val.map(|dataset| Looked { dataset, classes });
+        let file = folder.join(CONFIG);
+        move |event: Event<'_>| {
+            let mut tracker = tracker.borrow_mut();
+            match &event {
+                Event::Begins { step, batch: size } => {
+                    *batch.borrow_mut() = format!("step {step} on {size}: ");
                 }
-                log::tell(&mut tracker, looked.as_ref(), &event);
+                Event::Saved(_) | Event::Validated { .. } => batch.borrow_mut().clear(),
+                Event::Validating(..) => "validation: ".clone_into(&mut batch.borrow_mut()),
+                Event::Resumed { .. } => {
+                    if let Err(error) = write_text(&file, &text) {
+                        tracker.warn(&error.to_string());
+                    }
+                }
+                _ => {}
             }
-        }),
+            log::tell(&mut tracker, looked.as_ref(), &event);
+        }
     };
-    let train = || detr_train::run(config, parts, start, args.resume, hooks).map_err(to_cli);
+    let train = || {
+        // It closes with the run, so that messages about the end find the terminal as it was.
+        let mut dashboard = args.tui.then(|| Dashboard::open(&stop));
+        let mut watchers: Vec<&mut dyn Watch> = vec![&mut records];
+        watchers.extend(dashboard.as_mut().map(|dashboard| dashboard as &mut dyn Watch));
+        detr_train::run(config, parts, start, args.resume, &stop, &mut watchers).map_err(to_cli)
+    };
     let ended = guarded(train).map_err(|error| match error {
         CliError::Device(message) => CliError::Device(format!("{}{message}", batch.borrow())),
         other => other,

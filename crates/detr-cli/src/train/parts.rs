@@ -10,14 +10,14 @@ use detr_data::{Augmentation, Dataset, DatasetSource, Loader, LoaderConfig};
 use detr_eval::IouKind;
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_model::{Model, ModelConfig};
-use detr_train::{Parts, TrainConfig, ground_truth, in_order};
+use detr_train::{TrainConfig, TrainInputs, ground_truth, in_order};
 use detr_types::ClassTable;
 
 use crate::data::unreadable;
 
 /// What a run is made of.
 pub(super) struct Built {
-    pub(super) parts: Parts,
+    pub(super) parts: TrainInputs,
     /// The weights that it starts with.
     pub(super) start: Model,
     /// The data of the validation.
@@ -68,7 +68,8 @@ pub(super) fn build(
     let loader = LoaderConfig { seed, ..config.data.loader.clone() };
     let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
     let preprocess = config.data.preprocess;
-    let parts = Parts { model, device, others, classes, loader, validation, preprocess, folder };
+    let parts =
+        TrainInputs { model, device, others, classes, loader, validation, preprocess, folder };
     Ok(Built { parts, start, val })
 }
 

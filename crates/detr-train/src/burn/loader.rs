@@ -1,4 +1,4 @@
-//! A loader's batches as Burn's data loaders give them: epoch after epoch, on a device.
+//! The batches of a loader as one of Burn's data loaders, for Burn's own training loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,8 @@ use detr_data::Loader;
 use crate::run::micro_batch;
 use crate::step::MicroBatch;
 
-/// Batches of a loader, or of a part of them, for Burn's loops. Every pass over them is the next epoch.
-pub struct Batches {
+/// The batches of a loader, or of a part of each epoch, on a device. Every pass over them is the next epoch.
+pub struct MicroBatchLoader {
     loader: Arc<Loader>,
     classes: usize,
     device: Device,
@@ -21,8 +21,8 @@ pub struct Batches {
     part: std::ops::Range<usize>,
 }
 
-impl Batches {
-    /// All batches of a loader, for a head of so many classes, on a device with autodiff.
+impl MicroBatchLoader {
+    /// Gives all batches of a loader, for a head of `classes` classes, on a device with autodiff.
     #[must_use]
     pub fn new(loader: Arc<Loader>, classes: usize, device: Device) -> Self {
         let part = 0..loader.batches_per_epoch();
@@ -36,14 +36,14 @@ impl Batches {
     }
 }
 
-impl DataLoader<MicroBatch> for Batches {
+impl DataLoader<MicroBatch> for MicroBatchLoader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<MicroBatch> + 'a> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
         let (batches, failed) = match self.loader.epoch(epoch, self.part.start) {
             Ok(batches) => (Some(batches.take(self.part.len())), None),
             Err(error) => (None, Some(DatasetError::new(error))),
         };
-        Box::new(Iter { of: self, batches, failed, done: 0 })
+        Box::new(EpochIterator { of: self, batches, failed, done: 0 })
     }
 
     fn num_items(&self) -> usize {
@@ -60,14 +60,16 @@ impl DataLoader<MicroBatch> for Batches {
     }
 }
 
-struct Iter<'a> {
-    of: &'a Batches,
+/// One pass over the batches.
+struct EpochIterator<'a> {
+    of: &'a MicroBatchLoader,
     batches: Option<std::iter::Take<detr_data::Batches>>,
+    /// Why the epoch could not begin.
     failed: Option<DatasetError>,
     done: usize,
 }
 
-impl Iterator for Iter<'_> {
+impl Iterator for EpochIterator<'_> {
     type Item = Result<MicroBatch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -83,7 +85,7 @@ impl Iterator for Iter<'_> {
     }
 }
 
-impl DataLoaderIterator<MicroBatch> for Iter<'_> {
+impl DataLoaderIterator<MicroBatch> for EpochIterator<'_> {
     fn progress(&self) -> Progress {
         Progress::new(self.done, self.of.part.len(), Some("batches".to_owned()))
     }

@@ -1,13 +1,14 @@
-//! The adapter to burn-train: our models in its loop, our batches as its loaders, our numbers as its metrics, and
-//! its renderers.
+//! The adapter to burn-train. A listener shows a run of this crate on Burn's dashboard; and Burn's own training loop
+//! can train the models of this workspace with the batches of its loaders.
 
-mod learner;
+mod dashboard;
 mod loader;
 mod metrics;
-mod renderer;
+mod model_with_loss;
+mod silent_renderer;
 
-pub use learner::Learned;
-pub use loader::Batches;
-pub(crate) use metrics::Values;
-pub use metrics::{Number, Numbers};
-pub use renderer::{Silent, dashboard};
+pub use dashboard::Dashboard;
+pub use loader::MicroBatchLoader;
+pub use metrics::{ScalarMetric, Scalars};
+pub use model_with_loss::ModelWithLoss;
+pub use silent_renderer::SilentRenderer;

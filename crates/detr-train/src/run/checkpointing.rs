@@ -1,80 +1,91 @@
-//! A run on disk: what a checkpoint holds, and how a run goes on from one.
-
-use std::path::Path;
+//! The checkpoints and the model of a run on disk. A full disk does not end a run: what cannot be written is tried
+//! again with the next checkpoint, and only several failures in a row, or one at the end, are an error.
 
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType};
 use detr_model::Model;
-use detr_model::weights::{
-    Checkpoint, StateDict, load_into, read_parameters, read_state_dict, tensors_to_bytes,
-};
-use detr_types::ClassTable;
+use detr_model::weights::{Checkpoint, StateDict, read_parameters, tensors_to_bytes};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::train_loop::Course;
-use super::{Event, Progress, RunError};
-use crate::step::{Ema, Optimizer, Trainer};
+use super::checkpoints::Checkpoints;
+use super::error::RunError;
+use super::events::{Event, Watch};
+use super::inputs::TrainInputs;
+use super::progress::Progress;
+use crate::settings::TrainConfig;
+use crate::step::Trainer;
 
-const MODEL: &str = "model.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
-const EMA: &str = "ema.safetensors";
-const PROGRESS: &str = "progress.json";
+// The files of a checkpoint.
+pub(super) const MODEL: &str = "model.safetensors";
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+pub(super) const EMA: &str = "ema.safetensors";
+pub(super) const PROGRESS: &str = "progress.json";
+pub(super) const CLASSES: &str = "classes.json";
 const CONFIG: &str = "config.json";
-const CLASSES: &str = "classes.json";
+
 /// Checkpoints in a row that may fail.
-const MAX_UNSAVED: usize = 3;
+const MAX_FAILURES: usize = 3;
 
-impl Course {
-    /// `model/`: what `detr predict` takes, of the average where there is one. A full disk does not end the
-    /// run: what could not be written is kept, and tried again by [`Course::write_unwritten`].
-    pub(crate) fn write_model(&mut self) {
-        let model = match self.trainer.ema() {
-            Some(ema) => ema.model().clone(),
-            None => self.trainer.model().valid(),
-        };
-        self.unwritten = Some(model);
-        self.write_unwritten();
+/// The name and the content of a file of a checkpoint.
+pub(super) type CheckpointFile = (&'static str, Vec<u8>);
+
+/// Returns the files of a checkpoint: all that a run needs to go on.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn checkpoint_files(
+    config: &TrainConfig,
+    inputs: &TrainInputs,
+    trainer: &Trainer,
+    progress: &Progress,
+) -> Result<Vec<CheckpointFile>, RunError> {
+    let bytes = |state: &StateDict| tensors_to_bytes(state).map_err(RunError::from);
+    let model = read_parameters(trainer.model()).map_err(RunError::Device)?;
+    let optimizer = trainer.optimizer().state(trainer.groups()).map_err(RunError::Device)?;
+    let mut files = vec![(MODEL, bytes(&model)?), (OPTIMIZER, bytes(&optimizer)?)];
+    if let Some(ema) = trainer.ema() {
+        files.push((EMA, bytes(&read_parameters(ema.model()).map_err(RunError::Device)?)?));
+    }
+    files.push((PROGRESS, json(progress)?));
+    files.push((CONFIG, json(config)?));
+    files.push((CLASSES, json(&inputs.classes)?));
+    Ok(files)
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, RunError> {
+    serde_json::to_vec_pretty(value).map_err(|error| RunError::not_saved(&[error.to_string()]))
+}
+
+/// Writes the checkpoints and the model of a run, and remembers what could not be written.
+pub(super) struct CheckpointWriter {
+    checkpoints: Checkpoints,
+    /// The messages of the file system since the last checkpoint that was written.
+    failures: Vec<String>,
+    /// The model that the folder `model` should hold, if it could not be written.
+    unwritten: Option<Model>,
+}
+
+impl CheckpointWriter {
+    pub(super) const fn new(checkpoints: Checkpoints) -> Self {
+        Self { checkpoints, failures: Vec::new(), unwritten: None }
     }
 
-    /// Writes the model that is still to be written, if there is one; why not, where it cannot be.
-    pub(crate) fn write_unwritten(&mut self) -> Option<String> {
-        let model = self.unwritten.take()?;
-        let written = read_parameters(&model).and_then(|state| {
-            let (preprocess, classes) = (self.parts.preprocess, self.parts.classes.clone());
-            let checkpoint = Checkpoint::trained(&self.parts.model, state, preprocess, classes);
-            let device = self.parts.device.clone().inner();
-            checkpoint
-                .save(&self.parts.folder.join("model"), &device)
-                .map_err(|error| error.to_string())
-        });
-        let reason = written.err()?;
-        (self.observer)(Event::NotSaved(&reason));
-        self.unwritten = Some(model);
-        Some(reason)
-    }
-
-    /// Writes a checkpoint. A full disk costs a checkpoint, not the run, unless it goes on.
-    pub(crate) fn save(&mut self) -> Result<(), RunError> {
-        let bytes = |state: &StateDict| tensors_to_bytes(state).map_err(RunError::from);
-        let model = read_parameters(self.trainer.model()).map_err(RunError::Device)?;
-        let optimizer =
-            self.trainer.optimizer().state(self.trainer.groups()).map_err(RunError::Device)?;
-        let mut files = vec![(MODEL, bytes(&model)?), (OPTIMIZER, bytes(&optimizer)?)];
-        if let Some(ema) = self.trainer.ema() {
-            files.push((EMA, bytes(&read_parameters(ema.model()).map_err(RunError::Device)?)?));
-            self.at.ema_updates = ema.updates();
-        }
-        self.at.loss_scale = self.trainer.loss_scale();
-        files.push((PROGRESS, json(&self.at)?));
-        files.push((CONFIG, json(&self.config)?));
-        files.push((CLASSES, json(&self.parts.classes)?));
-        let Progress { step, epoch, batch, .. } = self.at;
+    /// Writes a checkpoint at the position that `progress` tells.
+    ///
+    /// # Errors
+    /// This checkpoint and those before it could not be written.
+    pub(super) fn save(
+        &mut self,
+        inputs: &TrainInputs,
+        progress: &Progress,
+        files: &[CheckpointFile],
+        watch: &mut dyn Watch,
+    ) -> Result<(), RunError> {
+        let Progress { step, epoch, batch, .. } = *progress;
         // Whenever it is written, a checkpoint between two epochs is that of the end of one.
         let epoch = (batch == 0 && epoch > 0).then_some(epoch);
-        let saved = self.checkpoints.save(step, epoch, &files).and_then(|path| {
+        let saved = self.checkpoints.save(step, epoch, files).and_then(|path| {
             self.checkpoints.point("last", step)?;
-            match self.at.best() {
+            match progress.best() {
                 Some(best) if best.step == step => self.checkpoints.point("best", step)?,
                 _ => (),
             }
@@ -82,117 +93,78 @@ impl Course {
         });
         match saved {
             Ok(path) => {
-                self.unsaved.clear();
+                self.failures.clear();
                 // Where a checkpoint could be written, a model may be, too.
-                self.write_unwritten();
+                self.write_unwritten(inputs, watch);
                 self.checkpoints.remove_passing(step);
-                (self.observer)(Event::Saved(&path));
+                watch.event(Event::Saved(&path));
                 Ok(())
             }
             Err(error) => {
                 let reason = error.to_string();
-                (self.observer)(Event::NotSaved(&reason));
-                self.unsaved.push(reason);
-                if self.unsaved.len() >= MAX_UNSAVED {
-                    return Err(RunError::not_saved(&self.unsaved));
+                watch.event(Event::NotSaved(&reason));
+                self.failures.push(reason);
+                if self.failures.len() >= MAX_FAILURES {
+                    return Err(RunError::not_saved(&self.failures));
                 }
                 Ok(())
             }
         }
     }
 
-    /// Goes on from the newest checkpoint that counts, if there is one.
-    pub(crate) fn resume(&mut self) -> Result<(), RunError> {
-        self.checkpoints.sweep();
-        let (found, passed) = self.checkpoints.newest();
-        match (found, passed.first()) {
-            (Some(found), _) => self.load(&found.path)?,
-            (None, Some(newest)) => {
-                return Err(RunError::Checkpoint {
-                    path: newest.path.clone(),
-                    reason: format!(
-                        "{}, and no other checkpoint counts\nhint: start anew in another folder, \
-                         with model.init if a model was kept",
-                        newest.reason
-                    ),
-                });
-            }
-            // Stopped before there was one.
-            (None, None) => (),
+    /// Removes the checkpoints at the ends of these epochs, but none as long as no new one can be written.
+    pub(super) fn remove(&self, epochs: &[u64]) {
+        if self.failures.is_empty() {
+            epochs.iter().for_each(|&epoch| self.checkpoints.remove(epoch));
         }
-        (self.observer)(Event::Resumed { at: &self.at, passed: &passed });
-        Ok(())
     }
 
-    fn load(&mut self, folder: &Path) -> Result<(), RunError> {
-        let at: Progress = read_json(&folder.join(PROGRESS))?;
-        let classes: ClassTable = read_json(&folder.join(CLASSES))?;
-        if classes != self.parts.classes {
-            return Err(RunError::Checkpoint {
-                path: folder.join(CLASSES),
-                reason: "its classes are not those of the data\nhint: go on with the data of the \
-                         run, or start a new one from its model with model.init"
-                    .to_owned(),
-            });
-        }
-        for (was, is, of, hint) in [
-            (
-                at.batches_per_epoch,
-                self.at.batches_per_epoch,
-                "an epoch",
-                "the run's data and data.loader.batch_size",
-            ),
-            (
-                at.batches_per_step,
-                self.at.batches_per_step,
-                "a step",
-                "as many devices as before, or another train.accumulate",
-            ),
-        ] {
-            if was != is {
-                return Err(RunError::Checkpoint {
-                    path: folder.join(PROGRESS),
-                    reason: format!(
-                        "{of} had {was} batches and would have {is} now\nhint: go on with {hint}"
-                    ),
-                });
-            }
-        }
-        let load = |name: &str, device: &Device| -> Result<Model, RunError> {
-            let file = folder.join(name);
-            let state = read_state_dict(&file)?;
-            let model = self.parts.model.init(device);
-            Ok(load_into(model, &state, FloatDType::F32, &file)?)
+    /// Writes the folder `model`, which `detr predict` takes: the moving average if there is one. What cannot be
+    /// written is tried again later.
+    pub(super) fn write_model(
+        &mut self,
+        inputs: &TrainInputs,
+        trainer: &Trainer,
+        watch: &mut dyn Watch,
+    ) {
+        let model = match trainer.ema() {
+            Some(ema) => ema.model().clone(),
+            None => trainer.model().valid(),
         };
-        let step = self.config.train.step(&self.parts.model);
-        let mut trainer = Trainer::new(load(MODEL, &self.parts.device)?, &step)?;
-        let state = read_state_dict(&folder.join(OPTIMIZER))?;
-        let optimizer =
-            Optimizer::resume(step.optimizer, trainer.groups(), &state, &self.parts.device)?;
-        let ema = match step.ema {
-            Some(ema) if folder.join(EMA).exists() => {
-                Some(Ema::resume(&load(EMA, &self.parts.device)?, ema, at.ema_updates))
-            }
-            // One that begins now.
-            Some(ema) => Some(Ema::new(trainer.model(), ema)),
-            None => None,
-        };
-        trainer.resume(optimizer, ema);
-        if let Some(scale) = at.loss_scale {
-            trainer.set_loss_scale(scale);
-        }
-        self.trainer = trainer;
-        self.at = at;
-        Ok(())
+        self.unwritten = Some(model);
+        self.write_unwritten(inputs, watch);
     }
-}
 
-fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, RunError> {
-    serde_json::to_vec_pretty(value).map_err(|error| RunError::not_saved(&[error.to_string()]))
-}
+    /// Writes the model that is still to be written. Returns the reason if there is one and it cannot be written.
+    fn write_unwritten(&mut self, inputs: &TrainInputs, watch: &mut dyn Watch) -> Option<String> {
+        let model = self.unwritten.take()?;
+        let written = read_parameters(&model).and_then(|state| {
+            let (preprocess, classes) = (inputs.preprocess, inputs.classes.clone());
+            let checkpoint = Checkpoint::trained(&inputs.model, state, preprocess, classes);
+            let device = inputs.device.clone().inner();
+            checkpoint.save(&inputs.folder.join("model"), &device).map_err(|error| error.to_string())
+        });
+        let reason = written.err()?;
+        watch.event(Event::NotSaved(&reason));
+        self.unwritten = Some(model);
+        Some(reason)
+    }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunError> {
-    let wrong = |reason: String| RunError::Checkpoint { path: path.to_owned(), reason };
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
+    /// Ends a run that was saved.
+    ///
+    /// # Errors
+    /// The last checkpoint or the model could not be written.
+    pub(super) fn finish(
+        &mut self,
+        inputs: &TrainInputs,
+        watch: &mut dyn Watch,
+    ) -> Result<(), RunError> {
+        if !self.failures.is_empty() {
+            return Err(RunError::not_saved(&self.failures));
+        }
+        match self.write_unwritten(inputs, watch) {
+            Some(reason) => Err(RunError::not_saved(&[reason])),
+            None => Ok(()),
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub struct Checkpoints {
 
 /// A checkpoint that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct UsableCheckpoint {
     /// Steps done.
     pub step: u64,
     /// Its folder.
@@ -33,7 +33,7 @@ pub struct Found {
 
 /// A checkpoint that does not count, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
+pub struct RejectedCheckpoint {
     /// Its folder.
     pub path: PathBuf,
     /// What is wrong with it.
@@ -104,12 +104,12 @@ impl Checkpoints {
 
     /// The newest checkpoint that counts, and the newer ones that do not.
     #[must_use]
-    pub fn newest(&self) -> (Option<Found>, Vec<Passed>) {
+    pub fn newest(&self) -> (Option<UsableCheckpoint>, Vec<RejectedCheckpoint>) {
         let mut passed = Vec::new();
         for (step, path) in self.listed().into_iter().rev() {
             match check(&path, step, true) {
-                Ok(()) => return (Some(Found { step, path }), passed),
-                Err(reason) => passed.push(Passed { path, reason }),
+                Ok(()) => return (Some(UsableCheckpoint { step, path }), passed),
+                Err(reason) => passed.push(RejectedCheckpoint { path, reason }),
             }
         }
         (None, passed)

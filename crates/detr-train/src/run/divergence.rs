@@ -11,7 +11,7 @@ use crate::step::NonFinite;
 
 /// `divergence.json` of a run.
 #[derive(Serialize)]
-pub(crate) struct Dump {
+pub(crate) struct DivergenceReport {
     /// Number of the epoch, from 1.
     pub(crate) epoch: u64,
     /// The steps, all of them skipped.
@@ -55,7 +55,7 @@ impl SkippedStep {
     }
 }
 
-impl Dump {
+impl DivergenceReport {
     /// Writes it into the folder of the run.
     pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf, (PathBuf, io::Error)> {
         let path = folder.join("divergence.json");

@@ -12,7 +12,7 @@ use crate::settings::ModelSettings;
 
 /// A model that is ready to be trained, and what a user should know of its weights.
 #[derive(Clone, Debug)]
-pub struct Started {
+pub struct InitialModel {
     /// The model.
     pub model: Model,
     /// What was loaded, and what was not and why: a sentence each.
@@ -57,24 +57,24 @@ pub fn start(
     model: &ModelConfig,
     classes: &ClassTable,
     device: &Device,
-) -> Result<Started, StartError> {
+) -> Result<InitialModel, StartError> {
     if let Some(name) = &settings.init {
         let path = find("model.init", name, base)?;
         let checkpoint = open(&path, model)?;
         let (model, mut notes) = checkpoint.load_as(model, device)?;
         notes.insert(0, format!("starts from {} ({})", path.display(), checkpoint.format.name()));
         notes.extend(other_names(&checkpoint, classes));
-        return Ok(Started { model, notes });
+        return Ok(InitialModel { model, notes });
     }
     if let Some(name) = &settings.backbone {
         let path = find("model.backbone", name, base)?;
         let checkpoint = Checkpoint::open(&path, None)?;
         let (model, mut notes) = checkpoint.load_backbone_of(model, device)?;
         notes.insert(0, format!("starts from the backbone {}", path.display()));
-        return Ok(Started { model, notes });
+        return Ok(InitialModel { model, notes });
     }
     let notes = vec!["starts from scratch: no weights are loaded".to_owned()];
-    Ok(Started { model: model.init(device), notes })
+    Ok(InitialModel { model: model.init(device), notes })
 }
 
 /// Files do not tell everything of their architecture, so it is taken from the settings.

@@ -38,7 +38,7 @@ pub fn upload(batch: HostBatch, device: &Device) -> NestedTensor {
 
 /// Images whose detections are kept, to be looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Watched {
+pub struct WatchedImages {
     /// Their ids.
     pub images: Vec<i64>,
     /// Least score of a detection.
@@ -47,7 +47,7 @@ pub struct Watched {
     pub found: Vec<(i64, Vec<Detection>)>,
 }
 
-impl Watched {
+impl WatchedImages {
     /// So many images of a loader, spread evenly over it: the same at every validation.
     #[must_use]
     pub fn spread(loader: &Loader, wanted: usize, threshold: f32) -> Self {
@@ -72,7 +72,7 @@ pub fn validate(
     (loader, truth): &(Arc<Loader>, Arc<GroundTruth>),
     most: usize,
     device: &Device,
-    watched: &mut Watched,
+    watched: &mut WatchedImages,
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Metrics>, ValidateError> {
     let mut evaluator = Evaluator::new(truth.clone(), detr_eval::EvalOptions::default())?;

@@ -12,6 +12,7 @@ mod precision;
 mod ranks;
 mod schedule;
 mod trainer;
+mod training_step;
 
 pub use accumulate::{Accumulated, MicroBatch};
 pub use clip::{GradientNorm, clip_coefficient};
@@ -25,3 +26,4 @@ pub use precision::{LossScale, Precision, PrecisionError};
 pub use ranks::{AllReduce, Alone};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
 pub use trainer::Trainer;
+pub use training_step::TrainingStep;

@@ -21,7 +21,6 @@ use super::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
 use super::precision::{LossScale, Precision};
 use super::ranks::{AllReduce, Alone, whole_batch};
 use crate::fault::{self, Site};
-use crate::run::RunError;
 
 /// A model in training, and all that changes with it.
 #[derive(Clone, Debug)]
@@ -109,22 +108,6 @@ impl Trainer {
     pub fn resume(&mut self, optimizer: Optimizer, ema: Option<Ema>) {
         self.optimizer = optimizer;
         self.ema = ema;
-    }
-
-    /// The same on another device, without the average, which one rank keeps.
-    pub(crate) fn on(&self, config: &StepConfig, device: &Device) -> Result<Self, RunError> {
-        let state = self.optimizer.state(&self.groups).map_err(RunError::Device)?;
-        let config = StepConfig { ema: None, ..config.clone() };
-        let mut trainer =
-            Self::new(self.model.clone().fork(&config.device(device.clone())), &config)?;
-        trainer.optimizer = Optimizer::resume(config.optimizer, &trainer.groups, &state, device)?;
-        trainer.loss_scale = self.loss_scale;
-        Ok(trainer)
-    }
-
-    /// For tests of what becomes of a broken parameter.
-    pub(crate) fn break_parameters(&mut self) {
-        self.model = fault::broken(self.model.clone());
     }
 
     /// A step on the batch that the micro-batches make together, which go through the model one after the

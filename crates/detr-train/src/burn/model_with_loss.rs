@@ -1,6 +1,6 @@
-//! The model as Burn's training knows one: a step of training and one of validation on a batch. The loop
-//! here has a step of its own ([`Trainer`](crate::Trainer): clipping, averages, what is not finite); these
-//! are the ones that Burn's own loops call.
+//! A model with its loss, as Burn's own training loop knows one: a step of training and one of validation on a batch.
+//! The loop of this crate has a step of its own, [`Trainer`](crate::Trainer), with clipping, averages and checks of
+//! what is not finite.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -9,26 +9,26 @@ use burn_train::{InferenceStep, TrainOutput, TrainStep};
 use detr_loss::{MatchError, Predictions, SetCriterion};
 use detr_model::Model;
 
-use super::metrics::Numbers;
+use super::metrics::Scalars;
 use crate::step::MicroBatch;
 
-/// A model and what it learns by.
+/// A model and the criterion that it is trained with.
 #[derive(Module, Debug)]
-pub struct Learned {
+pub struct ModelWithLoss {
     /// The model.
     pub model: Model,
     #[module(skip)]
     criterion: SetCriterion,
 }
 
-impl Learned {
-    /// A model that learns by a criterion.
+impl ModelWithLoss {
+    /// Puts a model and a criterion together.
     #[must_use]
     pub const fn new(model: Model, criterion: SetCriterion) -> Self {
         Self { model, criterion }
     }
 
-    /// Weighted sum of the losses of a batch by itself.
+    /// Returns the weighted sum of the losses of a batch, `[1]`.
     fn loss(&self, batch: MicroBatch) -> Result<Tensor<1>, MatchError> {
         let MicroBatch { images, targets } = batch;
         let predictions = Predictions { output: self.model.forward(images), masks: None };
@@ -38,33 +38,33 @@ impl Learned {
     }
 }
 
-/// Without gradients where the costs of the matching are not finite; the loss is NaN then.
-impl TrainStep for Learned {
+/// Where the costs of the matching are not finite, the loss is NaN and there are no gradients.
+impl TrainStep for ModelWithLoss {
     type Input = MicroBatch;
-    type Output = Numbers;
+    type Output = Scalars;
 
-    fn step(&self, batch: MicroBatch) -> TrainOutput<Numbers> {
+    fn step(&self, batch: MicroBatch) -> TrainOutput<Scalars> {
         match self.loss(batch) {
             Ok(loss) => {
-                let number = Numbers::loss(&loss);
-                TrainOutput::new(self, loss.backward(), number)
+                let scalars = Scalars::loss(&loss);
+                TrainOutput::new(self, loss.backward(), scalars)
             }
             Err(_) => TrainOutput {
                 grads: GradientsParams::new(),
-                item: Numbers::of([(Numbers::LOSS, f64::NAN)]),
+                item: Scalars::new([(Scalars::LOSS, f64::NAN)]),
             },
         }
     }
 }
 
-impl InferenceStep for Learned {
+impl InferenceStep for ModelWithLoss {
     type Input = MicroBatch;
-    type Output = Numbers;
+    type Output = Scalars;
 
-    fn step(&self, batch: MicroBatch) -> Numbers {
+    fn step(&self, batch: MicroBatch) -> Scalars {
         match self.loss(batch) {
-            Ok(loss) => Numbers::loss(&loss),
-            Err(_) => Numbers::of([(Numbers::LOSS, f64::NAN)]),
+            Ok(loss) => Scalars::loss(&loss),
+            Err(_) => Scalars::new([(Scalars::LOSS, f64::NAN)]),
         }
     }
 }

@@ -1,26 +1,18 @@
-//! Where Burn's renderers come from: its dashboard for a terminal, or nothing, where the numbers are shown
-//! by who observes the run.
+//! A renderer for Burn's own training loop that shows nothing.
 
+use burn_train::LearnerSummary;
 use burn_train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn_train::metric::MetricDefinition;
-use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
-use burn_train::{Interrupter, LearnerSummary};
 
-/// Burn's dashboard, on stdout, which must be a terminal. Its keys stop the run through the interrupter.
-#[must_use]
-pub fn dashboard(interrupter: &Interrupter) -> Box<dyn MetricsRenderer> {
-    Box::new(TuiMetricsRendererWrapper::new(interrupter.clone(), None))
-}
-
-/// Shows nothing. (Burn's own for programs without a terminal prints every step to stdout.)
+/// Shows nothing, where Burn's own renderer for programs without a terminal prints every step to stdout.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct SilentRenderer;
 
-impl MetricsRendererTraining for Silent {
+impl MetricsRendererTraining for SilentRenderer {
     fn update_train(&mut self, _state: MetricState) {}
 
     fn update_valid(&mut self, _state: MetricState) {}
@@ -33,7 +25,7 @@ impl MetricsRendererTraining for Silent {
     }
 }
 
-impl MetricsRendererEvaluation for Silent {
+impl MetricsRendererEvaluation for SilentRenderer {
     fn update_test(&mut self, _name: EvaluationName, _state: MetricState) {}
 
     fn on_test_end(
@@ -44,13 +36,13 @@ impl MetricsRendererEvaluation for Silent {
     }
 }
 
-impl MetricsRenderer for Silent {
+impl MetricsRenderer for SilentRenderer {
     fn manual_close(&mut self) {}
 
     fn register_metric(&mut self, _definition: MetricDefinition) {}
 }
 
-impl TrainingProgressLogger for Silent {
+impl TrainingProgressLogger for SilentRenderer {
     fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
 
     fn update_epoch(&mut self, _epoch: usize) {}
@@ -66,7 +58,7 @@ impl TrainingProgressLogger for Silent {
     fn log_event_training(&mut self, _event: String) {}
 }
 
-impl EvaluationProgressLogger for Silent {
+impl EvaluationProgressLogger for SilentRenderer {
     fn start_global_progress(&mut self, _total_tests: usize) {}
 
     fn start_test(&mut self, _name: &str, _total_items: usize) {}

@@ -1,0 +1,72 @@
+//! The validation of a model in training: of its parameters, and of their moving average if there is one.
+
+use burn::module::Module;
+use detr_eval::Metrics;
+use detr_model::Model;
+use detr_types::Detection;
+
+use super::error::RunError;
+use super::events::{Event, Watch};
+use super::inputs::TrainInputs;
+use super::stop::StopFlag;
+use super::validate::{WatchedImages, validate};
+use crate::settings::TrainConfig;
+use crate::step::Trainer;
+
+/// The result of a validation.
+pub(super) struct TrainerMetrics {
+    /// The metrics of the moving average, or of the model if there is no average.
+    pub(super) metrics: Metrics,
+    /// The metrics of the model if there is an average.
+    pub(super) without_ema: Option<Metrics>,
+    /// The detections on the watched images, by the ids of these.
+    pub(super) found: Vec<(i64, Vec<Detection>)>,
+    /// Images that cannot be read.
+    pub(super) bad_images: usize,
+}
+
+/// Validates the models of a trainer. Returns `None` if there is no data for it, or if the run is to stop.
+///
+/// # Errors
+/// Images cannot be loaded, or the device fails.
+pub(super) fn validate_trainer(
+    config: &TrainConfig,
+    inputs: &TrainInputs,
+    trainer: &Trainer,
+    stop: &StopFlag,
+    watch: &mut dyn Watch,
+) -> Result<Option<TrainerMetrics>, RunError> {
+    let Some(validation) = &inputs.validation else { return Ok(None) };
+    let loader = &validation.0;
+    let device = inputs.device.clone().inner();
+    let images = loader.source().len();
+    let mut watched = WatchedImages::spread(loader, config.run.samples, config.run.threshold);
+    let mut metrics = |model: &Model, watched: &mut WatchedImages| {
+        validate(
+            model,
+            &inputs.model,
+            &inputs.classes,
+            validation,
+            config.run.max_detections,
+            &device,
+            watched,
+            &mut |done| {
+                watch.event(Event::Validating(done, images));
+                !stop.should_stop()
+            },
+        )
+    };
+    let Some(of_model) = metrics(&trainer.model().valid(), &mut watched)? else { return Ok(None) };
+    let (metrics, without_ema) = match trainer.ema() {
+        Some(ema) => {
+            watched.found.clear();
+            match metrics(ema.model(), &mut watched)? {
+                Some(metrics) => (metrics, Some(of_model)),
+                None => return Ok(None),
+            }
+        }
+        None => (of_model, None),
+    };
+    let (found, bad_images) = (watched.found, loader.bad_images().len());
+    Ok(Some(TrainerMetrics { metrics, without_ema, found, bad_images }))
+}
