@@ -14,7 +14,6 @@
 
 mod burn;
 mod run;
-mod fault;
 mod settings;
 mod step;
 

@@ -15,12 +15,14 @@ use clap::Args;
 use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
 use detr_infer::cli::{CliError, Console, print, read_text, write_text};
 use detr_train::{
-    Checkpoints, Dashboard, End, Event, RunError, StepError, StopFlag, TrainConfig, ValidateError,
-    Watch,
+    Checkpoints, Dashboard, End, Event, RunError, StepError, StopFlag, TrainConfig, TrainLoop,
+    ValidateError, Watch, begin,
 };
 
 use log::Looked;
 use parts::Built;
+
+use crate::WrapTrainer;
 
 /// Flags of `detr train`.
 #[derive(Args)]
@@ -65,7 +67,11 @@ pub(crate) struct TrainArgs {
 /// The settings as the folder of a run keeps them.
 const CONFIG: &str = "config.toml";
 
-pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
+pub(crate) fn run(
+    args: &TrainArgs,
+    wrap: WrapTrainer<'_>,
+    console: &Console,
+) -> Result<(), CliError> {
     if args.tui && !std::io::stdout().is_terminal() {
         return Err(CliError::Usage(
             "--tui needs a terminal\nhint: leave it out, progress is printed line by line"
@@ -144,7 +150,10 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         let mut dashboard = args.tui.then(|| Dashboard::open(&stop));
         let mut watchers: Vec<&mut dyn Watch> = vec![&mut records];
         watchers.extend(dashboard.as_mut().map(|dashboard| dashboard as &mut dyn Watch));
-        detr_train::run(config, parts, start, args.resume, &stop, &mut watchers).map_err(to_cli)
+        let (trainer, progress) =
+            begin(&config, &parts, start, args.resume, &mut watchers).map_err(to_cli)?;
+        let train_loop = TrainLoop::new(config, parts, wrap(trainer), progress);
+        train_loop.fit(&stop, &mut watchers).map_err(to_cli)
     };
     let ended = guarded(train).map_err(|error| match error {
         CliError::Device(message) => CliError::Device(format!("{}{message}", batch.borrow())),

@@ -20,7 +20,6 @@ use super::optimizer::Optimizer;
 use super::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
 use super::precision::{LossScale, Precision};
 use super::ranks::{AllReduce, Alone, whole_batch};
-use crate::fault::{self, Site};
 
 /// A model in training, and all that changes with it.
 #[derive(Clone, Debug)]
@@ -176,7 +175,7 @@ impl Trainer {
             let pixels = images.pixels.clone();
             // A copy's casts are part of the graph, which the backward pass takes apart.
             let copy = self.precision.compute_copy(&self.model);
-            let (mut output, segments) = if self.recompute {
+            let (output, segments) = if self.recompute {
                 let seed = if copy.encoder_drops() {
                     Some(seed(&read(random_bits(&pixels.device()))?))
                 } else {
@@ -187,9 +186,6 @@ impl Trainer {
             } else {
                 (copy.forward(images), None)
             };
-            if fault::now(Site::Cost) {
-                output.pred_boxes = output.pred_boxes * f32::NAN;
-            }
             let queries = output.pred_logits.dims()[2];
             let predictions = Predictions { output, masks: None };
             let matches = match self.criterion.matches(&predictions, &targets) {
@@ -217,9 +213,6 @@ impl Trainer {
         }
         if let Some(scale) = scale {
             accumulated.scale(1.0 / scale);
-        }
-        if fault::now(Site::Gradient) {
-            accumulated.map(|gradient| gradient * f32::NAN);
         }
         Ok(Ok(accumulated))
     }

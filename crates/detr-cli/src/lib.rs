@@ -1,5 +1,6 @@
 //! `detr`: one program for all work with DETR models; one file per command. What `detr-infer` does
-//! too, and messages and exit codes, are in `detr_infer::cli`.
+//! too, and messages and exit codes, are in `detr_infer::cli`. This is a library only so that tests can run
+//! the program with a trainer of their own.
 
 mod bench;
 mod convert;
@@ -15,10 +16,12 @@ mod size;
 mod tracking;
 mod train;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use detr_infer::cli::{self, LogArgs, PredictArgs};
+use detr_train::{Trainer, TrainingStep};
 
 /// Detect objects with DETR models, and work with their files
 #[derive(Parser)]
@@ -56,13 +59,18 @@ enum Command {
     Bench(bench::BenchCommand),
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
+/// A way to put a wrapper around the trainer of `detr train`, or to leave it as it is.
+pub type WrapTrainer<'a> = &'a dyn Fn(Trainer) -> Box<dyn TrainingStep>;
+
+/// Runs the program with these arguments, of which the first is its name, and returns its exit code. The trainer of
+/// `detr train` makes its steps in the wrapper.
+pub fn main(args: impl IntoIterator<Item = OsString>, wrap: WrapTrainer<'_>) -> ExitCode {
+    let args = Args::parse_from(args);
     cli::log_caught_panics();
     cli::run(&args.log, |console| match &args.command {
         Command::Predict(args) => cli::predict(args, console),
         Command::Eval(args) => eval::run(args, console),
-        Command::Train(args) => train::run(args, console),
+        Command::Train(args) => train::run(args, wrap, console),
         Command::Runs(command) => runs::run(command, console),
         Command::Devices(args) => devices::run(args),
         Command::SelfTest(args) => self_test::run(args, console),
