@@ -26,7 +26,7 @@ pub use dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
 pub use decode::{DecodeOptions, ImageError, decode_image, read_image};
 pub use image::RgbImage;
 pub use loader::{
-    Batch, Batches, CacheMode, DatasetSource, Loader, LoaderConfig, LoaderError, Shard,
+    Batch, Batches, CacheMode, DatasetSource, Loader, LoaderConfig, LoaderError, SampleError, Shard,
 };
 pub use preview::preview;
 pub use read_ahead::{ReadImage, ReadImages, read_ahead};

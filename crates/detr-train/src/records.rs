@@ -11,7 +11,8 @@ use detr_track::{
 };
 use detr_types::{ClassTable, Detection, Xywh};
 
-use crate::{End, Event, Parts, Step, TrainConfig, named};
+use crate::run::{End, Event, Step, TrainInputs, Watch, named};
+use crate::settings::TrainConfig;
 
 /// The version of Burn, which does not tell it by itself.
 pub const BURN_VERSION: &str = "0.22.1";
@@ -19,15 +20,15 @@ pub const BURN_VERSION: &str = "0.22.1";
 /// Returns what is known of a run before its first step. `file` is the file of settings, `device` the name of the
 /// device.
 #[must_use]
-pub fn run_info(config: &TrainConfig, parts: &Parts, file: &Path, device: &str) -> RunInfo {
-    let folder = std::path::absolute(&parts.folder).unwrap_or_else(|_| parts.folder.clone());
+pub fn run_info(config: &TrainConfig, inputs: &TrainInputs, file: &Path, device: &str) -> RunInfo {
+    let folder = std::path::absolute(&inputs.folder).unwrap_or_else(|_| inputs.folder.clone());
     let settings = toml::Table::try_from(config).unwrap_or_default();
     RunInfo {
         name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        folder: parts.folder.clone(),
-        steps: parts.steps_per_epoch(config.train.accumulate) * config.train.epochs,
+        folder: inputs.folder.clone(),
+        steps: inputs.steps_per_epoch(config.train.accumulate) * config.train.epochs,
         epochs: config.train.epochs,
-        validate_every: parts.validation.as_ref().map_or(0, |_| config.run.validate_every),
+        validate_every: inputs.validation.as_ref().map_or(0, |_| config.run.validate_every),
         log_every: config.run.log_every,
         model: config.model.arch.clone(),
         config: file.display().to_string(),
@@ -47,7 +48,7 @@ pub struct SampleSource {
     pub classes: ClassTable,
 }
 
-/// An observer of the loop that records its events.
+/// A listener to the loop that records its events.
 pub struct Recorder {
     tracker: Tracker,
     samples: Option<SampleSource>,
@@ -65,55 +66,6 @@ impl Recorder {
         &mut self.tracker
     }
 
-    /// Records an event of the loop.
-    pub fn observe(&mut self, event: &Event<'_>) {
-        let tracker = &mut self.tracker;
-        match event {
-            Event::Begins { .. } => {}
-            Event::Step(step) => {
-                tracker.set_total_steps(step.steps);
-                tracker.step(&step_record(step));
-            }
-            Event::Skipped { at, reason, images } => tracker.event(&TrackEvent::Skipped {
-                step: at.step,
-                epoch: at.epoch + 1,
-                reason: reason.to_string(),
-                images: images.to_vec(),
-            }),
-            Event::Overflowed { at, scale } => {
-                tracker.event(&TrackEvent::Overflowed { step: at.step, loss_scale: *scale });
-            }
-            Event::Validating(done, total) => {
-                tracker.event(&TrackEvent::ValidationProgress { done: *done, total: *total });
-            }
-            Event::Validated { at, metrics, without_ema, best, found, bad_images } => {
-                let record = ValidationRecord {
-                    step: at.step,
-                    epoch: at.epoch + 1,
-                    metrics: (*metrics).clone(),
-                    without_ema: without_ema.cloned(),
-                    best: *best,
-                    bad_images: *bad_images,
-                };
-                let source = self.samples.as_ref();
-                tracker.validation(&record, &source.map_or_else(Vec::new, |s| s.samples(found)));
-            }
-            Event::Resumed { at, passed } => {
-                for rejected in *passed {
-                    let path = rejected.path.display();
-                    tracker.warn(&format!("{path} is passed over: {}", rejected.reason));
-                }
-                tracker.resume(at.step);
-            }
-            Event::Saved(path) => {
-                tracker.event(&TrackEvent::Saved { path: path.to_path_buf() });
-            }
-            Event::NotSaved(reason) => {
-                tracker.event(&TrackEvent::NotSaved { reason: (*reason).to_owned() });
-            }
-        }
-    }
-
     /// Ends the records with the result of [`run`](crate::run).
     pub fn finish(&mut self, result: Result<End, &dyn Display>) {
         let tracker = &mut self.tracker;
@@ -127,6 +79,56 @@ impl Recorder {
             Ok(End::Finished | End::EarlyStopped | End::Reached) => RunEnd::Finished,
             Err(error) => RunEnd::Failed { reason: error.to_string() },
         });
+    }
+}
+
+impl Watch for Recorder {
+    fn event(&mut self, event: Event<'_>) {
+        let tracker = &mut self.tracker;
+        match event {
+            Event::Begins { .. } => {}
+            Event::Step(step) => {
+                tracker.set_total_steps(step.steps);
+                tracker.step(&step_record(&step));
+            }
+            Event::Skipped { at, reason, images } => tracker.event(&TrackEvent::Skipped {
+                step: at.step,
+                epoch: at.epoch + 1,
+                reason: reason.to_string(),
+                images: images.to_vec(),
+            }),
+            Event::Overflowed { at, scale } => {
+                tracker.event(&TrackEvent::Overflowed { step: at.step, loss_scale: scale });
+            }
+            Event::Validating(done, total) => {
+                tracker.event(&TrackEvent::ValidationProgress { done, total });
+            }
+            Event::Validated { at, metrics, without_ema, best, found, bad_images } => {
+                let record = ValidationRecord {
+                    step: at.step,
+                    epoch: at.epoch + 1,
+                    metrics: metrics.clone(),
+                    without_ema: without_ema.cloned(),
+                    best,
+                    bad_images,
+                };
+                let source = self.samples.as_ref();
+                tracker.validation(&record, &source.map_or_else(Vec::new, |s| s.samples(found)));
+            }
+            Event::Resumed { at, passed } => {
+                for rejected in passed {
+                    let path = rejected.path.display();
+                    tracker.warn(&format!("{path} is passed over: {}", rejected.reason));
+                }
+                tracker.resume(at.step);
+            }
+            Event::Saved(path) => {
+                tracker.event(&TrackEvent::Saved { path: path.to_path_buf() });
+            }
+            Event::NotSaved(reason) => {
+                tracker.event(&TrackEvent::NotSaved { reason: (*reason).to_owned() });
+            }
+        }
     }
 }
 
@@ -223,13 +225,12 @@ mod tests {
     #[test]
     fn events_of_the_loop_become_records() {
         let memory = Memory::default();
-        let mut recorder =
-            Recorder::new(RunInfo::default(), vec![Box::new(memory.clone())], None);
+        let mut recorder = Recorder::new(RunInfo::default(), vec![Box::new(memory.clone())], None);
         let at = Progress { step: 3, epoch: 1, ..Progress::default() };
-        recorder.observe(&Event::Resumed { at: &at, passed: &[] });
+        recorder.event(Event::Resumed { at: &at, passed: &[] });
         let at = Progress { step: 4, epoch: 1, ..Progress::default() };
         let report = StepReport { loss: 0.5, losses: Vec::new(), grad_norm: 2.0 };
-        recorder.observe(&Event::Step(Step {
+        recorder.event(Event::Step(Step {
             at: &at,
             steps: 8,
             report: &report,
@@ -239,7 +240,7 @@ mod tests {
             images: &[7],
             bad_images: 1,
         }));
-        recorder.observe(&Event::Overflowed { at: &at, scale: 128.0 });
+        recorder.event(Event::Overflowed { at: &at, scale: 128.0 });
         assert_eq!(recorder.tracker().run().info().steps, 8);
         recorder.finish(Ok(End::Reached));
         let expected = StepRecord {

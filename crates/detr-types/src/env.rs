@@ -31,8 +31,6 @@ pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 
 /// How often tests stop a run at random, if not a few times.
 pub const DETR_TEST_STOPS: &str = "DETR_TEST_STOPS";
-/// Faults to inject, `site:step` or `site:first-last`; read only by programs built for tests.
-pub const DETR_FAULT: &str = "DETR_FAULT";
 /// The commit that the program was built of, where the one who built it set `DETR_COMMIT` then.
 pub const BUILD_COMMIT: Option<&str> = option_env!("DETR_COMMIT");
 

@@ -7,9 +7,20 @@ use detr_detect::{
     Detect, DetectionStream, ImageFault, PredictError, StageTimes, StreamItem, StreamOptions,
 };
 use detr_eval::{Detected, EvalError, Evaluator};
+use detr_model::postprocess::ScoreActivation;
 use detr_types::Detection;
 
 use crate::categories::CategoryMap;
+
+/// The most answers of an image that an evaluation counts: one of every query where classes exclude each
+/// other, and otherwise the `most` best pairs of query and class. The published numbers take 100.
+#[must_use]
+pub const fn max_answers(activation: ScoreActivation, most: usize) -> usize {
+    match activation {
+        ScoreActivation::Softmax => usize::MAX,
+        ScoreActivation::Sigmoid => most,
+    }
+}
 
 /// An image of an evaluation, as it is handed to the caller before it counts.
 pub struct EvaluatedImage<'a> {

@@ -10,8 +10,7 @@ use detr_eval::{EvalError, EvalOptions, Evaluator, Metrics};
 use detr_infer::cli::{CliError, Console, Stream, Timings, make_predictor, open_model};
 use detr_infer::sources::Source;
 use detr_infer::{PredictError, PredictOptions};
-use detr_model::postprocess::ScoreActivation;
-use detr_validate::{EvaluatedImage, evaluate, ground_truth};
+use detr_validate::{EvaluatedImage, evaluate, ground_truth, max_answers};
 
 use super::classes::shared_classes;
 use super::report::Report;
@@ -42,11 +41,8 @@ pub(super) fn score(
     console.note(&format!("using {}", selected.name));
     let device = selected.device.clone();
     let checkpoint = open_model(name, &args.load, console, || Ok(device))?;
-    let max_detections = match checkpoint.config()?.activation() {
-        // Every query gives an answer.
-        ScoreActivation::Softmax => usize::MAX,
-        ScoreActivation::Sigmoid => limit.max(DEFORMABLE_PAIRS),
-    };
+    let activation = checkpoint.config()?.activation();
+    let max_detections = max_answers(activation, limit.max(DEFORMABLE_PAIRS));
     let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new() };
     let predictor = make_predictor(&checkpoint, &selected, &args.device, &args.image, best)?;
     drop(checkpoint);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use detr_infer::cli::CliError;
-use detr_train::Interrupter;
+use detr_train::StopFlag;
 use detr_types::fs::{LockError, LockFile};
 
 /// Makes sure that no other process trains in a folder, or says which one does.
@@ -23,18 +23,18 @@ pub(super) fn lock(folder: &Path) -> Result<LockFile, CliError> {
 /// The first SIGINT, SIGTERM or SIGUSR1 asks for a checkpoint and a stop; a second SIGINT or SIGTERM ends
 /// the process. A terminal that goes away does not.
 #[cfg(unix)]
-pub(super) fn catch_signals(interrupter: &Interrupter) -> Result<(), CliError> {
+pub(super) fn catch_signals(stop: &StopFlag) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     let failed = |error| CliError::Failed(format!("cannot catch signals: {error}"));
     let mut signals =
         signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).map_err(failed)?;
-    let interrupter = interrupter.clone();
+    let stop = stop.clone();
     let listen = move || {
         for signal in signals.forever() {
             match signal {
                 SIGHUP => (),
-                SIGINT | SIGTERM if interrupter.should_stop() => std::process::exit(130),
-                _ => interrupter.stop(signal_hook::low_level::signal_name(signal)),
+                SIGINT | SIGTERM if stop.should_stop() => std::process::exit(130),
+                _ => stop.stop(),
             }
         }
     };
@@ -44,22 +44,23 @@ pub(super) fn catch_signals(interrupter: &Interrupter) -> Result<(), CliError> {
 
 /// The first SIGINT asks for a checkpoint and a stop; a second one ends the process.
 #[cfg(not(unix))]
-pub(super) fn catch_signals(interrupter: &Interrupter) -> Result<(), CliError> {
+pub(super) fn catch_signals(stop: &StopFlag) -> Result<(), CliError> {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use signal_hook::consts::SIGINT;
     let failed = |error| CliError::Failed(format!("cannot catch signals: {error}"));
-    let stop = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, stop.clone()).map_err(failed)?;
-    signal_hook::flag::register(SIGINT, stop.clone()).map_err(failed)?;
-    let interrupter = interrupter.clone();
+    let signalled = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, signalled.clone())
+        .map_err(failed)?;
+    signal_hook::flag::register(SIGINT, signalled.clone()).map_err(failed)?;
+    let stop = stop.clone();
     let watch = move || {
-        while !stop.load(Ordering::Relaxed) {
+        while !signalled.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(100));
         }
-        interrupter.stop(Some("SIGINT"));
+        stop.stop();
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(failed)?;
     Ok(())

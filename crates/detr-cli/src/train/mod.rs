@@ -18,12 +18,14 @@ use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
 use detr_infer::cli::{CliError, Console, print, read_text, write_text};
 use detr_track::{SETTINGS_FILE, flatten};
 use detr_train::{
-    Checkpoints, End, Event, Hooks, Interrupter, RunError, SampleSource, Silent, StepError,
-    TrainConfig, ValidateError, dashboard, run_info,
+    Checkpoints, Dashboard, End, Event, RunError, SampleSource, StepError, StopFlag, TrainConfig,
+    TrainLoop, ValidateError, Watch, begin, run_info,
 };
 
 use parts::Built;
 use recorder::recorder;
+
+use crate::WrapTrainer;
 
 /// Flags of `detr train`.
 #[derive(Args)]
@@ -65,7 +67,11 @@ pub(crate) struct TrainArgs {
     device: Vec<usize>,
 }
 
-pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
+pub(crate) fn run(
+    args: &TrainArgs,
+    wrap: WrapTrainer<'_>,
+    console: &Console,
+) -> Result<(), CliError> {
     if args.tui && !std::io::stdout().is_terminal() {
         return Err(CliError::Usage(
             "--tui needs a terminal\nhint: leave it out, progress is printed line by line"
@@ -111,40 +117,45 @@ pub(crate) fn run(args: &TrainArgs, console: &Console) -> Result<(), CliError> {
         write_text(&folder.join(SETTINGS_FILE), &text)?;
     }
 
-    let interrupter = Interrupter::new();
-    control::catch_signals(&interrupter)?;
+    let stop = StopFlag::new();
+    control::catch_signals(&stop)?;
     let mut info = run_info(&config, &parts, &file(args)?, &name);
     info.settings = flatten(&toml::Table::try_from(&complete).unwrap_or_default());
     let classes = parts.classes.clone();
     let samples = val.map(|dataset| SampleSource { dataset, classes });
     let recorder = Rc::new(RefCell::new(recorder(info, samples, console)));
     let batch = Rc::new(RefCell::new(String::new()));
-    let hooks = Hooks {
-        renderer: if args.tui { dashboard(&interrupter) } else { Box::new(Silent) },
-        interrupter,
-        observer: Box::new({
-            let (recorder, batch) = (recorder.clone(), batch.clone());
-            let file = folder.join(SETTINGS_FILE);
-            move |event| {
-                let mut recorder = recorder.borrow_mut();
-                match &event {
-                    Event::Begins { step, batch: size } => {
-                        *batch.borrow_mut() = format!("step {step} on {size}: ");
-                    }
-                    Event::Saved(_) | Event::Validated { .. } => batch.borrow_mut().clear(),
-                    Event::Validating(..) => "validation: ".clone_into(&mut batch.borrow_mut()),
-                    Event::Resumed { .. } => {
-                        if let Err(error) = write_text(&file, &text) {
-                            recorder.tracker().warn(&error.to_string());
-                        }
-                    }
-                    _ => {}
+    let mut records = {
+        let (recorder, batch) = (recorder.clone(), batch.clone());
+        let file = folder.join(SETTINGS_FILE);
+        move |event: Event<'_>| {
+            let mut recorder = recorder.borrow_mut();
+            match &event {
+                Event::Begins { step, batch: size } => {
+                    *batch.borrow_mut() = format!("step {step} on {size}: ");
                 }
-                recorder.observe(&event);
+                Event::Saved(_) | Event::Validated { .. } => batch.borrow_mut().clear(),
+                Event::Validating(..) => "validation: ".clone_into(&mut batch.borrow_mut()),
+                Event::Resumed { .. } => {
+                    if let Err(error) = write_text(&file, &text) {
+                        recorder.tracker().warn(&error.to_string());
+                    }
+                }
+                _ => {}
             }
-        }),
+            recorder.event(event);
+        }
     };
-    let train = || detr_train::run(config, parts, start, args.resume, hooks).map_err(to_cli);
+    let train = || {
+        // It closes with the run, so that messages about the end find the terminal as it was.
+        let mut dashboard = args.tui.then(|| Dashboard::open(&stop));
+        let mut watchers: Vec<&mut dyn Watch> = vec![&mut records];
+        watchers.extend(dashboard.as_mut().map(|dashboard| dashboard as &mut dyn Watch));
+        let (trainer, progress) =
+            begin(&config, &parts, start, args.resume, &mut watchers).map_err(to_cli)?;
+        let train_loop = TrainLoop::new(config, parts, wrap(trainer), progress);
+        train_loop.fit(&stop, &mut watchers).map_err(to_cli)
+    };
     let ended = guarded(train).map_err(|error| match error {
         CliError::Device(message) => CliError::Device(format!("{}{message}", batch.borrow())),
         other => other,

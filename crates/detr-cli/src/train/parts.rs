@@ -10,7 +10,7 @@ use detr_data::{Augmentation, Dataset, DatasetSource, Loader, LoaderConfig};
 use detr_eval::IouKind;
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_model::{Model, ModelConfig};
-use detr_train::{Parts, TrainConfig, in_order};
+use detr_train::{TrainConfig, TrainInputs, ValidationSet};
 use detr_types::ClassTable;
 use detr_validate::ground_truth;
 
@@ -18,7 +18,7 @@ use crate::data::unreadable;
 
 /// What a run is made of.
 pub(super) struct Built {
-    pub(super) parts: Parts,
+    pub(super) parts: TrainInputs,
     /// The weights that it starts with.
     pub(super) start: Model,
     /// The data of the validation.
@@ -69,7 +69,8 @@ pub(super) fn build(
     let loader = LoaderConfig { seed, ..config.data.loader.clone() };
     let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
     let preprocess = config.data.preprocess;
-    let parts = Parts { model, device, others, classes, loader, validation, preprocess, folder };
+    let parts =
+        TrainInputs { model, device, others, classes, loader, validation, preprocess, folder };
     Ok(Built { parts, start, val })
 }
 
@@ -94,20 +95,18 @@ pub(super) fn complete(
     Ok(config)
 }
 
-type Validation = (Arc<Loader>, Arc<detr_eval::GroundTruth>);
-
 fn validation(
     config: &TrainConfig,
     dataset: &Arc<Dataset>,
     classes: &ClassTable,
-) -> Result<Validation, CliError> {
+) -> Result<ValidationSet, CliError> {
     let truth = ground_truth(dataset, IouKind::Bbox).map_err(data)?;
     let augmentation = Augmentation::validation(&config.data.preprocess);
     let source = DatasetSource::new(dataset.clone(), classes, augmentation, 0)
         .map_err(data)?
         .with_cache(config.data.cache_mode, u64::MAX);
-    let loader = in_order(source, &config.data.loader).map_err(data)?;
-    Ok((Arc::new(loader), Arc::new(truth)))
+    let batch_size = config.data.loader.batch_size;
+    Ok(ValidationSet { source: Arc::new(source), truth: Arc::new(truth), batch_size })
 }
 
 fn data(error: impl std::fmt::Display) -> CliError {

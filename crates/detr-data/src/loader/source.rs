@@ -115,6 +115,29 @@ impl DatasetSource {
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.dataset
     }
+
+    /// Reads the image of a sample as it is, without augmentation.
+    ///
+    /// # Errors
+    /// An image that cannot be read or decoded.
+    pub fn read(&self, index: usize) -> Result<RgbImage, SampleError> {
+        self.read_counted(index).map(|(_, image)| image)
+    }
+
+    /// Reads an image; also the bytes of the file and its pixels.
+    fn read_counted(&self, index: usize) -> Result<(usize, RgbImage), SampleError> {
+        let record = &self.dataset.images[index];
+        let image = self.cache.read(index, &record.path, self.decode.limits.file_bytes);
+        let image = image.and_then(|bytes| {
+            decode_image(&bytes, &self.decode)
+                .map(|image| (bytes.len() + image.len(), image))
+                .map_err(|error| ImageError::At {
+                    path: record.path.clone(),
+                    error: Box::new(error),
+                })
+        });
+        image.map_err(|error| SampleError { image_id: record.id, error })
+    }
 }
 
 impl SampleSource for DatasetSource {
@@ -136,16 +159,7 @@ impl SampleSource for DatasetSource {
 
     fn load(&self, index: usize, epoch: u64) -> Result<Loaded, SampleError> {
         let record = &self.dataset.images[index];
-        let image = self.cache.read(index, &record.path, self.decode.limits.file_bytes);
-        let image = image.and_then(|bytes| {
-            decode_image(&bytes, &self.decode)
-                .map(|image| (bytes.len() + image.len(), image))
-                .map_err(|error| ImageError::At {
-                    path: record.path.clone(),
-                    error: Box::new(error),
-                })
-        });
-        let (scratch, image) = image.map_err(|error| SampleError { image_id: record.id, error })?;
+        let (scratch, image) = self.read_counted(index)?;
         let (mut sample, counts) = self.rules.sample(record, image);
         let mut dice = Dice::new(self.seed, epoch, Purpose::Sample(record.id));
         self.augmentation.apply(&mut sample, &mut dice);

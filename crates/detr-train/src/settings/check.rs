@@ -9,8 +9,7 @@ use detr_model::ModelConfig;
 use detr_types::PreprocessSpecError;
 
 use super::{DataSettings, ModelSettings, TrainConfig, TrainSettings};
-use crate::config::{ConfigError, not_negative, require};
-use crate::schedule::{Schedule, Unit};
+use crate::step::{ConfigError, Schedule, Unit, not_negative, require};
 
 /// A value that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

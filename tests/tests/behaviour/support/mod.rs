@@ -82,7 +82,7 @@ pub(crate) fn binaries() -> &'static Path {
         ];
         let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(n, _)| *n).collect();
         let mut build = cargo();
-        // The package of the tests is named too, because it turns on features of shared crates.
+        // The package of the tests is named too: it has a binary, and it turns on features of shared crates.
         build.args(["build", "--quiet", "--bins", "-p", "detr-tests"]);
         build.args(["-p", "detr-infer", "-p", "detr-cli", "--no-default-features"]);
         build.arg("--features").arg(features.join(",")).arg("--target-dir").arg(target);
@@ -121,6 +121,14 @@ pub(crate) fn detr_infer(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> R
 /// `detr` with arguments.
 pub(crate) fn detr(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
     Run::new("detr", args)
+}
+
+/// `detr` with arguments, and with a trainer that fails as `faults` says; see `src/bin/detr-with-faults.rs`.
+pub(crate) fn detr_with_faults(
+    faults: &str,
+    args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Run {
+    Run::new("detr-with-faults", [faults]).args(args)
 }
 
 impl Run {

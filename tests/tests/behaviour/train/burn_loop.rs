@@ -1,4 +1,4 @@
-//! Burn's own loop trains the models, too: `Learned` is a model of its, `Batches` are its loaders.
+//! Burn's own loop can train the models, too, through `ModelWithLoss` and `MicroBatchLoader`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use detr_data::synth::{SynthOptions, synthesize};
 use detr_data::{Augmentation, DatasetSource, Loader, LoaderConfig};
 use detr_loss::SetCriterion;
 use detr_model::weights::{read_parameters, tensors_to_bytes};
-use detr_train::{Batches, Learned, Number, Numbers, Silent};
+use detr_train::{MicroBatchLoader, ModelWithLoss, ScalarMetric, Scalars, SilentRenderer};
 use detr_types::{ImageSize, PreprocessSpec};
 
 use super::{deformable, model};
@@ -28,17 +28,17 @@ fn burns_loop_trains_a_model() {
     let config = LoaderConfig { workers: 0, ..LoaderConfig::default() };
     let loader = Loader::new(Arc::new(source.unwrap()), config).unwrap();
     let device = Device::flex().autodiff();
-    let batches = Arc::new(Batches::new(Arc::new(loader), classes.len(), device));
+    let batches = Arc::new(MicroBatchLoader::new(Arc::new(loader), classes.len(), device));
 
     let config = deformable().with_sizes(classes.len(), None);
     let start = model(&config);
-    let learned = Learned::new(start.clone(), SetCriterion::deformable_detr());
+    let with_loss = ModelWithLoss::new(start.clone(), SetCriterion::deformable_detr());
     let result = SupervisedTraining::new(folder.path().join("run"), batches.clone(), batches)
-        .metrics((Number::new(Numbers::LOSS, false),))
+        .metrics((ScalarMetric::new(Scalars::LOSS, false),))
         .with_application_logger(None)
-        .renderer(Box::new(Silent))
+        .renderer(Box::new(SilentRenderer))
         .num_epochs(2)
-        .launch(Learner::new(learned, AdamWConfig::new().init(), 1e-4));
+        .launch(Learner::new(with_loss, AdamWConfig::new().init(), 1e-4));
     assert!(result.error.is_none());
     let bytes = |model| tensors_to_bytes(&read_parameters(model).unwrap()).unwrap();
     assert_ne!(bytes(&result.model.model), bytes(&start));

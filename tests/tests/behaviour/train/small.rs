@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Run, Running, detr, root};
+use crate::support::{Run, Running, detr, detr_with_faults, root};
 
 /// Steps in an epoch of [`Small::new`].
 pub(super) const STEPS: usize = 12;
@@ -117,8 +117,16 @@ impl Small {
     }
 
     pub(super) fn train_on(&self, backend: &str, run: &str, settings: &[&str]) -> Run {
-        let config = self.path("small.toml");
-        let command = detr(["train", "--backend", backend]).arg("--config").arg(config);
+        self.train_as(detr(["train", "--backend", backend]), run, settings)
+    }
+
+    /// As [`Self::train`], with a trainer that fails in some steps.
+    pub(super) fn train_with_faults(&self, faults: &str, run: &str, settings: &[&str]) -> Run {
+        self.train_as(detr_with_faults(faults, ["train", "--backend", "flex"]), run, settings)
+    }
+
+    fn train_as(&self, command: Run, run: &str, settings: &[&str]) -> Run {
+        let command = command.arg("--config").arg(self.path("small.toml"));
         let command = command.arg("--output").arg(self.path(run));
         settings.iter().fold(command, |command, setting| command.args(["--set", *setting]))
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use detr_model::ModelConfig;
 use detr_model::weights::{Checkpoint, StateDict, read_parameters, tensors_to_bytes};
-use detr_train::{ModelSettings, StartError, Started, start};
+use detr_train::{InitialModel, ModelSettings, StartError, start};
 use detr_types::ClassTable;
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ fn from(
     config: &ModelConfig,
     folder: &Path,
     change: impl FnOnce(&mut ModelSettings),
-) -> Result<Started, StartError> {
+) -> Result<InitialModel, StartError> {
     let classes = ClassTable::numbered(config.num_classes());
     start(&settings(change), folder, config, &classes, &Device::flex().autodiff())
 }
@@ -42,7 +42,7 @@ fn init(settings: &mut ModelSettings) {
 }
 
 /// Names of the tensors that are not those of the checkpoint.
-fn changed(started: &Started, state: &StateDict) -> Vec<String> {
+fn changed(started: &InitialModel, state: &StateDict) -> Vec<String> {
     let found = read_parameters(&started.model).unwrap();
     let differs = |name: &&str| {
         let values = |state: &StateDict| state.get(name).map(|tensor| tensor.to_f32().unwrap());

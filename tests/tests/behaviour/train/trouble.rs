@@ -3,7 +3,6 @@
 
 use std::fs;
 
-use detr_types::env;
 use serde_json::Value;
 
 use super::small::{STEPS, Small, checkpoints, steps_of, wait_until};
@@ -21,7 +20,7 @@ fn numbers_that_are_not_finite_end_a_run_with_a_dump() {
         ("gradient", "gradient of "),
     ];
     for (site, tensor) in sites {
-        let run = small.train(site, &epoch).env(env::DETR_FAULT, format!("{site}:7"));
+        let run = small.train_with_faults(&format!("{site}:7"), site, &epoch);
         let run = run.run().expect(5);
         assert!(run.ends_with_hint(), "{}", run.stderr);
         let dump = fs::read(small.path(site).join("divergence.json")).unwrap();
@@ -45,8 +44,8 @@ fn numbers_that_are_not_finite_end_a_run_with_a_dump() {
 fn a_run_ends_only_when_five_steps_in_a_row_are_not_finite() {
     let small = Small::new();
     small.train("good", &["train.epochs=1"]).run().expect(0);
-    let run = small.train("run", &["train.epochs=1"]);
-    run.env(env::DETR_FAULT, "gradient:2-5,gradient:7-8").run().expect(0);
+    let faults = "gradient:2-5,gradient:7-8";
+    small.train_with_faults(faults, "run", &["train.epochs=1"]).run().expect(0);
     let skipped = small.events("run", "skipped");
     assert_eq!(steps_of(&skipped), [2, 3, 4, 5, 7, 8]);
     let (good, mut found) = (small.images("good"), small.images("run"));
@@ -148,7 +147,7 @@ fn a_run_saves_again_when_the_folder_of_checkpoints_is_back() {
 #[test]
 fn a_device_that_fails_ends_a_run_with_its_batch_and_the_checkpoints_stay() {
     let small = Small::new();
-    let run = small.train("run", &[]).env(env::DETR_FAULT, "device:15").run().expect(4);
+    let run = small.train_with_faults("device:15", "run", &[]).run().expect(4);
     let said = "step 15 on 2 images of 80x64: out of memory on purpose";
     assert!(run.stderr.contains(said), "{}", run.stderr);
     assert!(run.ends_with_hint(), "{}", run.stderr);

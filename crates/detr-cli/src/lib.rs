@@ -1,0 +1,95 @@
+//! `detr`: one program for all work with DETR models; one file per command. What `detr-infer` does
+//! too, and messages and exit codes, are in `detr_infer::cli`. This is a library only so that tests can run
+//! the program with a trainer of their own.
+
+mod bench;
+mod convert;
+mod data;
+mod devices;
+mod eval;
+mod inspect;
+mod machine;
+mod models;
+mod runs;
+mod self_test;
+mod size;
+mod train;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use detr_infer::cli::{self, LogArgs, PredictArgs};
+use detr_train::{Trainer, TrainingStep};
+
+/// Detect objects with DETR models, and work with their files
+#[derive(Parser)]
+#[command(name = "detr", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Detect objects in pictures
+    Predict(Box<PredictArgs>),
+    /// Score a model, or the results of any tool, with COCO's metrics
+    Eval(Box<eval::EvalArgs>),
+    /// Train a model
+    Train(Box<train::TrainArgs>),
+    /// List, show and compare runs of the training
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
+    /// List what this machine can compute on
+    Devices(devices::DevicesArgs),
+    /// Check that a device computes what the CPU does
+    SelfTest(self_test::SelfTestArgs),
+    /// Convert, inspect, fetch and list models
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+    /// Check, count, convert, preview and generate data sets
+    #[command(subcommand)]
+    Data(data::DataCommand),
+    /// Measure speed and memory
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// A way to put a wrapper around the trainer of `detr train`, or to leave it as it is.
+pub type WrapTrainer<'a> = &'a dyn Fn(Trainer) -> Box<dyn TrainingStep>;
+
+/// Runs the program with these arguments, of which the first is its name, and returns its exit code. The trainer of
+/// `detr train` makes its steps in the wrapper.
+pub fn main(args: impl IntoIterator<Item = OsString>, wrap: WrapTrainer<'_>) -> ExitCode {
+    let args = Args::parse_from(args);
+    cli::log_caught_panics();
+    cli::run(&args.log, |console| match &args.command {
+        Command::Predict(args) => cli::predict(args, console),
+        Command::Eval(args) => eval::run(args, console),
+        Command::Train(args) => train::run(args, wrap, console),
+        Command::Runs(command) => runs::run(command, console),
+        Command::Devices(args) => devices::run(args),
+        Command::SelfTest(args) => self_test::run(args, console),
+        Command::Models(command) => models::run(command, console),
+        Command::Data(command) => data::run(command, console),
+        Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
+        Command::Bench(bench::BenchCommand::Train(args)) => bench::train(args, console),
+        Command::Bench(bench::BenchCommand::Backward(args)) => bench::backward(args, console),
+        Command::Bench(bench::BenchCommand::Data(args)) => bench::data(args, console),
+        Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),
+        Command::Bench(bench::BenchCommand::Msda(args)) => bench::msda_alone(args, console),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_do_not_contradict_each_other() {
+        super::Args::command().debug_assert();
+    }
+}

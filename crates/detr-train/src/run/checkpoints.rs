@@ -1,0 +1,324 @@
+//! Checkpoints of a run: folders `step-N` below `checkpoints/`. A folder is written under another name,
+//! its manifest of sizes and hashes last, and then renamed; one without a manifest that fits does not
+//! count. So whenever the program is stopped, the newest that counts is whole.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use detr_types::fs::atomic_write;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Name of the manifest.
+const MANIFEST: &str = "MANIFEST.json";
+/// Newest layout that is written and read.
+const VERSION: u32 = 1;
+
+/// The checkpoints of a run.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+}
+
+/// A checkpoint that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsableCheckpoint {
+    /// Steps done.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+/// A checkpoint that does not count, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedCheckpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    step: u64,
+    /// Number of the epoch that it ends; none in the middle of one.
+    epoch: Option<u64>,
+    files: Vec<File>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    name: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Checkpoints {
+    /// The checkpoints in a folder, which need not exist yet.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Writes a checkpoint of these files, given by name and content; `epoch` is the number of the epoch
+    /// that it ends, if it ends one.
+    ///
+    /// # Errors
+    /// What the file system reports; the checkpoints that were there stay.
+    pub fn save(
+        &self,
+        step: u64,
+        epoch: Option<u64>,
+        files: &[(&str, Vec<u8>)],
+    ) -> io::Result<PathBuf> {
+        let [temporary, old] =
+            ["tmp", "old"].map(|kind| self.folder.join(format!(".step-{step}.{kind}")));
+        let path = self.folder.join(format!("step-{step}"));
+        if let Err(error) = write(&temporary, step, epoch, files) {
+            drop(fs::remove_dir_all(&temporary));
+            return Err(error);
+        }
+        // A folder cannot be renamed onto another; what is set aside is put back by `sweep`.
+        if path.exists() {
+            fs::rename(&path, &old)?;
+        }
+        if let Err(error) = fs::rename(&temporary, &path) {
+            drop(fs::rename(&old, &path));
+            return Err(error);
+        }
+        drop(fs::remove_dir_all(&old));
+        sync(&self.folder)?;
+        Ok(path)
+    }
+
+    /// Says in a file beside the checkpoints which one is the `last` or the `best`.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn point(&self, name: &str, step: u64) -> io::Result<()> {
+        atomic_write(&self.folder.join(name), |file| writeln!(file, "step-{step}"))
+    }
+
+    /// The newest checkpoint that counts, and the newer ones that do not.
+    #[must_use]
+    pub fn newest(&self) -> (Option<UsableCheckpoint>, Vec<RejectedCheckpoint>) {
+        let mut passed = Vec::new();
+        for (step, path) in self.listed().into_iter().rev() {
+            match check(&path, step, true) {
+                Ok(()) => return (Some(UsableCheckpoint { step, path }), passed),
+                Err(reason) => passed.push(RejectedCheckpoint { path, reason }),
+            }
+        }
+        (None, passed)
+    }
+
+    /// Removes the checkpoint at the end of an epoch.
+    pub fn remove(&self, epoch: u64) {
+        for (_, path) in self.listed() {
+            if manifest(&path).is_ok_and(|manifest| manifest.epoch == Some(epoch)) {
+                // What cannot be removed now is in nobody's way.
+                drop(fs::remove_dir_all(path));
+            }
+        }
+    }
+
+    /// Removes checkpoints in the middle of an epoch that are older than the newest two up to a step, which
+    /// is the run's: later ones are those that it passed over.
+    pub fn remove_passing(&self, step: u64) {
+        let mut listed = self.listed();
+        listed.retain(|(of, _)| *of <= step);
+        for (_, path) in &listed[..listed.len().saturating_sub(2)] {
+            if manifest(path).is_ok_and(|manifest| manifest.epoch.is_none()) {
+                drop(fs::remove_dir_all(path));
+            }
+        }
+    }
+
+    /// Removes what a process left that was killed while it wrote, or puts it back.
+    pub fn sweep(&self) {
+        for entry in self.folder.read_dir().into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(name) = name.strip_prefix('.') else { continue };
+            match name.split_once('.') {
+                Some((step, "old")) if !self.folder.join(step).exists() => {
+                    drop(fs::rename(entry.path(), self.folder.join(step)));
+                }
+                _ if name.starts_with("step-") => drop(fs::remove_dir_all(entry.path())),
+                // Of a pointer.
+                Some((_, "tmp")) => drop(fs::remove_file(entry.path())),
+                _ => (),
+            }
+        }
+    }
+
+    /// Folders by the steps in their names, ascending, whether they count or not.
+    #[must_use]
+    pub fn listed(&self) -> Vec<(u64, PathBuf)> {
+        let entries = self.folder.read_dir().into_iter().flatten().flatten();
+        let step = |name: &str| name.strip_prefix("step-")?.parse().ok();
+        let mut listed: Vec<(u64, PathBuf)> = entries
+            .filter_map(|entry| Some((step(&entry.file_name().to_string_lossy())?, entry.path())))
+            .collect();
+        listed.sort();
+        listed
+    }
+}
+
+/// Writes the files, and the manifest last.
+fn write(
+    folder: &Path,
+    step: u64,
+    epoch: Option<u64>,
+    files: &[(&str, Vec<u8>)],
+) -> io::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let mut listed = Vec::with_capacity(files.len());
+    for (name, content) in files {
+        atomic_write(&folder.join(name), |file| file.write_all(content))?;
+        listed.push(File {
+            name: (*name).to_owned(),
+            bytes: content.len() as u64,
+            sha256: hex(&Sha256::digest(content)),
+        });
+    }
+    let manifest = Manifest { version: VERSION, step, epoch, files: listed };
+    let json = serde_json::to_vec_pretty(&manifest)?;
+    atomic_write(&folder.join(MANIFEST), |file| file.write_all(&json))?;
+    sync(folder)
+}
+
+/// Names of files are on disk only when their folder is.
+fn sync(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn manifest(folder: &Path) -> Result<Manifest, String> {
+    /// All that the manifests of later versions must have in common with this one.
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let text = fs::read(folder.join(MANIFEST)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{MANIFEST} is missing: it was never finished"),
+        _ => format!("{MANIFEST}: {error}"),
+    })?;
+    let version = serde_json::from_slice(&text).map(|Version { version }| version);
+    if let Ok(version) = version
+        && version > VERSION
+    {
+        return Err(format!("is of version {version}, this program reads up to {VERSION}"));
+    }
+    serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))
+}
+
+/// Whether a folder is the checkpoint of a step and holds what its manifest says: sizes always, hashes if
+/// asked for, because they take as long as reading all files.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(folder: &Path, step: u64, hashes: bool) -> Result<(), String> {
+    let manifest = manifest(folder)?;
+    if manifest.step != step {
+        return Err(format!("{MANIFEST} is of step {}", manifest.step));
+    }
+    for File { name, bytes, sha256 } in manifest.files {
+        let path = folder.join(&name);
+        let data = path.metadata().map_err(|error| format!("{name}: {error}"))?;
+        if !data.is_file() || data.len() != bytes {
+            return Err(format!("{name} has {} bytes instead of {bytes}", data.len()));
+        }
+        if hashes && digest(&path).map_err(|error| format!("{name}: {error}"))? != sha256 {
+            return Err(format!("{name} is not the file that was written"));
+        }
+    }
+    Ok(())
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok(hex(&hasher.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(all: &Checkpoints) -> Vec<u64> {
+        all.listed().iter().map(|(step, _)| *step).collect()
+    }
+
+    #[test]
+    fn the_newest_whole_checkpoint_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(folder.path().join("checkpoints"));
+        assert_eq!(all.newest(), (None, Vec::new()));
+        for step in [5, 10, 100] {
+            all.save(step, None, &[("a", vec![1; 9]), ("b/c", vec![2; 3])]).unwrap();
+        }
+        assert_eq!(all.newest().0.unwrap().step, 100);
+        fs::write(all.folder.join("step-100/a"), [1, 1, 1, 1, 0, 1, 1, 1, 1]).unwrap();
+        fs::create_dir(all.folder.join("step-200")).unwrap();
+        let newer = all.save(300, None, &[]).unwrap().join(MANIFEST);
+        fs::write(newer, r#"{"version": 2, "unheard": "of"}"#).unwrap();
+        let (found, passed) = all.newest();
+        assert_eq!(found.unwrap().step, 10);
+        assert!(passed[0].reason.starts_with("is of version 2"), "{passed:?}");
+        assert!(passed[1].reason.contains(MANIFEST), "{passed:?}");
+        assert_eq!(passed[2].reason, "a is not the file that was written");
+    }
+
+    #[test]
+    fn ends_of_epochs_are_kept_until_they_are_removed_by_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(folder.path().to_owned());
+        for (step, epoch) in [(5, None), (10, Some(1)), (15, None), (20, Some(2)), (25, None)] {
+            all.save(step, epoch, &[("a", vec![1])]).unwrap();
+        }
+        all.remove_passing(15);
+        assert_eq!(steps(&all), [10, 15, 20, 25], "those after step 15 are not of this run");
+        all.remove_passing(25);
+        assert_eq!(steps(&all), [10, 20, 25]);
+        all.remove(1);
+        assert_eq!(steps(&all), [20, 25]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(folder.path().to_owned());
+        all.save(1, None, &[("a", vec![1])]).unwrap();
+        all.save(1, Some(1), &[("a", vec![2])]).unwrap();
+        assert_eq!(steps(&all), [1]);
+        fs::rename(all.folder.join("step-1"), all.folder.join(".step-1.old")).unwrap();
+        fs::create_dir(all.folder.join(".step-2.tmp")).unwrap();
+        all.sweep();
+        assert_eq!(steps(&all), [1]);
+        assert_eq!(all.newest().0.unwrap().step, 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_leaves_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(folder.path().to_owned());
+        all.save(1, None, &[("a", vec![1])]).unwrap();
+        // A file name that no file system takes.
+        assert!(all.save(2, None, &[("a", vec![1]), (&"x".repeat(5000), vec![1])]).is_err());
+        assert_eq!(all.newest().0.unwrap().step, 1);
+        assert_eq!(all.listed().len(), 1);
+    }
+}
