@@ -115,7 +115,9 @@ impl CheckpointWriter {
     /// Removes the checkpoints at the ends of these epochs, but none as long as no new one can be written.
     pub(super) fn remove(&self, epochs: &[u64]) {
         if self.failures.is_empty() {
-            epochs.iter().for_each(|&epoch| self.checkpoints.remove(epoch));
+            for &epoch in epochs {
+                self.checkpoints.remove(epoch);
+            }
         }
     }
 
@@ -142,7 +144,9 @@ impl CheckpointWriter {
             let (preprocess, classes) = (inputs.preprocess, inputs.classes.clone());
             let checkpoint = Checkpoint::trained(&inputs.model, state, preprocess, classes);
             let device = inputs.device.clone().inner();
-            checkpoint.save(&inputs.folder.join("model"), &device).map_err(|error| error.to_string())
+            checkpoint
+                .save(&inputs.folder.join("model"), &device)
+                .map_err(|error| error.to_string())
         });
         let reason = written.err()?;
         watch.event(Event::NotSaved(&reason));

@@ -60,7 +60,11 @@ impl TrainInputs {
     }
 
     /// Refuses devices that cannot train together.
-    pub(super) fn check_devices(&self, config: &TrainConfig, start: &Model) -> Result<(), RunError> {
+    pub(super) fn check_devices(
+        &self,
+        config: &TrainConfig,
+        start: &Model,
+    ) -> Result<(), RunError> {
         let (ranks, batches) = (self.ranks(), self.loader.batches_per_epoch());
         if batches < ranks {
             return Err(RunError::Devices(format!(

@@ -24,7 +24,9 @@ mod validation;
 use detr_model::Model;
 
 use crate::settings::TrainConfig;
-pub use checkpoints::{Checkpoints, RejectedCheckpoint, UsableCheckpoint, check as check_checkpoint};
+pub use checkpoints::{
+    Checkpoints, RejectedCheckpoint, UsableCheckpoint, check as check_checkpoint,
+};
 pub use error::RunError;
 pub use events::{End, Event, Phase, Step, Watch, named};
 pub use inputs::TrainInputs;

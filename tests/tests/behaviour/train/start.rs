@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use detr_model::ModelConfig;
 use detr_model::weights::{Checkpoint, StateDict, read_parameters, tensors_to_bytes};
-use detr_train::{ModelSettings, StartError, InitialModel, start};
+use detr_train::{InitialModel, ModelSettings, StartError, start};
 use detr_types::ClassTable;
 use tempfile::TempDir;
 
