@@ -1,5 +1,5 @@
 //! Training of DETR and Deformable DETR. [`Trainer`] makes one step as `engine.py` of the references does:
-//! parameter groups, schedules, `AdamW` and SGD, clipping, gradient accumulation, moving averages. [`run`]
+//! parameter groups, schedules, `AdamW` and SGD, clipping, gradient accumulation, moving averages. [`run()`]
 //! is the loop around it: epochs, validation, checkpoints from which a run goes on as if it had not been
 //! stopped. Listeners ([`Watch`]) hear what happens; nothing is printed here.
 //!
@@ -33,9 +33,9 @@ pub use settings::{
     SettingsError, TrainConfig, TrainSettings,
 };
 pub use step::{
-    Accumulated, AllReduce, Alone, ConfigError, Ema, EmaConfig, GradientNorm, GroupConfig,
+    AccumulatedGradients, AllReduce, Alone, ConfigError, Ema, EmaConfig, GradientNorm, GroupConfig,
     GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, LossScale, MicroBatch, NonFinite,
-    Optimizer, OptimizerConfig, Outcome, Place, Precision, PrecisionError, Schedule,
-    ScheduleConfig, Slot, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep,
+    NonFiniteInput, Optimizer, OptimizerConfig, Outcome, ParameterSlot, Precision, PrecisionError,
+    Schedule, ScheduleConfig, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep,
     Unit, Warmup, clip_coefficient,
 };

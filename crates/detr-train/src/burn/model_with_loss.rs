@@ -38,7 +38,7 @@ impl ModelWithLoss {
     }
 }
 
-/// Where the costs of the matching are not finite, the loss is NaN and there are no gradients.
+/// Returns a loss of NaN and no gradients where the costs of the matching are not finite.
 impl TrainStep for ModelWithLoss {
     type Input = MicroBatch;
     type Output = Scalars;

@@ -115,7 +115,9 @@ impl CheckpointWriter {
     /// Removes the checkpoints at the ends of these epochs, but none as long as no new one can be written.
     pub(super) fn remove(&self, epochs: &[u64]) {
         if self.failures.is_empty() {
-            epochs.iter().for_each(|&epoch| self.checkpoints.remove(epoch));
+            for &epoch in epochs {
+                self.checkpoints.remove(epoch);
+            }
         }
     }
 

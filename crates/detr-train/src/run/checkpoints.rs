@@ -1,6 +1,6 @@
-//! Checkpoints of a run: folders `step-N` below `checkpoints/`. A folder is written under another name,
-//! its manifest of sizes and hashes last, and then renamed; one without a manifest that fits does not
-//! count. So whenever the program is stopped, the newest that counts is whole.
+//! The checkpoints of a run: folders `step-N` below `checkpoints/`. A folder is written under another name,
+//! its manifest of sizes and hashes last, and then renamed. A folder without a manifest that fits does not
+//! count. So whenever the program is stopped, the newest checkpoint that counts is whole.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,9 +11,9 @@ use detr_types::fs::atomic_write;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Name of the manifest.
+/// The name of the manifest.
 const MANIFEST: &str = "MANIFEST.json";
-/// Newest layout that is written and read.
+/// The newest layout that is written and read.
 const VERSION: u32 = 1;
 
 /// The checkpoints of a run.
@@ -22,21 +22,21 @@ pub struct Checkpoints {
     folder: PathBuf,
 }
 
-/// A checkpoint that counts.
+/// A checkpoint that a run can go on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsableCheckpoint {
-    /// Steps done.
+    /// The steps that were done.
     pub step: u64,
-    /// Its folder.
+    /// The folder.
     pub path: PathBuf,
 }
 
-/// A checkpoint that does not count, and why.
+/// A checkpoint that a run cannot go on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedCheckpoint {
-    /// Its folder.
+    /// The folder.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: String,
 }
 
@@ -44,7 +44,7 @@ pub struct RejectedCheckpoint {
 struct Manifest {
     version: u32,
     step: u64,
-    /// Number of the epoch that it ends; none in the middle of one.
+    /// The number of the epoch that it ends; `None` in the middle of an epoch.
     epoch: Option<u64>,
     files: Vec<File>,
 }
@@ -57,17 +57,17 @@ struct File {
 }
 
 impl Checkpoints {
-    /// The checkpoints in a folder, which need not exist yet.
+    /// Names the folder of the checkpoints, which need not exist yet.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Writes a checkpoint of these files, given by name and content; `epoch` is the number of the epoch
+    /// Writes a checkpoint of these files, given by name and content. `epoch` is the number of the epoch
     /// that it ends, if it ends one.
     ///
     /// # Errors
-    /// What the file system reports; the checkpoints that were there stay.
+    /// The file system reports an error. The checkpoints that were there stay.
     pub fn save(
         &self,
         step: u64,
@@ -94,15 +94,15 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// Says in a file beside the checkpoints which one is the `last` or the `best`.
+    /// Writes the name of a checkpoint into a file beside the checkpoints, such as `last` or `best`.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// The file system reports an error.
     pub fn point(&self, name: &str, step: u64) -> io::Result<()> {
         atomic_write(&self.folder.join(name), |file| writeln!(file, "step-{step}"))
     }
 
-    /// The newest checkpoint that counts, and the newer ones that do not.
+    /// Returns the newest checkpoint that counts, and the newer ones that do not.
     #[must_use]
     pub fn newest(&self) -> (Option<UsableCheckpoint>, Vec<RejectedCheckpoint>) {
         let mut passed = Vec::new();
@@ -119,14 +119,14 @@ impl Checkpoints {
     pub fn remove(&self, epoch: u64) {
         for (_, path) in self.listed() {
             if manifest(&path).is_ok_and(|manifest| manifest.epoch == Some(epoch)) {
-                // What cannot be removed now is in nobody's way.
+                // One that cannot be removed does no harm.
                 drop(fs::remove_dir_all(path));
             }
         }
     }
 
-    /// Removes checkpoints in the middle of an epoch that are older than the newest two up to a step, which
-    /// is the run's: later ones are those that it passed over.
+    /// Removes the checkpoints in the middle of an epoch, but for the newest two up to `step`, the step of the run.
+    /// Later ones are those that the run passed over; they stay.
     pub fn remove_passing(&self, step: u64) {
         let mut listed = self.listed();
         listed.retain(|(of, _)| *of <= step);
@@ -137,7 +137,7 @@ impl Checkpoints {
         }
     }
 
-    /// Removes what a process left that was killed while it wrote, or puts it back.
+    /// Removes the incomplete files of a process that was killed while it wrote, and puts back what it set aside.
     pub fn sweep(&self) {
         for entry in self.folder.read_dir().into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -147,14 +147,14 @@ impl Checkpoints {
                     drop(fs::rename(entry.path(), self.folder.join(step)));
                 }
                 _ if name.starts_with("step-") => drop(fs::remove_dir_all(entry.path())),
-                // Of a pointer.
+                // The temporary file of a pointer.
                 Some((_, "tmp")) => drop(fs::remove_file(entry.path())),
                 _ => (),
             }
         }
     }
 
-    /// Folders by the steps in their names, ascending, whether they count or not.
+    /// Lists all folders with the steps in their names, ascending, whether they count or not.
     #[must_use]
     pub fn listed(&self) -> Vec<(u64, PathBuf)> {
         let entries = self.folder.read_dir().into_iter().flatten().flatten();
@@ -192,13 +192,13 @@ fn write(
     sync(folder)
 }
 
-/// Names of files are on disk only when their folder is.
+/// Writes a folder to disk, since the names of its files are on disk only when it is.
 fn sync(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn manifest(folder: &Path) -> Result<Manifest, String> {
-    /// All that the manifests of later versions must have in common with this one.
+    /// The part of a manifest that all later versions keep.
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -216,11 +216,11 @@ fn manifest(folder: &Path) -> Result<Manifest, String> {
     serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))
 }
 
-/// Whether a folder is the checkpoint of a step and holds what its manifest says: sizes always, hashes if
-/// asked for, because they take as long as reading all files.
+/// Checks that a folder is the checkpoint of a step and holds the files of its manifest. Sizes are always compared,
+/// hashes only if asked for, because they take as long as reading all files.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Says what is wrong with the checkpoint.
 pub fn check(folder: &Path, step: u64, hashes: bool) -> Result<(), String> {
     let manifest = manifest(folder)?;
     if manifest.step != step {

@@ -1,4 +1,4 @@
-//! What is written when training diverges: the steps that were not finite, one after the other.
+//! The report on a training that diverged: the steps that were not finite, one after the other.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::step::NonFinite;
 
-/// `divergence.json` of a run.
+/// The content of `divergence.json` in the folder of a run.
 #[derive(Serialize)]
 pub(crate) struct DivergenceReport {
-    /// Number of the epoch, from 1.
+    /// The number of the epoch, from 1.
     pub(crate) epoch: u64,
-    /// The steps, all of them skipped.
+    /// The steps, all of which were skipped.
     pub(crate) steps: Vec<SkippedStep>,
 }
 
@@ -25,10 +25,10 @@ pub(crate) struct SkippedStep {
     reason: String,
     /// The first tensor that is not finite, in the order in which a step computes them.
     tensor: String,
-    /// Ids of the batch's images.
+    /// The ids of the images of the batch.
     images: Vec<i64>,
     lr: f64,
-    /// None where there were no gradients yet. (JSON has no word for what is not finite: these are texts.)
+    /// `None` if there were no gradients yet. Numbers that are not finite are texts, since JSON has no such numbers.
     grad_norm: Option<Value>,
     losses: Vec<(String, Value)>,
 }
@@ -56,7 +56,7 @@ impl SkippedStep {
 }
 
 impl DivergenceReport {
-    /// Writes it into the folder of the run.
+    /// Writes the report into the folder of the run, and returns its path.
     pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf, (PathBuf, io::Error)> {
         let path = folder.join("divergence.json");
         let written = serde_json::to_vec_pretty(self)

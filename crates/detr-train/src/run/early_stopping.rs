@@ -1,5 +1,5 @@
-//! When a run ends because it does not get better. The decision is a function of the validations, so a run that goes
-//! on after a checkpoint, perhaps with more patience, decides as if it had been patient from the start.
+//! The rule that ends a run whose AP does not improve. It is a function of the validations, so a run that goes on after
+//! a checkpoint, perhaps with more patience, decides as if it had had that patience from the start.
 
 use super::progress::Validation;
 use crate::settings::EarlyStopping;

@@ -1,4 +1,4 @@
-//! What a run tells while it goes on, and who listens.
+//! The events of a run, and the listeners to them.
 
 use std::path::Path;
 

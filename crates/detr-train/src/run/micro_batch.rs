@@ -1,4 +1,4 @@
-//! A batch of the loader as one that a step trains on.
+//! The way of a batch from the loader to the device.
 
 use burn::tensor::Device;
 use detr_data::Batch;
@@ -7,10 +7,10 @@ use detr_loss::{Target, TargetError, Targets};
 
 use crate::step::MicroBatch;
 
-/// Puts a batch on a device.
+/// Puts a batch on a device, for a head of `classes` classes.
 ///
 /// # Errors
-/// Labels that the head does not have.
+/// A label is not one of the head's.
 pub fn micro_batch(
     batch: Batch,
     classes: usize,

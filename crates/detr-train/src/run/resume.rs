@@ -1,4 +1,4 @@
-//! How a run begins: with a new trainer at step 0, or with those of the newest checkpoint.
+//! The beginning of a run: a new trainer at step 0, or the trainer and the progress of the newest checkpoint.
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ use super::progress::Progress;
 use crate::settings::TrainConfig;
 use crate::step::{Ema, Optimizer, Trainer};
 
-/// Returns what a run begins with: a trainer of the weights `start`, which are on the device with autodiff, and a
-/// progress of nothing. With `resume`, both come from the newest checkpoint that counts, if there is one.
+/// Prepares a run: returns a trainer of the weights `start`, which are on the device with autodiff, and a progress at
+/// step 0. With `resume`, both come from the newest checkpoint that counts, if there is one.
 ///
 /// # Errors
 /// See [`RunError`]; checkpoints stay as they are.

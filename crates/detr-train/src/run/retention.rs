@@ -1,5 +1,5 @@
-//! Which checkpoints of a run are kept: those of the last epochs, and that of the best validation. The decision is a
-//! function of the validations, so a run that goes on after a checkpoint decides as if it had not been stopped.
+//! The rule that keeps the checkpoints of the last epochs and that of the best validation. It is a function of the
+//! validations, so a run that goes on after a checkpoint decides as if it had not been stopped.
 
 use super::progress::Validation;
 

@@ -1,5 +1,5 @@
-//! The weights that a run starts from: drawn anew, with a backbone of torchvision's (as the references do),
-//! or those of any checkpoint. It is not resuming: nothing of an optimizer is read.
+//! The weights that a run starts from: drawn anew, with a backbone of torchvision's (as in the references),
+//! or those of any checkpoint. This is not resuming: no state of an optimizer is read.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use detr_types::ClassTable;
 
 use crate::settings::ModelSettings;
 
-/// A model that is ready to be trained, and what a user should know of its weights.
+/// A model that is ready to be trained, with notes on its weights.
 #[derive(Clone, Debug)]
 pub struct InitialModel {
     /// The model.
     pub model: Model,
-    /// What was loaded, and what was not and why: a sentence each.
+    /// Sentences for the user: what was loaded, and what was not loaded and why.
     pub notes: Vec<String>,
 }
 
@@ -23,17 +23,17 @@ pub struct InitialModel {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A path without a file or folder.
+    /// There is no file or folder at the path.
     #[error("{key}: there is no `{}`\nhint: {hint}", path.display())]
     NotFound {
         /// The setting.
         key: &'static str,
         /// The path.
         path: PathBuf,
-        /// What to do.
+        /// Advice.
         hint: String,
     },
-    /// A backbone where a whole model should be.
+    /// A backbone stands where a whole model should be.
     #[error(
         "model.init: {} holds a backbone alone\nhint: model.backbone = \"...\" starts from a backbone",
         path.display()
@@ -42,7 +42,7 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
-    /// Weights that cannot be read or do not fit.
+    /// The weights cannot be read or do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
@@ -50,7 +50,7 @@ pub enum StartError {
 /// Makes a model by its settings, whose relative paths start at `base`. `classes` are those of the data.
 ///
 /// # Errors
-/// A checkpoint that does not exist, cannot be read, or is of another architecture.
+/// A checkpoint does not exist, cannot be read, or has another architecture.
 pub fn start(
     settings: &ModelSettings,
     base: &Path,
@@ -77,7 +77,7 @@ pub fn start(
     Ok(InitialModel { model: model.init(device), notes })
 }
 
-/// Files do not tell everything of their architecture, so it is taken from the settings.
+/// Opens a checkpoint. A file does not tell everything of its architecture, so that is taken from the settings.
 fn open(path: &Path, model: &ModelConfig) -> Result<Checkpoint, StartError> {
     let arch = (!path.is_dir()).then_some(model);
     let opened =
@@ -105,13 +105,13 @@ fn find(key: &'static str, name: &str, base: &Path) -> Result<PathBuf, StartErro
     Err(StartError::NotFound { key, path, hint })
 }
 
-/// Whether a text looks like `OWNER/NAME` of the Hugging Face hub.
+/// Returns whether a text looks like `OWNER/NAME` of the Hugging Face hub.
 fn is_remote(name: &str) -> bool {
     let file = [".pth", ".safetensors"].iter().any(|ending| name.ends_with(ending));
     name.split('/').count() == 2 && !name.starts_with(['.', '/']) && !name.ends_with('/') && !file
 }
 
-/// A note where a head fits by its number of classes but was trained for others.
+/// Makes a note if a head fits by its number of classes but was trained for other classes.
 fn other_names(checkpoint: &Checkpoint, classes: &ClassTable) -> Option<String> {
     let told = matches!(checkpoint.format, Format::Artifact | Format::HuggingFace);
     let theirs =

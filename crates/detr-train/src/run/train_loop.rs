@@ -36,7 +36,7 @@ pub struct TrainLoop {
     skipped: Vec<SkippedStep>,
 }
 
-/// What is known of a step before it is computed.
+/// The facts about a step that are known before it is computed.
 struct StepPlan {
     /// Duration of the wait for data, in seconds.
     waited: f64,
@@ -67,7 +67,7 @@ impl TrainLoop {
     }
 
     /// Trains until all epochs are done, until AP is high enough or does not improve any more, or until `stop` is
-    /// raised. Then it writes a checkpoint first.
+    /// raised, in which case it writes a checkpoint before it ends.
     ///
     /// # Errors
     /// See [`RunError`]; checkpoints that were written stay.

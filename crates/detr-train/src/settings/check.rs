@@ -1,4 +1,4 @@
-//! Numbers that fit their types and still cannot work, as far as can be told without model and data.
+//! Refuses values that fit their types and still cannot work, as far as can be told without model and data.
 
 use std::fmt::Display;
 
@@ -13,7 +13,7 @@ use crate::step::{ConfigError, Schedule, Unit, not_negative, require};
 
 /// A value that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct RefusedValue {
     /// The dotted key.
     pub(super) key: String,
     pub(super) found: String,
@@ -21,9 +21,9 @@ pub(super) struct Refused {
     pub(super) hint: Option<String>,
 }
 
-impl From<ConfigError> for Refused {
+impl From<ConfigError> for RefusedValue {
     fn from(error: ConfigError) -> Self {
-        // Of model and data little can be left out.
+        // The usual hint is to leave a key out, and hardly any key of model and data can be.
         let own = ["model.", "data."].iter().any(|table| error.field.starts_with(table));
         let hint = (!own).then(|| error.hint().to_owned());
         let ConfigError { field: key, value: found, expected } = error;
@@ -31,7 +31,8 @@ impl From<ConfigError> for Refused {
     }
 }
 
-pub(super) fn check(config: &TrainConfig) -> Result<(), Refused> {
+/// Refuses the first value that cannot work.
+pub(super) fn check(config: &TrainConfig) -> Result<(), RefusedValue> {
     let TrainConfig { model, data, train, run } = config;
     check_model(model)?;
     check_data(data)?;
@@ -65,7 +66,7 @@ pub(super) fn check(config: &TrainConfig) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_model(model: &ModelSettings) -> Result<(), Refused> {
+fn check_model(model: &ModelSettings) -> Result<(), RefusedValue> {
     let texts = [
         ("model.arch", Some(&model.arch)),
         ("model.init", model.init.as_ref()),
@@ -83,7 +84,7 @@ fn check_model(model: &ModelSettings) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_data(data: &DataSettings) -> Result<(), Refused> {
+fn check_data(data: &DataSettings) -> Result<(), RefusedValue> {
     for (key, spec) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {
         let Some(spec) = spec else { continue };
         let key = format!("data.{key}.sources");
@@ -96,20 +97,20 @@ fn check_data(data: &DataSettings) -> Result<(), Refused> {
     data.loader.validate().map_err(|error| match error {
         LoaderError::Config { field, value, expected } => {
             let key = format!("data.loader.{field}");
-            Refused { key, found: value, expected: expected.to_owned(), hint: None }
+            RefusedValue { key, found: value, expected: expected.to_owned(), hint: None }
         }
-        other => other_fault("data.loader", &other),
+        other => other_error("data.loader", &other),
     })?;
     if data.loader.seed != 0 {
         let hint = "train.seed is the seed of the order, too";
         return refuse("data.loader.seed", data.loader.seed, "nothing here", Some(hint));
     }
-    data.preprocess.validate().map_err(|error| of_preprocess("data.preprocess", &error))?;
+    data.preprocess.validate().map_err(|error| preprocess_error("data.preprocess", &error))?;
     let augmentation = &data.augmentation;
     let place = "data.augmentation";
-    augmentation.normalization().validate().map_err(|error| of_preprocess(place, &error))?;
+    augmentation.normalization().validate().map_err(|error| preprocess_error(place, &error))?;
     for (i, transform) in augmentation.transforms.iter().enumerate() {
-        transform.validate().map_err(|error| of_transform(i, transform, &error))?;
+        transform.validate().map_err(|error| transform_error(i, transform, &error))?;
     }
     let (mean, std) = (data.preprocess.mean, data.preprocess.std);
     if (augmentation.mean, augmentation.std) != (mean, std) {
@@ -120,7 +121,7 @@ fn check_data(data: &DataSettings) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_train(train: &TrainSettings) -> Result<(), Refused> {
+fn check_train(train: &TrainSettings) -> Result<(), RefusedValue> {
     require(train.epochs > 0, "train.epochs", 0, "1 or more")?;
     require(train.accumulate > 0, "train.accumulate", 0, "1 or more")?;
     if let Some(stopping) = train.early_stopping {
@@ -146,8 +147,8 @@ fn check_train(train: &TrainSettings) -> Result<(), Refused> {
         }
         None => {}
     }
-    // As a step checks itself, under the names that its parts have here. What is not stated is the
-    // reference's of any model, which works.
+    // A step checks its own settings, which have other names there. Settings that are not stated come from the
+    // reference of some model, and work.
     let preset = ModelConfig::presets().next().and_then(|name| ModelConfig::preset(name).ok());
     let step = preset.map_or(Ok(()), |model| train.step(&model).validate());
     step.map_err(|error| {
@@ -159,8 +160,8 @@ fn check_train(train: &TrainSettings) -> Result<(), Refused> {
     check_course(train)
 }
 
-/// A drop that no epoch sees is a mistake.
-fn check_course(train: &TrainSettings) -> Result<(), Refused> {
+/// Refuses a drop of the learning rate, or the end of a warm-up, that comes after the last epoch.
+fn check_course(train: &TrainSettings) -> Result<(), RefusedValue> {
     let (epochs, schedule) = (train.epochs, &train.schedule);
     let expected = format!("less than train.epochs ({epochs})");
     if schedule.per == Unit::Epoch {
@@ -189,12 +190,12 @@ fn refuse(
     found: impl Display,
     expected: impl Into<String>,
     hint: Option<&str>,
-) -> Result<(), Refused> {
+) -> Result<(), RefusedValue> {
     let hint = hint.map(str::to_owned);
-    Err(Refused { key: key.into(), found: found.to_string(), expected: expected.into(), hint })
+    Err(RefusedValue { key: key.into(), found: found.to_string(), expected: expected.into(), hint })
 }
 
-fn of_preprocess(place: &str, error: &PreprocessSpecError) -> Refused {
+fn preprocess_error(place: &str, error: &PreprocessSpecError) -> RefusedValue {
     let (field, found, expected) = match error {
         PreprocessSpecError::Edge { field, value } => {
             ((*field).to_owned(), value.to_string(), "1 to 16384")
@@ -208,23 +209,28 @@ fn of_preprocess(place: &str, error: &PreprocessSpecError) -> Refused {
             ("longest_edge".to_owned(), found, "sides that make fewer pixels")
         }
     };
-    Refused { key: format!("{place}.{field}"), found, expected: expected.to_owned(), hint: None }
+    RefusedValue {
+        key: format!("{place}.{field}"),
+        found,
+        expected: expected.to_owned(),
+        hint: None,
+    }
 }
 
-fn of_transform(index: usize, transform: &Transform, error: &TransformError) -> Refused {
+fn transform_error(index: usize, transform: &Transform, error: &TransformError) -> RefusedValue {
     let place = format!("data.augmentation.transforms[{index}]");
     match error {
-        TransformError::Field { transform, field, value, expected } => Refused {
+        TransformError::Field { transform, field, value, expected } => RefusedValue {
             key: format!("{place}.{transform}.{field}"),
             found: value.clone(),
             expected: (*expected).to_owned(),
             hint: None,
         },
-        TransformError::Statistics(_) => other_fault(&format!("{place}, {transform:?},"), error),
+        TransformError::Statistics(_) => other_error(&format!("{place}, {transform:?},"), error),
     }
 }
 
-fn other_fault(key: &str, error: &dyn Display) -> Refused {
+fn other_error(key: &str, error: &dyn Display) -> RefusedValue {
     let (key, found) = (key.to_owned(), error.to_string());
-    Refused { key, found, expected: "something else".to_owned(), hint: None }
+    RefusedValue { key, found, expected: "something else".to_owned(), hint: None }
 }

@@ -9,25 +9,25 @@ use serde::forward_to_deserialize_any;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::Fault;
+use super::serde_error::SerdeError;
 
-/// Where a key or a value came from.
+/// The origin of a key or a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Bytes of the file.
+    /// A range of bytes of the file.
     File(Range<usize>),
-    /// The flag of this number.
+    /// The flag with this number.
     Flag(usize),
 }
 
-/// A value, and where it came from.
+/// A value with its origin.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) origin: Origin,
 }
 
-/// A TOML value; dates are texts.
+/// A TOML value. Dates are texts.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Text(String),
@@ -48,13 +48,13 @@ pub(super) struct Entry {
 
 /// A step on the way from the root to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Key(String),
     Index(usize),
 }
 
 impl Value {
-    /// In the words of a message.
+    /// Describes the value in the words of a message.
     pub(super) fn described(&self) -> String {
         match self {
             Self::Text(text) => format!("{text:?}"),
@@ -72,7 +72,7 @@ impl Value {
 }
 
 impl Node {
-    /// Whether this or something in it is [described](Value::described) so.
+    /// Returns whether the value, or one inside of it, is [described](Value::described) by this text.
     pub(super) fn contains(&self, described: &str) -> bool {
         self.value.described() == described
             || match &self.value {
@@ -82,7 +82,7 @@ impl Node {
             }
     }
 
-    /// A document; a mistake in its syntax comes with its place.
+    /// Parses a document. An error of syntax has its place.
     pub(super) fn parse(text: &str) -> Result<Self, toml::de::Error> {
         let spans = DeTable::parse(text)?;
         let values: toml::Table = text.parse()?;
@@ -90,7 +90,7 @@ impl Node {
         Ok(Self { value: Value::Table(entries(values, spans.get_ref())), origin })
     }
 
-    /// A value of a flag, which came from nowhere else.
+    /// Makes a node of the value of a flag.
     pub(super) fn of_flag(value: toml::Value, flag: usize) -> Self {
         let origin = Origin::Flag(flag);
         let value = match value {
@@ -110,16 +110,16 @@ impl Node {
         Self { value, origin }
     }
 
-    /// The child that a step leads to.
-    pub(super) fn child(&self, step: &Step) -> Option<&Self> {
+    /// Returns the child at the end of a step.
+    pub(super) fn child(&self, step: &PathStep) -> Option<&Self> {
         match (step, &self.value) {
-            (Step::Key(key), Value::Table(_)) => self.entry(key).map(|entry| &entry.node),
-            (Step::Index(index), Value::List(list)) => list.get(*index),
+            (PathStep::Key(key), Value::Table(_)) => self.entry(key).map(|entry| &entry.node),
+            (PathStep::Index(index), Value::List(list)) => list.get(*index),
             _ => None,
         }
     }
 
-    /// An entry of a table.
+    /// Returns an entry of a table.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Table(entries) => entries.iter().find(|entry| entry.key == key),
@@ -127,30 +127,30 @@ impl Node {
         }
     }
 
-    /// The node at the end of a path.
-    pub(super) fn at(&self, path: &[Step]) -> Option<&Self> {
+    /// Returns the node at the end of a path.
+    pub(super) fn at(&self, path: &[PathStep]) -> Option<&Self> {
         path.iter().try_fold(self, Self::child)
     }
 
-    /// The node at the end of a path, to be changed.
-    pub(super) fn at_mut(&mut self, path: &[Step]) -> Option<&mut Self> {
+    /// Returns the node at the end of a path, to be changed.
+    pub(super) fn at_mut(&mut self, path: &[PathStep]) -> Option<&mut Self> {
         path.iter().try_fold(self, |node, step| match (step, &mut node.value) {
-            (Step::Key(key), Value::Table(entries)) => {
+            (PathStep::Key(key), Value::Table(entries)) => {
                 entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.node)
             }
-            (Step::Index(index), Value::List(list)) => list.get_mut(*index),
+            (PathStep::Index(index), Value::List(list)) => list.get_mut(*index),
             _ => None,
         })
     }
 
-    /// Where a path comes from, or the longest part of it that is there. `key` asks for the place of the
-    /// last key instead of that of its value.
-    pub(super) fn origin_of(&self, path: &[Step], key: bool) -> &Origin {
+    /// Returns the origin of the value at a path, or at the longest part of the path that exists. With `key` it is the
+    /// origin of the last key instead of that of its value.
+    pub(super) fn origin_of(&self, path: &[PathStep], key: bool) -> &Origin {
         let mut node = self;
         for (index, step) in path.iter().enumerate() {
             if key
                 && index + 1 == path.len()
-                && let Step::Key(name) = step
+                && let PathStep::Key(name) = step
                 && let Some(entry) = node.entry(name)
             {
                 return &entry.origin;
@@ -172,7 +172,7 @@ fn entries(values: toml::Table, spans: &DeTable<'_>) -> Vec<Entry> {
     values.into_iter().filter_map(entry).collect()
 }
 
-/// The two readings of a text side by side: the values of one, the places of the other.
+/// Joins the two readings of a text: one has the values, the other has their places.
 fn node(value: toml::Value, spans: &Spanned<DeValue<'_>>) -> Node {
     let origin = Origin::File(spans.span());
     let value = match (value, spans.get_ref()) {
@@ -195,7 +195,7 @@ fn of_scalar(value: toml::Value) -> Value {
     }
 }
 
-impl IntoDeserializer<'_, Fault> for Node {
+impl IntoDeserializer<'_, SerdeError> for Node {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -204,9 +204,9 @@ impl IntoDeserializer<'_, Fault> for Node {
 }
 
 impl<'de> Deserializer<'de> for Node {
-    type Error = Fault;
+    type Error = SerdeError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SerdeError> {
         match self.value {
             Value::Text(text) => visitor.visit_string(text),
             Value::Integer(number) => visitor.visit_i64(number),
@@ -222,7 +222,7 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SerdeError> {
         visitor.visit_some(self)
     }
 
@@ -230,7 +230,7 @@ impl<'de> Deserializer<'de> for Node {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, SerdeError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -239,13 +239,13 @@ impl<'de> Deserializer<'de> for Node {
         _name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, SerdeError> {
         match self.value {
             Value::Text(text) => visitor.visit_enum(text.into_deserializer()),
             Value::Table(entries) if entries.len() == 1 => {
                 visitor.visit_enum(MapAccessDeserializer::new(map(entries)))
             }
-            other => Err(Fault::UnknownVariant { found: other.described(), known: variants }),
+            other => Err(SerdeError::UnknownVariant { found: other.described(), known: variants }),
         }
     }
 
@@ -257,23 +257,23 @@ impl<'de> Deserializer<'de> for Node {
 
 type Entries = std::iter::Map<std::vec::IntoIter<Entry>, fn(Entry) -> (String, Node)>;
 
-fn map<'de>(entries: Vec<Entry>) -> MapDeserializer<'de, Entries, Fault> {
+fn map<'de>(entries: Vec<Entry>) -> MapDeserializer<'de, Entries, SerdeError> {
     let pair: fn(Entry) -> (String, Node) = |entry| (entry.key, entry.node);
     MapDeserializer::new(entries.into_iter().map(pair))
 }
 
-/// A path as users write it.
-pub(super) fn dotted(path: &[Step]) -> String {
+/// Writes a path as users do.
+pub(super) fn dotted(path: &[PathStep]) -> String {
     path.iter().fold(String::new(), |text, step| match step {
-        Step::Index(index) => format!("{text}[{index}]"),
-        Step::Key(key) if text.is_empty() => key.clone(),
-        Step::Key(key) => format!("{text}.{key}"),
+        PathStep::Index(index) => format!("{text}[{index}]"),
+        PathStep::Key(key) if text.is_empty() => key.clone(),
+        PathStep::Key(key) => format!("{text}.{key}"),
     })
 }
 
-/// The path of a dotted key. What is in brackets behind the number of a list's entry is its name, for
+/// Returns the path of a dotted key. Behind the number of an entry of a list there may be its name, for
 /// readers: `train.groups[1] (sampling).lr`.
-pub(super) fn steps_of(key: &str) -> Vec<Step> {
+pub(super) fn steps_of(key: &str) -> Vec<PathStep> {
     let named = key.split_once("] (").and_then(|(before, rest)| {
         let after = rest.rsplit_once(')').map(|(_, after)| after)?;
         Some(format!("{before}]{after}"))
@@ -282,14 +282,14 @@ pub(super) fn steps_of(key: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     for part in key.split('.').filter(|part| !part.is_empty()) {
         let (name, indices) = part.split_once('[').unwrap_or((part, ""));
-        steps.push(Step::Key(name.to_owned()));
+        steps.push(PathStep::Key(name.to_owned()));
         let indices = indices.split(['[', ']']).filter_map(|index| index.parse().ok());
-        steps.extend(indices.map(Step::Index));
+        steps.extend(indices.map(PathStep::Index));
     }
     steps
 }
 
-/// A dotted key as a schema has it: `train.groups[].lr`.
+/// Writes a dotted key as a schema has it: `train.groups[].lr`.
 pub(super) fn without_numbers(key: &str) -> String {
     let mut inside = false;
     key.chars()

@@ -1,9 +1,9 @@
-//! What is wrong with the settings of a run, and where it stands.
+//! Errors in the settings of a run, with their places.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Settings that cannot be used. The last line of the message is a hint.
+/// Why settings cannot be used. The last line of the message is a hint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
@@ -12,74 +12,74 @@ pub enum SettingsError {
         "{place}: {reason}\nhint: settings are TOML: `key = value` below a [table], texts in quotes"
     )]
     Syntax {
-        /// Where.
+        /// The place of the error.
         place: Box<SettingPlace>,
-        /// What the parser says.
+        /// The message of the parser.
         reason: String,
     },
-    /// A flag that changes nothing.
+    /// A flag cannot be applied.
     #[error(
         "--set {flag}: {reason}\nhint: such as --set train.lr=1e-4 or --set 'train.frozen=[\"backbone\"]'"
     )]
     Flag {
-        /// What stands behind `--set`.
+        /// The text behind `--set`.
         flag: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A key that does not exist.
+    /// A key does not exist.
     #[error("{place}: unknown key `{key}`{}\nhint: {hint}", near.as_ref().map_or(String::new(), |near| format!("; did you mean `{near}`?")))]
     UnknownKey {
-        /// Where.
+        /// The place of the error.
         place: Box<SettingPlace>,
         /// The key, dotted.
         key: String,
-        /// The key that was meant, perhaps.
+        /// The key that was meant, if there is a guess.
         near: Option<String>,
-        /// Which keys there are.
+        /// The keys that exist.
         hint: String,
     },
-    /// A key without which nothing can start.
+    /// A required key is missing.
     #[error("{place}: `{key}` is missing, expected {expected}\nhint: {hint}")]
     Missing {
-        /// Where it should be.
+        /// The place where it should be.
         place: Box<SettingPlace>,
         /// The key, dotted.
         key: String,
-        /// What it can be.
+        /// The values that it can have.
         expected: String,
-        /// What to do.
+        /// Advice.
         hint: String,
     },
-    /// A value of another type, or one that cannot work.
+    /// A value has another type, or cannot work.
     #[error("{place}: {key} is {found}, expected {expected}\nhint: {hint}")]
     Value {
-        /// Where.
+        /// The place of the error.
         place: Box<SettingPlace>,
         /// The key, dotted.
         key: String,
         /// The value.
         found: String,
-        /// What it can be.
+        /// The values that it can have.
         expected: String,
-        /// What to do.
+        /// Advice.
         hint: String,
     },
 }
 
-/// Where a setting stands.
+/// The place of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingPlace {
-    /// In a file.
+    /// A place in a file.
     File {
         /// The file.
         path: PathBuf,
-        /// Its line, from 1.
+        /// The line, from 1.
         line: usize,
         /// The character in the line, from 1.
         column: usize,
     },
-    /// In a flag: what stands behind `--set`.
+    /// The text behind `--set` of a flag.
     Flag(String),
 }
 

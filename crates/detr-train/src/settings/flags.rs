@@ -5,7 +5,7 @@ use super::document::{Entry, Node, Origin, Value};
 /// Puts the value of a flag into a document. The value is TOML, or else a text as it stands.
 ///
 /// # Errors
-/// What is wrong with the flag.
+/// Says what is wrong with the flag.
 pub(super) fn apply(root: &mut Node, text: &str, flag: usize) -> Result<(), String> {
     let (key, value) = split(text).ok_or("expected KEY=VALUE")?;
     let path = path(key).ok_or_else(|| format!("`{key}` is no key"))?;
@@ -51,7 +51,7 @@ fn empty(flag: usize) -> Node {
     Node { value: Value::Table(Vec::new()), origin: Origin::Flag(flag) }
 }
 
-/// Splits at the first `=` outside of quotes.
+/// Splits a flag at the first `=` outside of quotes.
 fn split(text: &str) -> Option<(&str, &str)> {
     let mut quote = None;
     let at = text.find(|c| match (quote, c) {
@@ -69,7 +69,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
     Some((text[..at].trim(), text[at + 1..].trim()))
 }
 
-/// The parts of a dotted key, by the rules of TOML; `a[0]` is `a.0`.
+/// Splits a dotted key by the rules of TOML; `a[0]` is `a.0`.
 fn path(key: &str) -> Option<Vec<String>> {
     let key = if key.contains(['"', '\'']) {
         key.to_owned()

@@ -1,4 +1,4 @@
-//! From the text of a file, and flags, to settings; and from what is wrong with them to a message.
+//! Reads settings from the text of a file and from flags, and turns errors into messages.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::path::Path;
 use detr_types::nearest;
 
 use super::TrainConfig;
-use super::check::{Refused, check};
-use super::document::{Node, Origin, Step};
+use super::check::{RefusedValue, check};
+use super::document::{Node, Origin, PathStep};
 use super::error::{SettingPlace, SettingsError};
-use super::fault::Fault;
 use super::read::{Problem, read};
 use super::schema::{self, SettingKey, words};
+use super::serde_error::SerdeError;
 use super::{document, flags};
 
-/// Where users can look settings up.
+/// The hint where users can look settings up.
 const MANUAL: &str = "docs/training.md lists all settings";
 
 impl TrainConfig {
@@ -23,7 +23,7 @@ impl TrainConfig {
     /// read from disk.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its line and column, or with the flag that it came from.
+    /// Names the first thing that is wrong, with its line and column, or with the flag that it came from.
     pub fn load(path: &Path, text: &str, overrides: &[String]) -> Result<Self, SettingsError> {
         // Editors on Windows put a byte order mark in front.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -42,14 +42,14 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Every key that settings can have, in the order of their types.
+    /// Returns every key that settings can have, in the order of their types.
     #[must_use]
     pub fn keys() -> Vec<SettingKey> {
         schema::keys::<Self>()
     }
 }
 
-/// What settings were read from.
+/// The texts that settings were read from.
 struct Source<'a> {
     path: &'a Path,
     text: &'a str,
@@ -74,9 +74,9 @@ impl Source<'_> {
         }
     }
 
-    /// A fault of serde's for users.
+    /// Explains an error of serde's to users.
     fn explain(&self, document: &Node, problem: Problem, keys: &[SettingKey]) -> SettingsError {
-        let Problem { path, fault } = problem;
+        let Problem { path, error } = problem;
         let place = |key: bool| Box::new(self.place(document.origin_of(&path, key)));
         let key = document::dotted(&path);
         let expected_of = |name: &str| {
@@ -85,10 +85,10 @@ impl Source<'_> {
             known.map_or("a table".to_owned(), |key| key.expected.clone())
         };
         let hint = MANUAL.to_owned();
-        match fault {
-            Fault::UnknownKey { key: name, known } => {
+        match error {
+            SerdeError::UnknownKey { key: name, known } => {
                 let near = near(&path, &name, known, keys);
-                let (_, parents) = path.split_last().unwrap_or((&Step::Index(0), &[]));
+                let (_, parents) = path.split_last().unwrap_or((&PathStep::Index(0), &[]));
                 let inside = document::dotted(parents);
                 let hint = match (known, inside.as_str()) {
                     ([], _) => format!("`{inside}` has no such key with its other values"),
@@ -97,8 +97,8 @@ impl Source<'_> {
                 };
                 SettingsError::UnknownKey { place: place(true), key, near, hint }
             }
-            Fault::UnknownVariant { found, known } => {
-                let is_key = matches!(path.last(), Some(Step::Key(key)) if *key == found);
+            SerdeError::UnknownVariant { found, known } => {
+                let is_key = matches!(path.last(), Some(PathStep::Key(key)) if *key == found);
                 let near = nearest(&found, known.iter().copied());
                 let hint = near.map_or(hint, |near| format!("did you mean `{near}`?"));
                 if is_key {
@@ -111,32 +111,32 @@ impl Source<'_> {
                 let expected = format!("one of {}", words(known));
                 SettingsError::Value { place: place(false), key, found, expected, hint }
             }
-            Fault::Missing(name) => {
+            SerdeError::Missing(name) => {
                 let key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
                 let expected = expected_of(&key);
                 SettingsError::Missing { place: place(false), key, expected, hint }
             }
-            Fault::Wrong { found, expected } => {
+            SerdeError::Wrong { found, expected } => {
                 SettingsError::Value { place: place(false), key, found, expected, hint }
             }
-            Fault::Other(message) => {
+            SerdeError::Other(message) => {
                 let found = document.at(&path).map_or(String::new(), |node| node.value.described());
                 SettingsError::Value { place: place(false), key, found, expected: message, hint }
             }
         }
     }
 
-    /// A value that cannot work, for users.
-    fn refuse(&self, document: &Node, refused: Refused) -> SettingsError {
-        let Refused { key, found, expected, hint } = refused;
+    /// Explains to users why a value cannot work.
+    fn refuse(&self, document: &Node, refused: RefusedValue) -> SettingsError {
+        let RefusedValue { key, found, expected, hint } = refused;
         let place = self.place(document.origin_of(&document::steps_of(&key), false)).into();
         let hint = hint.unwrap_or_else(|| MANUAL.to_owned());
         SettingsError::Value { place, key, found, expected, hint }
     }
 }
 
-/// The key that was meant: a similar one of the same table, else one of this name elsewhere.
-fn near(path: &[Step], name: &str, known: &[&str], keys: &[SettingKey]) -> Option<String> {
+/// Guesses the key that was meant: a similar one of the same table, else one of this name elsewhere.
+fn near(path: &[PathStep], name: &str, known: &[&str], keys: &[SettingKey]) -> Option<String> {
     let (_, parents) = path.split_last()?;
     if let Some(near) = nearest(name, known.iter().copied()) {
         let parents = document::dotted(parents);

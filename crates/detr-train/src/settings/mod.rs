@@ -1,14 +1,15 @@
 //! The settings of a run, as they stand in `configs/train/*.toml`: a model, data, and how long and how
-//! fast it learns. What is not stated is the reference's for the model. [`TrainConfig::load`] reads them.
+//! fast it learns. Settings that are not stated are those of the model's reference. [`TrainConfig::load`]
+//! reads a file.
 
 mod check;
 mod document;
 mod error;
-mod fault;
 mod flags;
 mod load;
 mod read;
 mod schema;
+mod serde_error;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use crate::step::{
 pub use error::{SettingPlace, SettingsError};
 pub use schema::SettingKey;
 
-/// Everything that a run is made of.
+/// All settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -34,20 +35,20 @@ pub struct TrainConfig {
     pub model: ModelSettings,
     /// The data.
     pub data: DataSettings,
-    /// The course of the training.
+    /// The training.
     pub train: TrainSettings,
-    /// How often something is written, validated or checked.
+    /// The intervals of what happens beside the steps, and when to stop early.
     #[serde(default)]
     pub run: RunSettings,
 }
 
-/// Which model, and what it starts from.
+/// The settings of the model, and of its first weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
     /// A preset, or the path of a TOML file like those in `configs/models/`.
     pub arch: String,
-    /// Object queries, where they are not those of the preset.
+    /// The number of object queries, if it is not that of the preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_queries: Option<usize>,
     /// A checkpoint of a whole model to start from: a file or folder, relative to the settings' file.
@@ -58,121 +59,121 @@ pub struct ModelSettings {
     pub backbone: Option<String>,
 }
 
-/// What is learned from.
+/// The settings of the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataSettings {
-    /// Data for training.
+    /// The data for training.
     pub train: DatasetSpec,
-    /// Data for validation.
+    /// The data for validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val: Option<DatasetSpec>,
-    /// How categories become labels.
+    /// The rule that makes labels of categories.
     #[serde(default)]
     pub labels: Labels,
-    /// What is done with the images of the training.
+    /// The transforms of the images of the training.
     #[serde(default)]
     pub augmentation: Augmentation,
-    /// Sizes of the images of the validation, and of the model that comes out.
+    /// The preprocessing of the images of the validation, which the trained model asks for, too.
     #[serde(default)]
     pub preprocess: PreprocessSpec,
-    /// How samples become batches.
+    /// The settings of the loader, which makes batches of samples.
     #[serde(default)]
     pub loader: LoaderConfig,
-    /// Where image files are kept between epochs.
+    /// The place where image files are kept between epochs.
     #[serde(default)]
     pub cache_mode: CacheMode,
 }
 
-/// How the model learns.
+/// The settings of the training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSettings {
-    /// Passes over the data.
+    /// The number of passes over the data.
     pub epochs: u64,
-    /// Seed of the weights, the order, the augmentation and dropout.
+    /// The seed of the weights, the order, the augmentation and dropout.
     #[serde(default)]
     pub seed: u64,
-    /// Learning rate.
+    /// The learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    /// Learning rate of the backbone; 0 freezes it.
+    /// The learning rate of the backbone; 0 freezes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr_backbone: Option<f64>,
-    /// Weight decay.
+    /// The weight decay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
     /// Parts of the names of parameters that are not trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Vec<String>>,
-    /// Groups of parameters with numbers of their own.
+    /// Groups of parameters with rates of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<GroupConfig>>,
     /// The rule of the update.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
-    /// The course of the learning rate.
+    /// The schedule of the learning rate.
     #[serde(default)]
     pub schedule: ScheduleConfig,
-    /// Largest norm of all gradients together; 0 for no clipping.
+    /// The largest norm of all gradients together; 0 turns clipping off.
     #[serde(default = "default_clip")]
     pub clip_max_norm: f64,
-    /// Batches that make one step together.
+    /// The number of batches that make one step together.
     #[serde(default = "one")]
     pub accumulate: usize,
-    /// Moving average of the parameters, which is then validated and kept.
+    /// The moving average of the parameters, which is then validated and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<EmaConfig>,
     /// Matching and losses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub criterion: Option<SetCriterion>,
-    /// What the forward and backward pass compute in.
+    /// The type that the forward and backward pass compute in.
     #[serde(default)]
     pub precision: Precision,
     /// Whether activations are computed again in the backward pass: less memory, more time.
     #[serde(default)]
     pub activation_checkpointing: bool,
-    /// When a run ends before its last epoch; without it, never.
+    /// The rule that ends a run whose AP does not improve; without it, no such run ends early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
 }
 
-/// When to stop before all epochs are done.
+/// The rule that ends a run whose AP does not improve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopping {
-    /// Epochs without a better AP.
+    /// The number of epochs without a better AP.
     pub patience: usize,
-    /// Epochs before which it does not stop.
+    /// The number of epochs within which the run does not end.
     #[serde(default)]
     pub min_epochs: usize,
 }
 
-/// How often something happens beside the steps.
+/// The intervals of what happens beside the steps, and when to stop early.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunSettings {
-    /// Epochs between validations.
+    /// The number of epochs between validations.
     pub validate_every: u64,
-    /// Steps between checkpoints, beside those after every epoch; 0 for none.
+    /// The number of steps between checkpoints, beside those after every epoch; 0 for none.
     pub checkpoint_every: u64,
-    /// Checkpoints that are kept, the best not counted.
+    /// The number of epochs whose checkpoints are kept, beside the best one.
     pub keep: usize,
-    /// Steps between lines of the log.
+    /// The number of steps between lines of the log.
     pub log_every: u64,
-    /// Steps in a row without finite numbers after which the run stops.
+    /// The number of steps in a row without finite numbers that ends the run.
     pub max_skipped: u32,
-    /// Pictures that are drawn at every validation, with what was found and what is there.
+    /// The number of pictures that are drawn at every validation, with detections and ground truth.
     pub samples: usize,
-    /// Least score of a box that is drawn on them.
+    /// The least score of a box that is drawn on them.
     pub threshold: f32,
-    /// Pairs of query and class per image that a validation counts, the best ones.
+    /// The number of pairs of query and class, the best of each image, that a validation counts.
     pub max_detections: usize,
-    /// Learns from the first so many images with objects alone, as they are, and validates on the same:
-    /// a model and data that fit together come near an AP of 1 soon.
+    /// The number of images to learn from, if not all: the first ones that have objects, without augmentation. The
+    /// validation is on the same images, so a model and data that fit together soon come near an AP of 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overfit: Option<usize>,
-    /// Stops after a validation with this AP or a higher one.
+    /// The AP that ends the run, once a validation reaches it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_at_ap: Option<f64>,
 }
@@ -199,7 +200,7 @@ impl Default for RunSettings {
 }
 
 impl TrainSettings {
-    /// The settings with what they leave to the model's reference.
+    /// Returns the settings with everything that they leave to the model's reference.
     #[must_use]
     pub fn resolved(&self, model: &ModelConfig) -> Self {
         let StepConfig { criterion, parameters, .. } = self.step(model);
@@ -215,7 +216,7 @@ impl TrainSettings {
         }
     }
 
-    /// What a step does, for a model.
+    /// Returns the settings of a step for a model.
     #[must_use]
     pub fn step(&self, model: &ModelConfig) -> StepConfig {
         let reference = StepConfig::for_model(model);

@@ -1,4 +1,4 @@
-//! What is read, and what is said about what is not.
+//! Tests of the settings that are read, and of the messages about those that are not.
 
 use std::path::Path;
 

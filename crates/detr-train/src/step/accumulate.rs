@@ -1,6 +1,6 @@
-//! Gradients of a batch in parts. What losses are divided by is that of the whole batch, so k micro-batches
-//! give the gradients of the batch that they make together, as long as images are padded alike: the
-//! backbone sees the padding.
+//! The gradients of a batch that goes through the model in micro-batches. Losses are divided by counts of the whole
+//! batch, so k micro-batches give the gradients of the batch that they make together, as long as images are padded
+//! alike: the backbone sees the padding.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Gradients, Tensor};
@@ -17,23 +17,24 @@ use super::ranks::AllReduce;
 pub struct MicroBatch {
     /// The images.
     pub images: NestedTensor,
-    /// What is to be found on them.
+    /// The objects on them.
     pub targets: Targets,
 }
 
-/// Gradients and losses of the micro-batches of a step, on the device.
+/// The sums of the gradients of the micro-batches of a step, and their losses, on the device.
 #[derive(Clone, Debug)]
-pub struct Accumulated {
-    /// Flat, f32, in the order of the parameters; none where there is none.
+pub struct AccumulatedGradients {
+    /// One flattened f32 gradient per parameter; `None` if the parameter has no gradient.
     pub(crate) gradients: Vec<Option<Tensor<1>>>,
     names: Vec<LossName>,
-    /// Total and named numbers of every micro-batch.
+    /// The weighted loss and the named numbers of every micro-batch, `[1 + names]`.
     pub(crate) values: Vec<Tensor<1>>,
-    /// Images and matched objects of every micro-batch.
+    /// The numbers of images and of matched objects of every micro-batch.
     weights: Vec<[f64; 2]>,
 }
 
-impl Accumulated {
+impl AccumulatedGradients {
+    /// Begins without gradients.
     pub(crate) fn new(groups: &Groups) -> Self {
         Self {
             gradients: vec![None; groups.slots().len()],
@@ -43,11 +44,11 @@ impl Accumulated {
         }
     }
 
-    /// Adds gradients of a micro-batch, or of a part of the model.
+    /// Adds the gradients of a micro-batch, or of a part of the model.
     pub(crate) fn add_gradients(&mut self, model: &Model, gradients: Gradients) {
-        let mut flat = Flat { gradients, found: Vec::new() };
-        model.visit(&mut flat);
-        for (sum, gradient) in self.gradients.iter_mut().zip(flat.found) {
+        let mut collector = GradientCollector { gradients, found: Vec::new() };
+        model.visit(&mut collector);
+        for (sum, gradient) in self.gradients.iter_mut().zip(collector.found) {
             *sum = match (sum.take(), gradient) {
                 (Some(sum), Some(gradient)) => Some(sum + gradient),
                 (sum, gradient) => sum.or(gradient),
@@ -70,7 +71,7 @@ impl Accumulated {
         self.map(|gradient| gradient * factor);
     }
 
-    /// Sums the gradients over ranks.
+    /// Replaces the gradients by their sums over all ranks.
     pub(crate) fn reduce(&mut self, all: &(impl AllReduce + ?Sized)) -> Result<(), StepError> {
         let own = self.gradients.iter().flatten().cloned().collect();
         let mut sums = all.sum_tensors(own)?.into_iter();
@@ -87,10 +88,10 @@ impl Accumulated {
         }
     }
 
-    /// The gradients by official name, in a checkpoint's layout. One read-back.
+    /// Reads the gradients by official name, in a checkpoint's layout, all at once.
     ///
     /// # Errors
-    /// The device failed; the message is Burn's.
+    /// The device fails; the message is Burn's.
     pub fn read(&self, groups: &Groups) -> Result<StateDict, String> {
         let slots = groups.slots().iter().zip(&self.gradients);
         official_layout(slots.filter_map(|(slot, gradient)| {
@@ -100,8 +101,8 @@ impl Accumulated {
         }))
     }
 
-    /// Of the numbers read for every micro-batch, sums over them: the weighted loss, the named numbers, and
-    /// the images and matched objects that two kinds of them are means over.
+    /// Sums the numbers that were read for every micro-batch: the weighted loss, then the named numbers, then the
+    /// counts of images and of matched objects. Numbers that are means come multiplied by their count.
     pub(crate) fn sums(&self, read: &[f32]) -> Vec<f64> {
         let width = 1 + self.names.len();
         let mut sums = vec![0.0; width + 2];
@@ -117,7 +118,7 @@ impl Accumulated {
         sums
     }
 
-    /// The batch's weighted loss and named numbers, of such sums.
+    /// Returns the weighted loss and the named numbers of the batch from the sums that [`Self::sums`] makes.
     #[allow(clippy::cast_possible_truncation)] // logged numbers
     pub(crate) fn report(&self, sums: &[f64]) -> (f32, Vec<(LossName, f32)>) {
         let weights = &sums[1 + self.names.len()..];
@@ -125,7 +126,7 @@ impl Accumulated {
             let value = match self.averaged_by(i + 1) {
                 None => sums[i + 1],
                 Some(by) if weights[by] > 0.0 => sums[i + 1] / weights[by],
-                // Without any object, as the criterion has it.
+                // The criterion says 100 per cent where there is no object.
                 Some(_) => 100.0,
             };
             (name.clone(), value as f32)
@@ -133,7 +134,7 @@ impl Accumulated {
         (sums[0] as f32, named.collect())
     }
 
-    /// Which weight a column is a mean by; none of sums.
+    /// Returns the position of the count that a column is a mean over, or `None` if it is a sum.
     fn averaged_by(&self, column: usize) -> Option<usize> {
         match self.names.get(column.checked_sub(1)?)?.kind {
             "cardinality_error" => Some(0),
@@ -143,13 +144,13 @@ impl Accumulated {
     }
 }
 
-/// Takes gradients out, in the order of the parameters.
-struct Flat {
+/// Takes the gradients of all parameters out, flattened, in the order of the parameters.
+struct GradientCollector {
     gradients: Gradients,
     found: Vec<Option<Tensor<1>>>,
 }
 
-impl ModuleVisitor for Flat {
+impl ModuleVisitor for GradientCollector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let gradient = param.val().grad_remove(&mut self.gradients);
         self.found.push(gradient.map(|gradient| {

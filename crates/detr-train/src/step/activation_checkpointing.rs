@@ -1,7 +1,7 @@
 //! Activation checkpointing (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>): the backbone, the
-//! projections and every layer of the encoder run without keeping anything but what went into them, and
-//! once more, one by one and from the last to the first, in the backward pass. So the activations of one
-//! such segment are there at a time. Within each, Burn recomputes what is cheap. The decoder runs once: it
+//! projections and every layer of the encoder keep nothing but their inputs in the forward pass, and run once
+//! more, one by one and from the last to the first, in the backward pass. So the activations of only one such
+//! segment are in memory at a time. Within each, Burn recomputes cheap operations. The decoder runs once: it
 //! has a few hundred queries, where the encoder has thousands of tokens.
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -10,47 +10,49 @@ use detr_model::backbone::Features;
 use detr_model::encoding::Encoding;
 use detr_model::{DetrOutput, Model, NestedTensor};
 
-/// What went into the segments, to be run again.
-pub(crate) struct Segments {
+/// The inputs of all segments of a forward pass, with which the backward pass runs them again.
+pub(crate) struct SegmentInputs {
     images: NestedTensor,
-    /// The backbone's maps, as leaves.
+    /// The backbone's maps, as leaves of the graph.
     features: Features,
-    /// Of the transformer; none if it runs as one.
-    encoder: Option<Encoder>,
+    /// The inputs of the encoder; `None` if the transformer runs as one.
+    encoder: Option<EncoderInputs>,
 }
 
-struct Encoder {
-    /// What the encoder works on; its position is a leaf.
+/// The inputs of the layers of an encoder.
+struct EncoderInputs {
+    /// The output of the encoder, as the input of the decoder; its position is a leaf.
     encoding: Encoding,
-    /// Tokens before every layer, and after the last as a leaf.
+    /// The tokens before every layer, and those after the last as a leaf.
     tokens: Vec<Tensor<3>>,
-    /// Of the random numbers of the first layer, if there are any.
+    /// The seed of the random numbers of the first layer, if there are any.
     seed: Option<u64>,
 }
 
-impl Segments {
-    /// The model's output, differentiable down to the end of the encoder. A seed is needed where layers
-    /// of the encoder drop activations.
+impl SegmentInputs {
+    /// Returns the model's output, differentiable down to the end of the encoder. A seed is needed if layers of the
+    /// encoder drop activations.
     pub(crate) fn forward(
         model: &Model,
         images: NestedTensor,
         seed: Option<u64>,
     ) -> (DetrOutput, Self) {
-        let still = model.clone().map(&mut Still);
+        let detached = model.clone().map(&mut Detacher);
         let mut plain = images.clone();
         plain.pixels = plain.pixels.inner();
         let mut features = model.valid().extract(plain);
         for map in &mut features.maps {
             map.map = on(&images.pixels, map.map.clone()).require_grad();
         }
-        let (output, encoder) = match Encoder::forward(&still, model, &features, seed) {
+        let (output, encoder) = match EncoderInputs::forward(&detached, model, &features, seed) {
             Some((output, encoder)) => (output, Some(encoder)),
             None => (model.transform(features.clone()), None),
         };
         (output, Self { images, features, encoder })
     }
 
-    /// The gradients of all segments, of those of what came after them; all are handed on.
+    /// Backpropagates through every segment, starting from `after`, the gradients of the layers behind them. Passes each
+    /// result to `hand_on`.
     pub(crate) fn backward(
         self,
         model: &Model,
@@ -74,22 +76,23 @@ impl Segments {
     }
 }
 
-impl Encoder {
-    /// None of a model without such an encoder.
+impl EncoderInputs {
+    /// Runs the encoder layer by layer, and the decoder. Returns `None` for a model whose encoder cannot run so.
+    /// `detached` is the model without gradients.
     fn forward(
-        still: &Model,
+        detached: &Model,
         model: &Model,
         features: &Features,
         seed: Option<u64>,
     ) -> Option<(DetrOutput, Self)> {
-        let encoding = still.tokenize(features.clone())?;
+        let encoding = detached.tokenize(features.clone())?;
         let (mut x, position) = (cut(encoding.tokens()), fresh(encoding.position()));
         let encoding = encoding.with(x.clone(), position.clone());
         let mut tokens = Vec::new();
         for layer in 0..model.encoder_layers() {
             tokens.push(x.clone());
             reseed(&position.device(), seed, layer);
-            x = cut(still.encode(layer, &encoding.clone().with(leaf(x), position.clone())));
+            x = cut(detached.encode(layer, &encoding.clone().with(leaf(x), position.clone())));
         }
         let memory = leaf(x);
         tokens.push(memory.clone());
@@ -98,7 +101,8 @@ impl Encoder {
         Some((output, Self { encoding, tokens, seed }))
     }
 
-    /// From the end of the encoder to the backbone's maps: the gradients of the projections.
+    /// Backpropagates from the end of the encoder to the backbone's maps. Returns the gradients of the projections, and
+    /// of the maps.
     fn backward(
         self,
         model: &Model,
@@ -130,29 +134,28 @@ impl Encoder {
     }
 }
 
-/// A number whose derivative by the output is the gradient that is wanted, to the bit; none of a
-/// constant.
+/// Returns a scalar whose gradient with respect to `output` is exactly `wanted`, or `None` if `output` is a constant.
 fn product<const D: usize>(output: Tensor<D>, wanted: Option<Tensor<D>>) -> Option<Tensor<1>> {
     let wanted = wanted.filter(|_| output.is_tracked())?;
     Some((output * wanted).sum())
 }
 
-/// Gradients of a sum.
+/// Returns the gradients of a sum, or `None` if it has no parts.
 fn backward(parts: impl Iterator<Item = Option<Tensor<1>>>) -> Option<Gradients> {
     parts.flatten().reduce(|sum, part| sum + part).map(|sum| sum.backward())
 }
 
-/// The same numbers, at the bottom of a graph of their own.
+/// Returns the same numbers as a leaf of a new graph.
 fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     fresh(tensor).require_grad()
 }
 
-/// The same numbers without where they came from.
+/// Returns the same numbers without their graph.
 fn fresh<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     on(&tensor.clone(), tensor)
 }
 
-/// Numbers where another tensor is, with autodiff as it has it.
+/// Returns the same numbers without their graph, with autodiff as `other` has it.
 fn on<const D: usize, const E: usize>(other: &Tensor<E>, tensor: Tensor<D>) -> Tensor<D> {
     let fresh = tensor.inner().autodiff();
     match other.gradient_checkpointing_strategy() {
@@ -161,8 +164,8 @@ fn on<const D: usize, const E: usize>(other: &Tensor<E>, tensor: Tensor<D>) -> T
     }
 }
 
-/// The same numbers, and an end to the graph that they come from, which would stay in memory until a
-/// backward pass went through it: here is one, of a single number and without gradients of parameters.
+/// Returns the same numbers without their graph, and frees that graph. It would stay in memory until a backward pass
+/// goes through it, so one does: that of a single number, which makes no gradients of parameters.
 fn cut(tensor: Tensor<3>) -> Tensor<3> {
     let kept = fresh(tensor.clone());
     if tensor.is_tracked() {
@@ -171,27 +174,27 @@ fn cut(tensor: Tensor<3>) -> Tensor<3> {
     kept
 }
 
-/// Makes all parameters constants, without a word to dropout.
-struct Still;
+/// Detaches every parameter but keeps dropout in training mode.
+struct Detacher;
 
-impl ModuleMapper for Still {
+impl ModuleMapper for Detacher {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         param.map(Tensor::detach)
     }
 }
 
-/// `[4]`: numbers of 16 random bits for a [`seed`]. A run that repeats its random numbers repeats these.
+/// Draws four numbers of 16 random bits for a [`seed`], `[4]`. A run that repeats its random numbers repeats these.
 pub(crate) fn random_bits(device: &Device) -> Tensor<1> {
     Tensor::random([4], Distribution::Uniform(0.0, 65_536.0), (device, DType::F32))
 }
 
-/// The seed of the first layer, of the numbers of [`random_bits`].
+/// Makes the seed of the first layer from the numbers of [`random_bits`].
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // below 2^16
 pub(crate) fn seed(bits: &[f32]) -> u64 {
     bits.iter().fold(0, |seed, &number| seed << 16 | number as u64)
 }
 
-/// Makes the random numbers of a layer those that it had or will have.
+/// Seeds the device for a layer, so that both of its runs draw the same numbers.
 fn reseed(device: &Device, seed: Option<u64>, layer: usize) {
     if let Some(seed) = seed {
         device.seed(seed.wrapping_add(layer as u64));

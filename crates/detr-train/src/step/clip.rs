@@ -3,17 +3,17 @@
 
 use burn::tensor::Tensor;
 
-/// Norms of gradients, on the device, in f32.
+/// The norms of gradients, on the device, in f32.
 #[derive(Clone, Debug)]
 pub struct GradientNorm {
-    /// `[1]`: L2 norm of all gradients together.
+    /// The L2 norm of all gradients together, `[1]`.
     pub total: Tensor<1>,
-    /// `[tensors]`: L2 norm of each; a NaN or infinity in a gradient is one here.
+    /// The L2 norm of each gradient, `[gradients]`. A NaN or infinity in a gradient makes its norm one.
     pub each: Tensor<1>,
 }
 
 impl GradientNorm {
-    /// Norms of some gradients; none of no gradients.
+    /// Computes the norms of some gradients. Returns `None` if there are no gradients.
     #[must_use]
     pub fn of<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<Self> {
         let norms: Vec<Tensor<1>> =
@@ -26,7 +26,7 @@ impl GradientNorm {
     }
 }
 
-/// `[1]`: what gradients of a norm are multiplied with, `min(1, max_norm / (norm + 1e-6))`.
+/// Returns the factor that clips gradients of this norm, `min(1, max_norm / (norm + 1e-6))`, `[1]`.
 #[must_use]
 pub fn clip_coefficient(norm: Tensor<1>, max_norm: f64) -> Tensor<1> {
     norm.add_scalar(1e-6).recip().mul_scalar(max_norm).clamp_max(1.0)

@@ -1,4 +1,4 @@
-//! Exponential moving average of the parameters, as a model of its own. The decay's warm-up is that of
+//! The exponential moving average of the parameters, as a model of its own. The decay's warm-up is that of
 //! `YOLOv5` and RT-DETR; the references have no average.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -6,20 +6,20 @@ use burn::tensor::Tensor;
 use detr_model::Model;
 use serde::{Deserialize, Serialize};
 
-use super::config::{ConfigError, below_one};
+use super::config_error::{ConfigError, below_one};
 
-/// Settings of the average.
+/// The settings of the average.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmaConfig {
-    /// How much of the average stays in an update, such as 0.9999.
+    /// The share of the average that stays in an update, such as 0.9999.
     pub decay: f64,
-    /// Updates after which the decay has 63 per cent of its value; 0 for all of it from the start.
+    /// The number of updates after which the decay has 63 per cent of its value; 0 means all of it from the start.
     #[serde(default)]
     pub warmup: u64,
 }
 
-/// An average, and how many models it has seen.
+/// An average of models, and the number of its updates.
 #[derive(Clone, Debug)]
 pub struct Ema {
     config: EmaConfig,
@@ -31,12 +31,12 @@ impl EmaConfig {
     /// Refuses numbers that cannot work; `field` is the path to these settings.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// Names the first field that is wrong.
     pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
         below_one(format!("{field}.decay"), self.decay)
     }
 
-    /// Decay of an update, the first one being 1: `decay (1 - exp(-update / warmup))`.
+    /// Returns the decay of an update, of which the first is 1: `decay (1 - exp(-update / warmup))`.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // updates are far below 2^52
     pub fn decay_at(&self, update: u64) -> f64 {
@@ -48,46 +48,46 @@ impl EmaConfig {
 }
 
 impl Ema {
-    /// An average of one model.
+    /// Begins an average with a model.
     #[must_use]
     pub fn new(model: &Model, config: EmaConfig) -> Self {
         Self { config, model: model.valid(), updates: 0 }
     }
 
-    /// An average as it was after some updates.
+    /// Goes on with an average that has seen some updates.
     #[must_use]
     pub fn resume(model: &Model, config: EmaConfig, updates: u64) -> Self {
         Self { updates, ..Self::new(model, config) }
     }
 
-    /// The average, ready to predict.
+    /// Returns the average, which is ready to predict.
     #[must_use]
     pub const fn model(&self) -> &Model {
         &self.model
     }
 
-    /// How many updates it has seen.
+    /// Returns the number of updates.
     #[must_use]
     pub const fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// Takes a model in: `average += (1 - decay) (model - average)`. What the model does not train stays.
+    /// Takes a model in: `average += (1 - decay) (model - average)`. Parameters that are not trained stay.
     pub fn update(&mut self, model: &Model) {
         self.updates += 1;
-        let mut trained = Trained::default();
+        let mut trained = TrainedValues::default();
         model.visit(&mut trained);
         let share = 1.0 - self.config.decay_at(self.updates);
-        let mut mean = Mean { values: trained.0.into_iter(), share };
-        self.model = self.model.clone().map(&mut mean);
+        let mut updater = AverageUpdater { values: trained.0.into_iter(), share };
+        self.model = self.model.clone().map(&mut updater);
     }
 }
 
-/// The parameters in order, flat; none where one is not trained.
+/// Collects the parameters in order, flattened, with `None` for each that is not trained.
 #[derive(Default)]
-struct Trained(Vec<Option<Tensor<1>>>);
+struct TrainedValues(Vec<Option<Tensor<1>>>);
 
-impl ModuleVisitor for Trained {
+impl ModuleVisitor for TrainedValues {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
         let elements = value.shape().num_elements();
@@ -95,12 +95,13 @@ impl ModuleVisitor for Trained {
     }
 }
 
-struct Mean {
+/// Moves every parameter of the average towards the value of the model.
+struct AverageUpdater {
     values: std::vec::IntoIter<Option<Tensor<1>>>,
     share: f64,
 }
 
-impl ModuleMapper for Mean {
+impl ModuleMapper for AverageUpdater {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(value) = self.values.next().flatten() else { return param };
         param.map(|mean| {

@@ -1,11 +1,16 @@
-//! One step of training: what it computes, what it changes, and what it is set up with.
+//! One step of training: its settings, its parts and its outcome. A step knows neither epochs nor files.
+//!
+//! [`Trainer`] puts the parts together, in the order in which they follow each other: `accumulate`, `clip`,
+//! `optimizer` with the `groups` of parameters, `ema`.
 
 mod accumulate;
 mod activation_checkpointing;
 mod clip;
 mod config;
+mod config_error;
 mod ema;
 mod groups;
+mod non_finite;
 mod optimizer;
 mod outcome;
 mod precision;
@@ -14,14 +19,18 @@ mod schedule;
 mod trainer;
 mod training_step;
 
-pub use accumulate::{Accumulated, MicroBatch};
+pub use accumulate::{AccumulatedGradients, MicroBatch};
 pub use clip::{GradientNorm, clip_coefficient};
-pub use config::{ConfigError, StepConfig};
-pub(crate) use config::{default_clip, not_negative, require};
+pub use config::StepConfig;
+pub(crate) use config::default_clip;
+pub use config_error::ConfigError;
+pub(crate) use config_error::{not_negative, require};
 pub use ema::{Ema, EmaConfig};
-pub use groups::{GroupConfig, GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, Slot};
+pub use groups::{
+    GroupConfig, GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, ParameterSlot,
+};
 pub use optimizer::{Optimizer, OptimizerConfig, StateError};
-pub use outcome::{NonFinite, Outcome, Place, StepError, StepReport};
+pub use outcome::{NonFinite, NonFiniteInput, Outcome, StepError, StepReport};
 pub use precision::{LossScale, Precision, PrecisionError};
 pub use ranks::{AllReduce, Alone};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};

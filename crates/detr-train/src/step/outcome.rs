@@ -1,15 +1,15 @@
-//! What becomes of a training step, and what was not finite where it was skipped.
+//! The outcome of a training step, and the number that was not finite if it was skipped.
 
 use std::fmt;
 
 use detr_loss::{LossName, MatchError, TargetError};
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The parameters changed.
     Updated(StepReport),
-    /// Nothing changed.
+    /// Nothing changed, because a number was not finite.
     Skipped(NonFinite),
     /// Nothing changed but the loss scale of f16: gradients overflowed, and it is lower now. This happens
     /// now and then, and does not mean that a run diverges.
@@ -22,7 +22,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome of a part of a batch that comes after so many images of it.
+    /// Shifts the positions of images by the number of images in earlier parts of the batch.
     pub(crate) fn after(self, images: usize) -> Self {
         match self {
             Self::Skipped(reason) => Self::Skipped(reason.after(images)),
@@ -34,11 +34,11 @@ impl Outcome {
 /// The numbers of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
-    /// Weighted sum of the losses.
+    /// The weighted sum of the losses.
     pub loss: f32,
-    /// Losses before their weights, and numbers that are only logged.
+    /// The losses before they are weighted, and numbers that are only logged.
     pub losses: Vec<(LossName, f32)>,
-    /// L2 norm of all gradients, before clipping.
+    /// The L2 norm of all gradients, before clipping.
     pub grad_norm: f32,
 }
 
@@ -47,27 +47,27 @@ pub struct StepReport {
 pub enum NonFinite {
     /// A cost of the matcher, found before there were losses.
     Cost {
-        /// Which image, by its position in the whole batch, query, object and term.
+        /// The image, by its position in the whole batch, the query, the object and the term of the cost.
         error: MatchError,
-        /// What was already not finite before the model ran.
-        origin: Option<Place>,
+        /// The input that was not finite before the model ran, if one was not.
+        origin: Option<NonFiniteInput>,
     },
     /// A loss.
     Loss {
-        /// The first in the order of the layers; none if only their sum overflowed.
+        /// The first loss that is not finite, in the order of the layers; `None` if only their sum overflowed.
         name: Option<LossName>,
         /// Its value.
         value: f32,
-        /// The batch's numbers, all of them.
+        /// All numbers of the batch.
         losses: Vec<(LossName, f32)>,
     },
-    /// A gradient, of finite losses.
+    /// A gradient, though the losses are finite.
     Gradient {
-        /// The first parameter whose gradient has no finite norm; none if only all together have none.
+        /// The first parameter whose gradient has no finite norm; `None` if only the norm of all overflowed.
         parameter: Option<String>,
-        /// Norm of all gradients.
+        /// The norm of all gradients.
         norm: f32,
-        /// The batch's numbers.
+        /// The numbers of the batch.
         report: StepReport,
     },
     /// A cost of the matcher on another rank, which knows more.
@@ -75,29 +75,31 @@ pub enum NonFinite {
 }
 
 impl NonFinite {
-    /// Of a part of a batch that comes after so many images of it.
+    /// Shifts the positions of images by the number of images in earlier parts of the batch.
     pub(crate) fn after(mut self, images: usize) -> Self {
         if let Self::Cost { error, origin } = &mut self {
             if let MatchError::NonFinite { image, .. } = error {
                 *image += images;
             }
-            if let Some(Place::Image(image)) = origin {
+            if let Some(NonFiniteInput::Image(image)) = origin {
                 *image += images;
             }
         }
         self
     }
 
-    /// The first tensor that is not finite, in the order in which a step computes them; `images` are the
-    /// ids of the batch.
+    /// Names the first tensor that is not finite, in the order in which a step computes them. `images` are the ids of
+    /// the images of the batch.
     #[must_use]
     pub fn tensor(&self, images: &[i64]) -> String {
         match self {
-            Self::Cost { origin: Some(Place::Image(image)), .. } => match images.get(*image) {
-                Some(id) => format!("pixels of image {id}"),
-                None => "pixels".to_owned(),
-            },
-            Self::Cost { origin: Some(Place::Parameter(name)), .. } => name.clone(),
+            Self::Cost { origin: Some(NonFiniteInput::Image(image)), .. } => {
+                match images.get(*image) {
+                    Some(id) => format!("pixels of image {id}"),
+                    None => "pixels".to_owned(),
+                }
+            }
+            Self::Cost { origin: Some(NonFiniteInput::Parameter(name)), .. } => name.clone(),
             Self::Cost { error, .. } => {
                 format!("costs: {}", error.to_string().lines().next().unwrap_or_default())
             }
@@ -110,9 +112,9 @@ impl NonFinite {
     }
 }
 
-/// Input that is not finite.
+/// An input of a step that is not finite.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum NonFiniteInput {
     /// An image, by its position in the whole batch.
     Image(usize),
     /// A parameter, by its official name.
@@ -123,16 +125,16 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    /// No micro-batch, or one without images.
+    /// There is no micro-batch, or one has no images.
     #[error("a step needs images")]
     NoImages,
     /// The device failed; the message is Burn's.
     #[error("the device failed: {0}")]
     Device(String),
-    /// Targets that do not fit the head.
+    /// The targets do not fit the head.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// Numbers did not come from or to another rank.
+    /// Numbers did not reach another rank, or did not arrive from one.
     #[error("the ranks lost each other: {0}")]
     Ranks(String),
 }
@@ -161,7 +163,7 @@ impl fmt::Display for NonFinite {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for NonFiniteInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(image) => write!(f, "image {image}"),

@@ -1,9 +1,8 @@
 //! Mixed precision (Micikevicius et al. 2018, <https://arxiv.org/abs/1710.03740>): parameters, their
 //! gradients, the optimizer and the losses are f32; the model runs on a copy of the parameters in half
 //! precision. Burn has no autocast, so the copy is made in every step: a cast is a differentiable
-//! operation, and gradients arrive in f32 at the parameters. What the models compute in f32 all the same
-//! is decided where they compute it, as for inference in half precision; `docs/training-precision.md`
-//! lists it. The rule of the loss scale is `torch.amp.GradScaler`'s.
+//! operation, and gradients arrive in f32 at the parameters. Models compute some operations in f32 all the
+//! same, as they do for inference in half precision; `docs/training-precision.md` lists them. The rule of the loss scale is `torch.amp.GradScaler`'s.
 
 use std::fmt;
 
@@ -12,7 +11,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use detr_model::Model;
 use serde::{Deserialize, Serialize};
 
-/// What the model computes in.
+/// The type that the model computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -25,34 +24,34 @@ pub enum Precision {
     F16,
 }
 
-/// A precision that a model cannot be trained in where it is.
+/// Why a model cannot be trained in a precision on its device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrecisionError {
-    /// The device does not compute in it.
+    /// The device does not compute in the precision.
     #[error("precision is {precision}, which {device} does not compute in\nhint: use {works}")]
     Unsupported {
-        /// What was asked for.
+        /// The precision that was asked for.
         precision: Precision,
-        /// The device, in Burn's words.
+        /// The device, as Burn names it.
         device: String,
-        /// What it computes in.
+        /// The precisions that it computes in.
         works: String,
     },
-    /// The parameters are not f32, so there is nothing to keep the small updates.
+    /// The parameters are not f32, so small updates would be lost.
     #[error(
         "precision is {precision}, but the model's parameters are {found}\nhint: load the model in f32; the step makes its own copy in {precision}"
     )]
     Parameters {
-        /// What was asked for.
+        /// The precision that was asked for.
         precision: Precision,
-        /// What the parameters are, in Burn's words.
+        /// The type of the parameters, as Burn names it.
         found: String,
     },
 }
 
-/// What losses are multiplied with before the backward pass, so that small gradients are not zero in
-/// f16; gradients are divided by it before anything looks at them. State, which a checkpoint has to keep.
+/// The factor on the losses before the backward pass, so that small gradients are not zero in f16. Gradients are
+/// divided by it before anything looks at them. It is state that a checkpoint has to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossScale {
@@ -65,14 +64,14 @@ pub struct LossScale {
 impl Precision {
     const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
 
-    /// Refuses what the model's device lacks, and parameters that are not f32.
+    /// Refuses a precision that the model's device lacks, and parameters that are not f32.
     ///
     /// # Errors
     /// Names the type that was found, or the precisions that the device has.
     pub fn check(self, model: &Model) -> Result<(), PrecisionError> {
-        let mut other = Other(None);
-        model.visit(&mut other);
-        if let Some(found) = other.0 {
+        let mut finder = OtherTypeFinder(None);
+        model.visit(&mut finder);
+        if let Some(found) = finder.0 {
             return Err(PrecisionError::Parameters {
                 precision: self,
                 found: format!("{found:?}"),
@@ -90,14 +89,14 @@ impl Precision {
         Ok(())
     }
 
-    /// The loss scale that training starts with; none but for f16.
+    /// Returns the loss scale that training starts with, or `None` for a precision without one.
     #[must_use]
     pub fn loss_scale(self) -> Option<LossScale> {
         (self == Self::F16).then(LossScale::default)
     }
 
-    /// What the forward pass runs on. The batch norms, which are constants, are folded into the
-    /// convolutions in f32: the square root of a small variance is nothing for f16.
+    /// Returns the copy of a model that the forward pass runs on. The batch norms, which are constants, are folded into
+    /// the convolutions in f32: f16 cannot hold the square root of a small variance.
     pub(crate) fn compute_copy(self, model: &Model) -> Model {
         match self {
             Self::F32 => model.clone(),
@@ -133,11 +132,11 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// Good steps after which the scale doubles.
+    /// The number of good steps after which the scale doubles.
     pub const GROWTH_INTERVAL: u32 = 2000;
-    /// Smallest scale; what overflows at it is not the scale's fault.
+    /// The smallest scale; gradients that overflow at it are not its fault.
     pub const SMALLEST: f64 = 1.0;
-    /// Largest scale, far from what f32 can hold of a scaled loss.
+    /// The largest scale, at which a scaled loss is still far from the largest f32.
     pub const LARGEST: f64 = 16_777_216.0;
 
     /// Takes note of a step whose gradients were finite.
@@ -148,8 +147,8 @@ impl LossScale {
         }
     }
 
-    /// Halves the scale after gradients that were not finite; false, and nothing done, if it is the
-    /// smallest already.
+    /// Halves the scale after gradients that were not finite. Returns false and does nothing if it is the smallest
+    /// already.
     pub fn overflowed(&mut self) -> bool {
         let lower = self.scale / 2.0;
         if lower < Self::SMALLEST {
@@ -163,7 +162,7 @@ impl LossScale {
 /// Casts all parameters but those of layer norms, which compute in f32.
 struct Caster {
     dtype: FloatDType,
-    /// Layer norms that the mapper is inside of.
+    /// The number of layer norms that the mapper is inside of.
     norms: usize,
 }
 
@@ -190,10 +189,10 @@ impl ModuleMapper for Caster {
     }
 }
 
-/// The first type of a parameter that is not f32.
-struct Other(Option<DType>);
+/// Finds the type of the first parameter that is not f32.
+struct OtherTypeFinder(Option<DType>);
 
-impl ModuleVisitor for Other {
+impl ModuleVisitor for OtherTypeFinder {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let dtype = param.val().dtype();
         if dtype != DType::F32 {

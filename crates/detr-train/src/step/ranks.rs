@@ -1,34 +1,34 @@
-//! What ranks that train one model together have to agree on in a step. Each takes a part of the batch;
+//! The sums that ranks exchange in a step, if several train one model together. Each takes a part of the batch;
 //! losses are divided by counts of the whole batch and gradients are summed, so that all ranks make the
 //! update that one would make of all images. (The references average the gradients of losses that are
 //! divided by the mean count, which comes to the same, but for the weights of DETR's classification,
-//! which they count per rank.) How numbers travel is the business of whoever implements [`AllReduce`];
-//! this crate starts no processes.
+//! which they count per rank.) An implementation of [`AllReduce`] decides how numbers travel; this crate
+//! starts no processes.
 
 use burn::tensor::Tensor;
 use detr_loss::WholeBatch;
 
 use super::outcome::StepError;
 
-/// Sums over ranks. All ranks call the same functions in the same order, and get the same results.
+/// A way to sum over ranks. All ranks call the same functions in the same order, and get the same results.
 pub trait AllReduce {
-    /// How many ranks there are, and the number of this one, from 0.
+    /// Returns the number of ranks, and the number of this rank, from 0.
     fn ranks(&self) -> (usize, usize);
 
     /// Replaces numbers by their sums.
     ///
     /// # Errors
-    /// A rank that is gone; an implementation must not wait for it forever.
+    /// A rank is gone. An implementation must not wait for it forever.
     fn sum_numbers(&self, numbers: &mut [f64]) -> Result<(), StepError>;
 
-    /// The sums of tensors, of which all ranks have as many in the same shapes.
+    /// Returns the sums of tensors. All ranks have the same number of tensors in the same shapes.
     ///
     /// # Errors
-    /// As [`AllReduce::sum_numbers`].
+    /// The same as those of [`AllReduce::sum_numbers`].
     fn sum_tensors(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, StepError>;
 }
 
-/// The only rank.
+/// A rank that has no others beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 
@@ -46,7 +46,7 @@ impl AllReduce for Alone {
     }
 }
 
-/// The batch that the parts of all ranks make together, in the order of the ranks.
+/// Returns the counts of the batch that the parts of all ranks make together, in the order of the ranks.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts
 pub(crate) fn whole_batch(
     own: WholeBatch,

@@ -1,68 +1,67 @@
-//! The course of the learning rate (`torch.optim.lr_scheduler`): a factor on the rate of every group, as a
-//! function of the optimizer steps done so far. There is no state, so nothing of it is in a checkpoint, and
-//! a run that resumes needs only its step.
+//! Schedules of the learning rate (`torch.optim.lr_scheduler`): a factor on the rate of every group, as a
+//! function of the optimizer steps that are done. A schedule has no state, so nothing of it is in a checkpoint,
+//! and a run that resumes needs only its step.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{ConfigError, not_negative, positive, require};
+use super::config_error::{ConfigError, not_negative, positive, require};
 
-/// A schedule, and a warm-up in front of it.
+/// A schedule, with a warm-up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// The course.
+    /// The schedule itself.
     #[serde(default)]
     pub course: Schedule,
-    /// What its numbers count.
+    /// The unit of its numbers.
     #[serde(default)]
     pub per: Unit,
-    /// Multiplied with the course, which does not wait for its end: a milestone stays where it is.
+    /// A warm-up that is multiplied with the schedule and does not shift it: a milestone stays where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Warmup>,
 }
 
-/// What a schedule counts.
+/// The unit that a schedule counts in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// Epochs: the rate is constant within one.
+    /// Epochs, within which the rate is constant.
     #[default]
     Epoch,
     /// Steps of the optimizer.
     Step,
 }
 
-/// How the learning rate goes; `t` is the number of epochs or steps done.
+/// A schedule of the learning rate; `t` is the number of epochs or steps that are done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// Always 1.
+    /// A factor of 1, always.
     #[default]
     Constant,
-    /// `gamma^(t / every)`, rounded down: `StepLR`, both references' schedule.
+    /// `gamma^(t / every)` with the exponent rounded down: `StepLR`, the schedule of both references.
     Step {
-        /// Distance of the drops.
+        /// The distance of the drops.
         every: u64,
-        /// Factor of each.
+        /// The factor of each drop.
         #[serde(default = "default_gamma")]
         gamma: f64,
     },
-    /// `gamma^n`, n being how many milestones are reached: `MultiStepLR`.
+    /// `gamma^n`, where n milestones are reached: `MultiStepLR`.
     MultiStep {
-        /// When the rate drops, in order.
+        /// The times at which the rate drops, in order.
         milestones: Vec<u64>,
-        /// Factor of each drop.
+        /// The factor of each drop.
         #[serde(default = "default_gamma")]
         gamma: f64,
     },
-    /// Half a cosine from 1 to `min_factor`, and that ever after: `CosineAnnealingLR`, which would rise
-    /// again.
+    /// Half a cosine from 1 to `min_factor`, which stays from then on: `CosineAnnealingLR`, but that would rise again.
     Cosine {
-        /// Where it ends.
+        /// The time at which it ends.
         length: u64,
-        /// Factor at the end.
+        /// The factor at the end.
         #[serde(default)]
         min_factor: f64,
     },
@@ -72,12 +71,12 @@ pub enum Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Warmup {
-    /// When 1 is reached.
+    /// The time at which 1 is reached.
     pub length: u64,
-    /// What the length counts.
+    /// The unit of the length.
     #[serde(default = "default_warmup_unit")]
     pub per: Unit,
-    /// Factor of the first step.
+    /// The factor of the first step.
     #[serde(default = "default_start")]
     pub start_factor: f64,
 }
@@ -95,7 +94,7 @@ const fn default_start() -> f64 {
 }
 
 impl ScheduleConfig {
-    /// Factor on the learning rate of the step that comes after `step` others, `epoch` epochs being done.
+    /// Returns the factor on all learning rates for the step after `step` steps and `epoch` epochs.
     #[must_use]
     pub fn factor(&self, step: u64, epoch: u64) -> f64 {
         let count = |per: Unit| match per {
@@ -109,7 +108,7 @@ impl ScheduleConfig {
     /// Refuses numbers that cannot work; `field` is the path to these settings.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// Names the first field that is wrong.
     pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
         let course = format!("{field}.course");
         match &self.course {

@@ -2,26 +2,24 @@
 //! backward, clip, update, average. A number that is not finite stops the step before anything changes,
 //! the loss scale of f16 excepted.
 
-use std::fmt;
-
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Tensor, Transaction};
+use burn::module::Module;
+use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 use detr_loss::{MatchError, Predictions, SetCriterion, WholeBatch};
-use detr_model::weights::named_parameters;
-use detr_model::{Model, traffic};
+use detr_model::Model;
 
-use super::accumulate::{Accumulated, MicroBatch};
-use super::activation_checkpointing::{Segments, random_bits, seed};
+use super::accumulate::{AccumulatedGradients, MicroBatch};
+use super::activation_checkpointing::{SegmentInputs, random_bits, seed};
 use super::clip::{GradientNorm, clip_coefficient};
 use super::config::StepConfig;
 use super::ema::Ema;
 use super::groups::{Groups, GroupsError};
+use super::non_finite::{non_finite_input, read};
 use super::optimizer::Optimizer;
-use super::outcome::{NonFinite, Outcome, Place, StepError, StepReport};
+use super::outcome::{NonFinite, Outcome, StepError, StepReport};
 use super::precision::{LossScale, Precision};
 use super::ranks::{AllReduce, Alone, whole_batch};
 
-/// A model in training, and all that changes with it.
+/// A model in training, with its optimizer and its moving average.
 #[derive(Clone, Debug)]
 pub struct Trainer {
     model: Model,
@@ -29,12 +27,12 @@ pub struct Trainer {
     optimizer: Optimizer,
     ema: Option<Ema>,
     criterion: SetCriterion,
-    /// 0 for no clipping.
+    /// The largest norm of all gradients together; 0 for no clipping.
     clip_max_norm: f64,
     precision: Precision,
-    /// Whether activations are computed again.
+    /// Whether activations are computed again in the backward pass.
     recompute: bool,
-    /// Of f16.
+    /// The loss scale of f16.
     loss_scale: Option<LossScale>,
 }
 
@@ -42,7 +40,7 @@ impl Trainer {
     /// Prepares a model that is on a device with autodiff.
     ///
     /// # Errors
-    /// Settings that cannot work, or that do not fit the model.
+    /// The settings cannot work, or do not fit the model.
     pub fn new(model: Model, config: &StepConfig) -> Result<Self, GroupsError> {
         config.validate()?;
         config.precision.check(&model)?;
@@ -68,37 +66,37 @@ impl Trainer {
         })
     }
 
-    /// The model as it is now.
+    /// Returns the model as it is now.
     #[must_use]
     pub const fn model(&self) -> &Model {
         &self.model
     }
 
-    /// Which parameters are trained, and how.
+    /// Returns the parameters with their learning rates and decays.
     #[must_use]
     pub const fn groups(&self) -> &Groups {
         &self.groups
     }
 
-    /// The optimizer, to be saved.
+    /// Returns the optimizer, to be saved.
     #[must_use]
     pub const fn optimizer(&self) -> &Optimizer {
         &self.optimizer
     }
 
-    /// The moving average, if there is one.
+    /// Returns the moving average, if there is one.
     #[must_use]
     pub const fn ema(&self) -> Option<&Ema> {
         self.ema.as_ref()
     }
 
-    /// What the losses are multiplied with, in f16; to be saved.
+    /// Returns the loss scale of f16, to be saved.
     #[must_use]
     pub const fn loss_scale(&self) -> Option<LossScale> {
         self.loss_scale
     }
 
-    /// Goes on with a loss scale that was saved; of no effect but in f16.
+    /// Goes on with a loss scale that was saved. In another precision than f16 it does nothing.
     pub fn set_loss_scale(&mut self, saved: LossScale) {
         self.loss_scale = self.loss_scale.map(|_| saved);
     }
@@ -109,11 +107,11 @@ impl Trainer {
         self.ema = ema;
     }
 
-    /// A step on the batch that the micro-batches make together, which go through the model one after the
-    /// other. `factor` is the schedule's, on the learning rates of all groups.
+    /// Makes a step on the batch that the micro-batches make together. They go through the model one after the
+    /// other. `factor` is the schedule's factor on the learning rates of all groups.
     ///
     /// # Errors
-    /// No images, or a device that fails. What is not finite is an [`Outcome`].
+    /// There are no images, or the device fails. A number that is not finite is an [`Outcome`].
     pub fn step(
         &mut self,
         micro_batches: Vec<MicroBatch>,
@@ -122,11 +120,11 @@ impl Trainer {
         self.step_together(micro_batches, factor, &Alone)
     }
 
-    /// A step on the batch that the micro-batches of all ranks make together. All ranks have the same
+    /// Makes a step on the batch that the micro-batches of all ranks make together. All ranks have the same
     /// outcome, but for the reason of a step that is skipped.
     ///
     /// # Errors
-    /// As [`Trainer::step`]; ranks that lose each other.
+    /// The same as those of [`Trainer::step`], or the ranks lose each other.
     pub fn step_together(
         &mut self,
         micro_batches: Vec<MicroBatch>,
@@ -146,14 +144,14 @@ impl Trainer {
         self.apply_together(accumulated, factor, all)
     }
 
-    /// The first half of a step: gradients of a batch. Changes nothing.
+    /// Makes the first half of a step: computes the gradients of a batch, and changes nothing.
     ///
     /// # Errors
-    /// As [`Trainer::step`]; inside, a cost that is not finite.
+    /// The same as those of [`Trainer::step`]. The inner error is a cost of the matching that is not finite.
     pub fn gradients(
         &self,
         micro_batches: Vec<MicroBatch>,
-    ) -> Result<Result<Accumulated, NonFinite>, StepError> {
+    ) -> Result<Result<AccumulatedGradients, NonFinite>, StepError> {
         let whole = WholeBatch::new(micro_batches.iter().map(|micro| &micro.targets));
         self.gradients_of_part(micro_batches, &whole)
     }
@@ -162,14 +160,14 @@ impl Trainer {
         &self,
         micro_batches: Vec<MicroBatch>,
         whole: &WholeBatch,
-    ) -> Result<Result<Accumulated, NonFinite>, StepError> {
+    ) -> Result<Result<AccumulatedGradients, NonFinite>, StepError> {
         if micro_batches.iter().any(|micro| micro.targets.images().is_empty())
             || micro_batches.is_empty()
         {
             return Err(StepError::NoImages);
         }
         let scale = self.loss_scale.map(|scale| scale.scale);
-        let mut accumulated = Accumulated::new(&self.groups);
+        let mut accumulated = AccumulatedGradients::new(&self.groups);
         let mut images_before = 0;
         for MicroBatch { images, targets } in micro_batches {
             let pixels = images.pixels.clone();
@@ -181,7 +179,7 @@ impl Trainer {
                 } else {
                     None
                 };
-                let (output, segments) = Segments::forward(&copy, images, seed);
+                let (output, segments) = SegmentInputs::forward(&copy, images, seed);
                 (output, Some(segments))
             } else {
                 (copy.forward(images), None)
@@ -192,7 +190,7 @@ impl Trainer {
                 Ok(matches) => matches,
                 Err(MatchError::Device(message)) => return Err(StepError::Device(message)),
                 Err(error) => {
-                    let origin = self.origin(&pixels)?;
+                    let origin = non_finite_input(&self.model, &pixels)?;
                     return Ok(Err(NonFinite::Cost { error, origin }.after(images_before)));
                 }
             };
@@ -217,18 +215,22 @@ impl Trainer {
         Ok(Ok(accumulated))
     }
 
-    /// The second half of a step: reads all numbers, and changes the model if they are finite.
+    /// Makes the second half of a step: reads all numbers, and changes the model if they are finite.
     ///
     /// # Errors
-    /// A device that fails.
-    pub fn apply(&mut self, accumulated: Accumulated, factor: f64) -> Result<Outcome, StepError> {
+    /// The device fails.
+    pub fn apply(
+        &mut self,
+        accumulated: AccumulatedGradients,
+        factor: f64,
+    ) -> Result<Outcome, StepError> {
         self.apply_together(accumulated, factor, &Alone)
     }
 
-    /// As [`Trainer::apply`], of gradients that are those of all ranks already.
+    /// Does the same as [`Trainer::apply`] for gradients that are already summed over all ranks.
     fn apply_together(
         &mut self,
-        mut accumulated: Accumulated,
+        mut accumulated: AccumulatedGradients,
         factor: f64,
         all: &(impl AllReduce + ?Sized),
     ) -> Result<Outcome, StepError> {
@@ -261,8 +263,8 @@ impl Trainer {
         Ok(Outcome::Updated(report))
     }
 
-    /// What becomes of a step with numbers that are not finite. Gradients of finite losses may be the
-    /// loss scale's fault.
+    /// Returns the outcome of a step with a number that is not finite. If it is a gradient, the loss scale may have been
+    /// too large, and is lowered.
     fn not_finite(&mut self, found: NonFinite) -> Outcome {
         let lowered = matches!(found, NonFinite::Gradient { .. })
             && self.loss_scale.as_mut().is_some_and(LossScale::overflowed);
@@ -274,10 +276,10 @@ impl Trainer {
         }
     }
 
-    /// What is not finite in a step, if anything is.
+    /// Returns the first number of a step that is not finite, or `None` if all are.
     fn check(
         &self,
-        accumulated: &Accumulated,
+        accumulated: &AccumulatedGradients,
         norms: Option<&GradientNorm>,
         report: &StepReport,
     ) -> Result<Option<NonFinite>, StepError> {
@@ -297,41 +299,5 @@ impl Trainer {
         let parameter = first.map(|(slot, _)| slot.parameter.name.clone());
         let (norm, report) = (report.grad_norm, report.clone());
         Ok(Some(NonFinite::Gradient { parameter, norm, report }))
-    }
-
-    /// The first image or parameter that is not finite. Only called when something is wrong.
-    fn origin(&self, pixels: &Tensor<4>) -> Result<Option<Place>, StepError> {
-        let [b, c, h, w] = pixels.dims();
-        // 0 times a finite number is 0, and NaN times anything else.
-        let images = pixels.clone().inner().reshape([b, c * h * w]) * 0.0;
-        let images = read(images.sum_dim(1).reshape([b]))?;
-        if let Some(image) = images.iter().position(|value| !value.is_finite()) {
-            return Ok(Some(Place::Image(image)));
-        }
-        let mut zeros = Zeros::default();
-        self.model.visit(&mut zeros);
-        let zeros = read(Tensor::cat(zeros.0, 0))?;
-        let broken = zeros.iter().position(|value| !value.is_finite());
-        let names = broken.map(|i| named_parameters(&self.model).swap_remove(i).name);
-        Ok(names.map(Place::Parameter))
-    }
-}
-
-/// One read-back.
-fn read(tensor: Tensor<1>) -> Result<Vec<f32>, StepError> {
-    let failed = |error: &dyn fmt::Debug| StepError::Device(format!("{error:?}"));
-    let read = traffic::read(Transaction::default().register(tensor.detach()));
-    let data = read.map_err(|error| failed(&error))?.pop();
-    let data = data.ok_or_else(|| failed(&"no numbers"))?;
-    data.convert_dtype(DType::F32).try_into_vec::<f32>().map_err(|error| failed(&error))
-}
-
-/// A 0 for every parameter that is finite.
-#[derive(Default)]
-struct Zeros(Vec<Tensor<1>>);
-
-impl ModuleVisitor for Zeros {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push((param.val().inner() * 0.0).sum());
     }
 }

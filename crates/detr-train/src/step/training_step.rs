@@ -13,7 +13,7 @@ pub trait TrainingStep {
     /// Makes a step of the micro-batches of all ranks; see [`Trainer::step_together`].
     ///
     /// # Errors
-    /// As [`Trainer::step_together`].
+    /// The same as those of [`Trainer::step_together`].
     fn step_together(
         &mut self,
         micro_batches: Vec<MicroBatch>,

@@ -2,6 +2,7 @@
 
 mod burn_loop;
 mod devices;
+mod listeners;
 mod memory;
 mod parts;
 mod precision;

@@ -5,7 +5,7 @@ use detr_model::weights::read_parameters;
 use detr_model::{Model, ModelConfig};
 use detr_train::{
     Ema, EmaConfig, GradientNorm, GroupConfig, Groups, GroupsConfig, GroupsError, Optimizer,
-    OptimizerConfig, Slot, clip_coefficient,
+    OptimizerConfig, ParameterSlot, clip_coefficient,
 };
 
 use super::{deformable, detr, model, poked};
@@ -201,7 +201,7 @@ fn all_of_a_group_may_be_frozen_by_name() {
     let groups =
         Groups::new(&model(&deformable()), &config(|c| c.frozen = vec!["backbone".into()]));
     let groups = groups.unwrap();
-    let backbone = |slot: &&Slot| slot.parameter.name.starts_with("backbone");
+    let backbone = |slot: &&ParameterSlot| slot.parameter.name.starts_with("backbone");
     assert!(groups.slots().iter().filter(backbone).all(|slot| slot.lr.is_none()));
     assert!(groups.table().rows().iter().all(|row| row.name != "backbone"));
 }

@@ -5,8 +5,8 @@ use burn::tensor::Device;
 use detr_loss::LossName;
 use detr_model::weights::{StateDict, StoredTensor, read_parameters};
 use detr_train::{
-    EmaConfig, MicroBatch, NonFinite, Optimizer, OptimizerConfig, Outcome, Place, StateError,
-    Trainer,
+    EmaConfig, MicroBatch, NonFinite, NonFiniteInput, Optimizer, OptimizerConfig, Outcome,
+    StateError, Trainer,
 };
 
 use super::{batch, deformable, detr, model, parameters, poked, same, trainer, updated};
@@ -204,7 +204,7 @@ fn what_is_not_finite_is_named_and_changes_nothing() {
     let text = reason.to_string();
     let named = format!("; image {} is not finite to begin with", before + 1);
     assert!(text.ends_with(&named), "{text}");
-    let NonFinite::Cost { origin: Some(Place::Image(image)), .. } = reason else {
+    let NonFinite::Cost { origin: Some(NonFiniteInput::Image(image)), .. } = reason else {
         panic!("{reason:?}")
     };
     assert_eq!(image, before + 1, "of the whole batch");
@@ -232,7 +232,7 @@ fn a_weight_or_loss_that_is_not_finite_is_named() {
     let Outcome::Skipped(reason) = broken.step(vec![batch(1, &[2, 1])], 1.0).unwrap() else {
         panic!("a step with NaN")
     };
-    let NonFinite::Cost { origin: Some(Place::Parameter(found)), .. } = &reason else {
+    let NonFinite::Cost { origin: Some(NonFiniteInput::Parameter(found)), .. } = &reason else {
         panic!("{reason:?}")
     };
     assert_eq!(found, name);

@@ -1,24 +1,24 @@
-//! Settings of parameter groups, and those of the references.
+//! The settings of parameter groups, and those of the references.
 
 use detr_model::ModelConfig;
 use detr_model::families::{LearningRate, ParameterGroup, TrainingRecipe};
 use serde::{Deserialize, Serialize};
 
-use super::{GroupRow, REST};
-use crate::step::config::{ConfigError, not_negative, require};
+use super::table::{GroupRow, REST};
+use crate::step::config_error::{ConfigError, not_negative, require};
 
-/// Learning rates, weight decay, and what is not trained.
+/// Learning rates, weight decay and frozen parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupsConfig {
-    /// Learning rate of the parameters of no group.
+    /// The learning rate of the parameters in no group.
     pub lr: f64,
-    /// Weight decay, of norms and biases too.
+    /// The weight decay, of norms and biases too.
     pub weight_decay: f64,
     /// Patterns of the parameters that are not trained.
     #[serde(default)]
     pub frozen: Vec<String>,
-    /// Parameters with numbers of their own. The first group that matches counts.
+    /// Parameters with rates of their own. A parameter is in the first group that matches.
     #[serde(default)]
     pub groups: Vec<GroupConfig>,
 }
@@ -27,23 +27,23 @@ pub struct GroupsConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
-    /// What it is called in tables and logs.
+    /// The name in tables and logs.
     pub name: String,
     /// Parts of the parameters' names, any of which is enough.
     pub patterns: Vec<String>,
-    /// Learning rate; without it, that of the rest.
+    /// The learning rate; without it, that of the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    /// Learning rate as a factor on that of the rest, instead of `lr`.
+    /// The learning rate as a factor on that of the rest, instead of `lr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr_factor: Option<f64>,
-    /// Weight decay; without it, that of the rest.
+    /// The weight decay; without it, that of the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
 }
 
 impl GroupsConfig {
-    /// What the reference of an architecture trains with, its `lr` and batch size included.
+    /// Returns the groups that the reference of an architecture trains with; the learning rates belong to its batch size.
     #[must_use]
     pub fn for_model(model: &ModelConfig) -> Self {
         let TrainingRecipe { lr, weight_decay, frozen, groups } = model.training_recipe();
@@ -62,7 +62,7 @@ impl GroupsConfig {
     /// Refuses numbers that cannot work; `field` is the path to these settings.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// Names the first field that is wrong.
     pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
         not_negative(format!("{field}.lr"), self.lr)?;
         not_negative(format!("{field}.weight_decay"), self.weight_decay)?;
@@ -89,7 +89,7 @@ impl GroupsConfig {
         require(!empty, field, "a list with an empty pattern", "parts of parameters' names")
     }
 
-    /// A line of the table, for a group or the rest.
+    /// Makes a row of the table, for a group or the rest.
     pub(super) fn row(&self, group: Option<&GroupConfig>) -> GroupRow {
         let Some(group) = group else {
             return GroupRow::new(REST, Some((self.lr, self.weight_decay)));

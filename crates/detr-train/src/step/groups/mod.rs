@@ -2,105 +2,82 @@
 //! references' `main.py`). A pattern is a part of a parameter's name in a checkpoint.
 
 mod config;
-
-use std::fmt;
+mod table;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use detr_model::Model;
 use detr_model::weights::{NamedParameter, named_parameters};
 
-use crate::step::config::ConfigError;
+use crate::step::config_error::ConfigError;
 use crate::step::precision::PrecisionError;
 pub use config::{GroupConfig, GroupsConfig};
-
-/// Name of the group of all parameters that no pattern matches.
-const REST: &str = "rest";
+pub use table::{GroupRow, GroupTable};
 
 /// Why a model cannot be trained as the settings say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupsError {
-    /// A number that cannot work.
+    /// A setting has a number that cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A precision that does not work here.
+    /// The model cannot be trained in the precision.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
-    /// A pattern without a parameter.
+    /// A pattern matches no parameter.
     #[error(
         "{field}: `{pattern}` matches no parameter{shadowed}\nhint: a pattern is a part of a name in a checkpoint, such as `{example}`"
     )]
     Unmatched {
-        /// Path of the pattern.
+        /// The path of the pattern.
         field: String,
         /// The pattern.
         pattern: String,
-        /// What took the parameters that it would match.
+        /// The group that took the parameters that it would match, as a part of the message; perhaps empty.
         shadowed: String,
-        /// A name of the model.
+        /// The name of a parameter of the model.
         example: String,
     },
-    /// A model that cannot be trained where it is.
+    /// The model cannot be trained where it is.
     #[error(
         "no parameter of the model gets gradients\nhint: make the model on a device with autodiff, and not as an inference copy"
     )]
     NoGradients,
-    /// Activation checkpointing on a device without it.
+    /// The settings ask for activation checkpointing, and the model's device does without it.
     #[error(
         "activation_checkpointing is on, but the model's device keeps all activations\nhint: make the model on `StepConfig::device`"
     )]
     NoCheckpointing,
-    /// Everything is frozen.
+    /// All parameters are frozen.
     #[error("no parameter is trained\nhint: raise a learning rate, or shorten `frozen`")]
     NothingTrained,
 }
 
-/// A parameter, and how it is trained.
+/// A parameter, with its learning rate and decay.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Slot {
+pub struct ParameterSlot {
     /// The parameter.
     pub parameter: NamedParameter,
-    /// Learning rate before the schedule; none if it is not trained.
+    /// The learning rate before the schedule; `None` if the parameter is not trained.
     pub lr: Option<f64>,
-    /// Weight decay.
+    /// The weight decay.
     pub weight_decay: f64,
-    /// Row of the table.
+    /// The row of the table.
     row: usize,
 }
 
-/// All parameters of a model, in the order of a traversal.
+/// All parameters of a model, in the order in which Burn visits them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Groups {
-    slots: Vec<Slot>,
+    slots: Vec<ParameterSlot>,
     rows: Vec<GroupRow>,
 }
-
-/// A line of the table of groups.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GroupRow {
-    /// Name of the group.
-    pub name: String,
-    /// How many tensors.
-    pub tensors: usize,
-    /// How many numbers in them.
-    pub parameters: usize,
-    /// Learning rate before the schedule; none if frozen.
-    pub lr: Option<f64>,
-    /// Weight decay; none if frozen.
-    pub weight_decay: Option<f64>,
-}
-
-/// The groups of a model, to be printed.
-#[derive(Clone, Copy, Debug)]
-pub struct GroupTable<'a>(&'a [GroupRow]);
 
 impl Groups {
     /// Sorts the parameters of a model into groups.
     ///
     /// # Errors
-    /// A model without gradients, settings that cannot work, patterns that match nothing, or nothing left
-    /// to train.
+    /// The model has no gradients, a setting cannot work, a pattern matches nothing, or nothing is left to train.
     pub fn new(model: &Model, config: &GroupsConfig) -> Result<Self, GroupsError> {
         const FIELD: &str = "parameters";
         config.validate(FIELD)?;
@@ -118,7 +95,7 @@ impl Groups {
         let group_of = |parameter: &NamedParameter| {
             config.groups.iter().position(|g| g.patterns.iter().any(|p| matches(p, parameter)))
         };
-        let slots: Vec<Slot> = parameters
+        let slots: Vec<ParameterSlot> = parameters
             .into_iter()
             .map(|parameter| {
                 let group = group_of(&parameter).unwrap_or(config.groups.len());
@@ -130,7 +107,7 @@ impl Groups {
                     group
                 };
                 let GroupRow { lr, weight_decay, .. } = rows[row];
-                Slot { parameter, lr, weight_decay: weight_decay.unwrap_or(0.0), row }
+                ParameterSlot { parameter, lr, weight_decay: weight_decay.unwrap_or(0.0), row }
             })
             .collect();
         for slot in &slots {
@@ -154,7 +131,7 @@ impl Groups {
         }
         for (i, group) in config.groups.iter().enumerate() {
             for pattern in &group.patterns {
-                let found = |slot: &Slot| {
+                let found = |slot: &ParameterSlot| {
                     [i, frozen_row].contains(&slot.row) && matches(pattern, &slot.parameter)
                 };
                 if !slots.iter().any(found) {
@@ -169,64 +146,26 @@ impl Groups {
         Ok(Self { slots, rows })
     }
 
-    /// Every parameter, in the order of a traversal of the model.
+    /// Returns all parameters, in the order in which Burn visits them.
     #[must_use]
-    pub fn slots(&self) -> &[Slot] {
+    pub fn slots(&self) -> &[ParameterSlot] {
         &self.slots
     }
 
-    /// The groups, to be printed.
+    /// Returns the groups as a table for people.
     #[must_use]
     pub fn table(&self) -> GroupTable<'_> {
         GroupTable(&self.rows)
     }
 
-    /// The model with gradients for what is trained, and for nothing else.
+    /// Turns gradients on for the parameters that are trained, and off for all others.
     pub(crate) fn freeze(&self, model: Model) -> Model {
         model.map(&mut Freezer(self.slots.iter()))
     }
 }
 
-impl GroupRow {
-    fn new(name: &str, numbers: Option<(f64, f64)>) -> Self {
-        let numbers = numbers.filter(|&(lr, _)| lr > 0.0);
-        let (lr, weight_decay) = numbers.unzip();
-        Self { name: name.to_owned(), tensors: 0, parameters: 0, lr, weight_decay }
-    }
-}
-
-impl<'a> GroupTable<'a> {
-    /// Its lines; "frozen" are parameters that `frozen` names, "buffers" what no training changes.
-    #[must_use]
-    pub const fn rows(&self) -> &'a [GroupRow] {
-        self.0
-    }
-}
-
-impl fmt::Display for GroupTable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(5);
-        writeln!(f, "{:width$}  tensors  parameters       lr  weight decay", "group")?;
-        for row in self.0 {
-            let GroupRow { name, tensors, parameters, lr, weight_decay } = row;
-            write!(f, "{name:width$}  {tensors:>7}  {parameters:>10}")?;
-            match (lr, weight_decay) {
-                (Some(lr), Some(decay)) => {
-                    writeln!(f, "  {:>7}  {:>12}", short(*lr), short(*decay))?;
-                }
-                _ => writeln!(f, "  {:>7}  {:>12}", "frozen", "-")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A rate as people write it: `2e-4 * 0.1` is not quite `2e-5`.
-fn short(rate: f64) -> String {
-    format!("{:e}", format!("{rate:.5e}").parse().unwrap_or(rate))
-}
-
-struct Freezer<'a>(std::slice::Iter<'a, Slot>);
+/// Turns the gradients of every parameter on or off.
+struct Freezer<'a>(std::slice::Iter<'a, ParameterSlot>);
 
 impl ModuleMapper for Freezer<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

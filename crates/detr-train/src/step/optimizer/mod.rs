@@ -1,7 +1,7 @@
 //! `AdamW` (Loshchilov and Hutter 2019) and SGD with momentum, with the numbers of `torch.optim`. Burn's own
 //! are not used: their state is keyed by numbers that differ in every process, is restored on the default
-//! device, and has the parameter's precision; ours has the names of a checkpoint, stays where the
-//! parameters are, and is f32.
+//! device, and has the parameter's precision. Ours has the names of a checkpoint, stays on the device of the
+//! parameters, and is f32.
 
 mod rule;
 
@@ -10,63 +10,63 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use detr_model::Model;
 use detr_model::weights::{StateDict, StoredTensor, official_layout};
 
-use crate::step::groups::{Groups, Slot};
+use crate::step::groups::{Groups, ParameterSlot};
 pub use rule::OptimizerConfig;
-use rule::{STEP, State};
+use rule::{ParameterState, STEP};
 
-/// A rule, and what it remembers of every parameter.
+/// A rule of the update, and its state for every parameter.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    /// By position of the parameter; none before its first gradient.
-    state: Vec<Option<State>>,
+    /// The state by the position of the parameter; `None` before its first gradient.
+    state: Vec<Option<ParameterState>>,
 }
 
-/// Numbers that are not the state of this optimizer and model.
+/// Why saved numbers are not the state of this optimizer and model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// A tensor that belongs to no trained parameter, or to another optimizer.
+    /// A tensor belongs to no trained parameter, or to another optimizer.
     #[error(
         "optimizer state: `{0}` belongs to no parameter that is trained\nhint: resume with the model, optimizer and groups that the state was saved with"
     )]
     Unexpected(String),
-    /// Part of a parameter's state is missing.
+    /// A part of a parameter's state is missing.
     #[error(
         "optimizer state: `{0}` is missing\nhint: the file is incomplete; resume from an earlier checkpoint"
     )]
     Missing(String),
-    /// A tensor of another shape.
+    /// A tensor has another shape.
     #[error(
         "optimizer state: `{name}` has shape {found:?}, expected {expected:?}\nhint: resume with the model that the state was saved with"
     )]
     Shape {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
-        /// Its shape.
+        /// The shape of the tensor.
         found: Vec<usize>,
-        /// That of the parameter.
+        /// The shape of the parameter.
         expected: Vec<usize>,
     },
-    /// A tensor that cannot be read.
+    /// A tensor cannot be read.
     #[error("optimizer state: `{name}`: {reason}")]
     Unreadable {
-        /// Its name.
+        /// The name of the tensor.
         name: String,
-        /// What happened.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Optimizer {
-    /// An optimizer that has not seen a gradient.
+    /// Makes an optimizer that has not seen a gradient.
     #[must_use]
     pub fn new(config: OptimizerConfig, groups: &Groups) -> Self {
         Self { config, state: vec![None; groups.slots().len()] }
     }
 
-    /// The model after an update. `gradients` are flat and in the order of the groups' slots; a parameter
-    /// without one stays as it is. `factor` is on the learning rate of every group.
+    /// Returns the model after an update. `gradients` are flattened and in the order of the groups' slots; a parameter
+    /// without a gradient stays as it is. `factor` multiplies the learning rate of every group.
     #[must_use]
     pub fn step(
         &mut self,
@@ -77,26 +77,26 @@ impl Optimizer {
     ) -> Model {
         let parts = groups.slots().iter().zip(self.state.iter_mut()).zip(gradients);
         let parts = parts.map(|((slot, state), gradient)| (slot, state, gradient)).collect();
-        model.map(&mut Update { config: self.config, parts, next: 0, factor })
+        model.map(&mut Updater { config: self.config, parts, next: 0, factor })
     }
 
-    /// Its state by the names of a checkpoint's parameters: `NAME.step`, `NAME.exp_avg` and so on, in the
-    /// layout of the checkpoint. One read-back.
+    /// Reads the state by the names of a checkpoint's parameters: `NAME.step`, `NAME.exp_avg` and so on, in the
+    /// layout of the checkpoint. All of it is read at once.
     ///
     /// # Errors
-    /// The device failed; the message is Burn's.
+    /// The device fails; the message is Burn's.
     pub fn state(&self, groups: &Groups) -> Result<StateDict, String> {
         let mut tensors = Vec::new();
         let mut steps = Vec::new();
         for (slot, state) in groups.slots().iter().zip(&self.state) {
-            let Some(State { step, first, second }) = state else { continue };
+            let Some(ParameterState { step, first, second }) = state else { continue };
             let parameter = &slot.parameter;
             let kept = [Some(first), second.as_ref()].into_iter().flatten();
             for (kind, tensor) in self.config.kept().iter().zip(kept) {
                 let name = format!("{}.{kind}", parameter.name);
                 tensors.push((name, parameter.shape.clone(), parameter.transposed, tensor.clone()));
             }
-            // As PyTorch stores it; exact up to 16 million updates.
+            // PyTorch stores it as f32, too, which is exact up to 16 million updates.
             #[allow(clippy::cast_precision_loss)]
             steps.push((format!("{}.{STEP}", parameter.name), *step as f32));
         }
@@ -107,10 +107,10 @@ impl Optimizer {
         Ok(state)
     }
 
-    /// An optimizer with a saved state.
+    /// Makes an optimizer with a saved state.
     ///
     /// # Errors
-    /// A state of another model, optimizer or choice of groups, or one that cannot be read.
+    /// The state is that of another model, optimizer or choice of groups, or cannot be read.
     pub fn resume(
         config: OptimizerConfig,
         groups: &Groups,
@@ -136,7 +136,7 @@ impl Optimizer {
             let Some(first) = kept.next() else { continue };
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
             let step = step as u64;
-            *state = Some(State { step, first, second: kept.next() });
+            *state = Some(ParameterState { step, first, second: kept.next() });
         }
         if used < saved.len() {
             return Err(optimizer.stranger(groups, saved));
@@ -144,7 +144,7 @@ impl Optimizer {
         Ok(optimizer)
     }
 
-    /// What is wrong with a saved state of which not all was used.
+    /// Says what is wrong with a saved state of which not all was used.
     fn stranger(&self, groups: &Groups, saved: &StateDict) -> StateError {
         let slot = |name: &str| {
             let mut slots = groups.slots().iter().zip(&self.state);
@@ -167,7 +167,7 @@ impl Optimizer {
     }
 }
 
-/// A saved tensor that has to be there.
+/// Reads a saved tensor that has to be there.
 fn read(saved: &StateDict, name: String, expected: &[usize]) -> Result<Vec<f32>, StateError> {
     let Some(tensor) = saved.get(&name) else { return Err(StateError::Missing(name)) };
     if tensor.shape != expected {
@@ -185,8 +185,8 @@ fn read(saved: &StateDict, name: String, expected: &[usize]) -> Result<Vec<f32>,
     Ok(values)
 }
 
-/// Numbers in a checkpoint's layout, as Burn lays the parameter out.
-fn flat(values: Vec<f32>, slot: &Slot, device: &Device) -> Tensor<1> {
+/// Turns numbers in a checkpoint's layout into Burn's layout of the parameter, flattened.
+fn flat(values: Vec<f32>, slot: &ParameterSlot, device: &Device) -> Tensor<1> {
     let elements = values.len();
     let tensor = Tensor::<1>::from_data(TensorData::new(values, [elements]), (device, DType::F32));
     match (slot.parameter.transposed, &slot.parameter.shape[..]) {
@@ -195,14 +195,16 @@ fn flat(values: Vec<f32>, slot: &Slot, device: &Device) -> Tensor<1> {
     }
 }
 
-struct Update<'a> {
+/// Updates the parameters of a model in order.
+struct Updater<'a> {
     config: OptimizerConfig,
-    parts: Vec<(&'a Slot, &'a mut Option<State>, Option<Tensor<1>>)>,
+    parts: Vec<(&'a ParameterSlot, &'a mut Option<ParameterState>, Option<Tensor<1>>)>,
+    /// The position of the next parameter.
     next: usize,
     factor: f64,
 }
 
-impl ModuleMapper for Update<'_> {
+impl ModuleMapper for Updater<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let part = self.parts.get_mut(self.next);
         self.next += 1;

@@ -1,12 +1,12 @@
-//! The rules: a parameter, its gradient and what is kept of it, to the same after an update.
+//! The rules of the update: from a parameter, its gradient and its state to the parameter and the state after it.
 
 use burn::tensor::Tensor;
 use detr_ops::adamw::Adamw;
 use serde::{Deserialize, Serialize};
 
-use crate::step::config::{ConfigError, below_one, positive};
+use crate::step::config_error::{ConfigError, below_one, positive};
 
-/// Names of what is kept per parameter, as in `torch.optim`'s state.
+// The names of the parts of a parameter's state, as in `torch.optim`.
 pub(super) const STEP: &str = "step";
 const MEAN: &str = "exp_avg";
 const SQUARE: &str = "exp_avg_sq";
@@ -18,29 +18,29 @@ const MOMENTUM: &str = "momentum_buffer";
 pub enum OptimizerConfig {
     /// Adam with decoupled weight decay.
     Adamw {
-        /// Decay of the mean gradient and of its mean square.
+        /// The decays of the mean gradient and of its mean square.
         #[serde(default = "default_betas")]
         betas: [f64; 2],
-        /// Added to the denominator.
+        /// The number that is added to the denominator.
         #[serde(default = "default_eps")]
         eps: f64,
     },
-    /// Gradient descent; weight decay is added to the gradient.
+    /// Gradient descent. The weight decay is added to the gradient.
     Sgd {
-        /// How much of the last update stays in the next; 0 for none.
+        /// The share of the last update that stays in the next.
         #[serde(default = "default_momentum")]
         momentum: f64,
     },
 }
 
-/// Flat, in Burn's order of the parameter, f32.
+/// The state of a parameter: flattened f32 tensors in Burn's layout of the parameter.
 #[derive(Clone, Debug)]
-pub(super) struct State {
-    /// Updates so far.
+pub(super) struct ParameterState {
+    /// The number of updates.
     pub(super) step: u64,
-    /// Mean gradient, or the momentum.
+    /// The mean gradient, or the momentum.
     pub(super) first: Tensor<1>,
-    /// Mean square of the gradient; `AdamW` only.
+    /// The mean square of the gradient, which only `AdamW` has.
     pub(super) second: Option<Tensor<1>>,
 }
 
@@ -66,7 +66,7 @@ impl OptimizerConfig {
     /// Refuses numbers that cannot work; `field` is the path to these settings.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// Names the first field that is wrong.
     pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
         match *self {
             Self::Adamw { betas, eps } => {
@@ -78,7 +78,7 @@ impl OptimizerConfig {
         }
     }
 
-    /// Names of the tensors that are kept per parameter besides the step.
+    /// Returns the names of the tensors of a parameter's state.
     pub(super) const fn kept(&self) -> &'static [&'static str] {
         match self {
             Self::Adamw { .. } => &[MEAN, SQUARE],
@@ -86,32 +86,36 @@ impl OptimizerConfig {
         }
     }
 
-    /// A parameter after an update, and what is kept of it. All flat and f32.
+    /// Returns a parameter and its state after an update. All tensors are flattened f32.
     pub(super) fn update(
         &self,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        state: Option<State>,
+        state: Option<ParameterState>,
         [lr, decay]: [f64; 2],
-    ) -> (Tensor<1>, State) {
+    ) -> (Tensor<1>, ParameterState) {
         match *self {
             Self::Adamw { betas, eps } => {
                 let (step, mean, square) = match state {
-                    Some(State { step, first, second: Some(second) }) => (step, first, second),
+                    Some(ParameterState { step, first, second: Some(second) }) => {
+                        (step, first, second)
+                    }
                     _ => (0, gradient.zeros_like(), gradient.zeros_like()),
                 };
                 let update = Adamw { betas, eps, step: step + 1, lr, decay };
                 let [value, mean, square] = update.update(value, gradient, mean, square);
-                (value, State { step: update.step, first: mean, second: Some(square) })
+                (value, ParameterState { step: update.step, first: mean, second: Some(square) })
             }
             Self::Sgd { momentum } => {
                 let gradient =
                     if decay > 0.0 { gradient + value.clone() * decay } else { gradient };
                 let (step, first) = match state {
-                    Some(State { step, first, .. }) => (step + 1, first * momentum + gradient),
+                    Some(ParameterState { step, first, .. }) => {
+                        (step + 1, first * momentum + gradient)
+                    }
                     None => (1, gradient),
                 };
-                (value - first.clone() * lr, State { step, first, second: None })
+                (value - first.clone() * lr, ParameterState { step, first, second: None })
             }
         }
     }

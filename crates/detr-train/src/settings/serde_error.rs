@@ -1,4 +1,4 @@
-//! What serde says of a value that does not fit, kept in parts. Its message alone would leave no way to
+//! Serde's error about a value that does not fit its type, kept in parts. Its message alone would leave no way to
 //! name the nearest key or the flag that a value came from.
 
 use std::fmt::{self, Display};
@@ -7,22 +7,22 @@ use serde::de::{self, Expected, Unexpected};
 
 /// Why a value does not fit a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// A key that the table does not have, and those that it has.
+pub(super) enum SerdeError {
+    /// The table does not have the key; `known` are the keys that it has.
     UnknownKey { key: String, known: &'static [&'static str] },
-    /// A word, or the only key of a table, that names no variant, and those that do.
+    /// A word, or the only key of a table, names no variant; `known` are the names of variants.
     UnknownVariant { found: String, known: &'static [&'static str] },
-    /// A key that must be there.
+    /// A required key is missing.
     Missing(&'static str),
-    /// A value of another type, or out of range.
+    /// A value has another type, or is out of range.
     Wrong { found: String, expected: String },
-    /// Anything else.
+    /// Another error, as a message.
     Other(String),
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for SerdeError {}
 
-impl Display for Fault {
+impl Display for SerdeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKey { key, .. } => write!(f, "unknown key `{key}`"),
@@ -34,7 +34,7 @@ impl Display for Fault {
     }
 }
 
-impl de::Error for Fault {
+impl de::Error for SerdeError {
     fn custom<T: Display>(message: T) -> Self {
         Self::Other(message.to_string())
     }
@@ -65,7 +65,7 @@ impl de::Error for Fault {
     }
 }
 
-/// A value as it stands in a file.
+/// Writes a value as it stands in a file.
 fn described(found: Unexpected<'_>) -> String {
     match found {
         Unexpected::Bool(value) => value.to_string(),
@@ -80,7 +80,7 @@ fn described(found: Unexpected<'_>) -> String {
     }
 }
 
-/// What serde expects, in the words of a TOML file.
+/// Translates serde's expectation into the words of a TOML file.
 fn in_words(expected: &str) -> String {
     let words = match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
