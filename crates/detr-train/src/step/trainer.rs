@@ -185,7 +185,7 @@ impl Trainer {
                 (copy.forward(images), None)
             };
             let queries = output.pred_logits.dims()[2];
-            let predictions = Predictions { output, masks: None };
+            let predictions = Predictions::from(output);
             let matches = match self.criterion.matches(&predictions, &targets) {
                 Ok(matches) => matches,
                 Err(MatchError::Device(message)) => return Err(StepError::Device(message)),
