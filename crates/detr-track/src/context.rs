@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::messages;
 use crate::pace::Pace;
 use crate::status::BestValidation;
 use crate::{History, METRICS_FILE, RunInfo, StepRecord, ValidationRecord};
@@ -94,12 +93,6 @@ impl RunContext {
     #[must_use]
     pub fn best(&self) -> Option<BestValidation> {
         BestValidation::of(&self.history)
-    }
-
-    /// Describes a step in one line, for a progress bar.
-    #[must_use]
-    pub fn describe(&self, record: &StepRecord) -> String {
-        messages::progress(record, record.loss, self)
     }
 
     pub(crate) const fn pace(&self) -> &Pace {

@@ -35,6 +35,14 @@ impl Message {
     }
 }
 
+impl RunContext {
+    /// Describes a step in one line, for a progress bar.
+    #[must_use]
+    pub fn describe(&self, record: &StepRecord) -> String {
+        progress(record, record.loss, self)
+    }
+}
+
 /// Describes a step in one line, with a loss that may be a mean over several steps. The line begins with what
 /// matters most, because a narrow terminal cuts off its end.
 pub(crate) fn progress(record: &StepRecord, loss: f64, run: &RunContext) -> String {

@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(kind("crates/detr-infer/src/main.rs"), Kind::Program);
         assert_eq!(kind("crates/detr-infer/src/cli/run.rs"), Kind::Program);
         assert_eq!(kind("crates/detr/examples/detect.rs"), Kind::Program);
-        assert_eq!(kind("crates/detr-infer/src/hub/tests.rs"), Kind::Test);
+        assert_eq!(kind("crates/detr-infer/src/hub/tests/mod.rs"), Kind::Test);
         assert_eq!(kind("crates/detr-infer/src/hub/tests/server.rs"), Kind::Test);
         assert_eq!(kind("tests/src/lib.rs"), Kind::Test);
     }

@@ -101,7 +101,7 @@ impl Small {
         small
     }
 
-    fn draw(&self, sizes: &[&str], count: &str, seed: &str, split: &str) {
+    pub(super) fn draw(&self, sizes: &[&str], count: &str, seed: &str, split: &str) {
         let synth = detr(["data", "synth", "shapes"]).args(sizes);
         let synth = synth.args(["--count", count, "--seed", seed, "--split", split]);
         synth.inside(self.0.path()).run().expect(0);

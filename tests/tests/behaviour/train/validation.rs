@@ -6,6 +6,7 @@ use std::fs;
 use safetensors::SafeTensors;
 
 use super::small::{Small, checkpoints, steps_of};
+use crate::support::detr;
 
 /// The step that `best` or `last` points to.
 fn pointed(small: &Small, run: &str, name: &str) -> String {
@@ -37,6 +38,30 @@ fn a_run_ends_when_ap_is_as_high_as_asked_and_its_model_is_the_average() {
         assert!(average.tensor(name).unwrap().data() == tensor.data(), "{name}");
     }
     assert!(average.names().iter().all(|name| kept.tensor(name).is_ok()));
+}
+
+#[test]
+fn the_logged_ap_of_the_best_model_is_that_of_eval_to_the_last_bit() {
+    let small = Small::shipped();
+    // Pictures of three sizes, so that batches would be padded if sizes were mixed.
+    let mut sources = Vec::new();
+    for (size, seed, split) in [("200x240", "5", "a"), ("256x192", "6", "b"), ("150x320", "7", "c")]
+    {
+        small.draw(&["--size", size, "--objects", "1-6"], "4", seed, split);
+        sources.push(format!("{{ path = \"shapes\", split = \"{split}\" }}"));
+    }
+    let sources = format!("sources = [{}]", sources.join(", "));
+    fs::write(small.path("val.toml"), &sources).unwrap();
+    let val = format!("data.val={{ {sources} }}");
+    small.train("run", &["train.epochs=1", "train.lr=1e-5", &val]).run().expect(0);
+    let validated = small.events("run", "validated");
+    let [row] = &validated[..] else { panic!("{validated:?}") };
+    let ap = row["metrics"]["ap"].as_f64().unwrap();
+    assert!(ap > 0.1 && ap < 0.99, "{row}");
+
+    let eval = detr(["eval", "--backend", "flex", "--json", "--model"]).arg(small.path("run/model"));
+    let eval = eval.arg("--data").arg(small.path("val.toml")).run().expect(0).json();
+    assert_eq!(eval["summary"], row["metrics"]);
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         let text = fs::read_to_string(&path).with_context(|| relative.clone())?;
         if path.extension().is_some_and(|extension| extension == "rs") {
             violations.extend(rules::check(&Source::new(&relative, &text)));
+            violations.extend(layout(&path, &relative));
             sources += 1;
         } else {
             violations.extend(dependencies::check_manifest(&relative, &text));
@@ -51,6 +52,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     }
     eprintln!("tidy: {sources} sources, {manifests} manifests, {} violations", violations.len());
     Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Modules with parts of their own are `name/mod.rs`, never `name.rs` beside a folder.
+fn layout(path: &Path, relative: &str) -> Option<Violation> {
+    path.with_extension("").is_dir().then(|| Violation {
+        path: relative.to_owned(),
+        line: 1,
+        reason: "a module with a folder is its `mod.rs`: move the file there".to_owned(),
+    })
 }
 
 /// Every source and manifest of the workspace, in order.
