@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use detr_infer::backend::{Backend, Precision, select_untested};
-use detr_loss::{Classification, Matched, SetCriterion, Target, Targets, matching_costs};
-use detr_model::DetrOutput;
+use detr_loss::{
+    Assignment, Classification, PredictionGroup, SetCriterion, Source, Target, Targets,
+};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ const CLASSES: usize = 91;
 
 type Error = Box<dyn std::error::Error>;
 
-/// A name, whose costs, and how many objects are how close together.
+/// The name of every case, its criterion, and the number and spread of its objects.
 const CASES: [(&str, SetCriterion, usize, Spread); 4] = [
     ("detr_10", SetCriterion::detr(), 10, Spread::Anywhere),
     ("detr_50_clustered", SetCriterion::detr(), 50, Spread::Clustered),
@@ -71,7 +72,7 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Times of all runs in milliseconds, the least sums of costs, and the costs themselves.
+/// Returns the times of all runs in milliseconds with the least sums of costs, and the costs themselves.
 fn case(
     criterion: SetCriterion,
     objects: usize,
@@ -80,26 +81,26 @@ fn case(
     device: &Device,
 ) -> Result<(Value, Vec<f32>), Error> {
     let mut random = Random(objects as u64);
-    let outputs = outputs(criterion.classification, &mut random, device);
+    let group = predictions(criterion.classification, &mut random, device);
     let images = (0..B).map(|_| target(objects, spread, &mut random)).collect();
     let targets = Targets::new(images, CLASSES, device)?;
     let of_costs = || -> Result<Vec<f32>, Error> {
-        let costs = matching_costs(&outputs, &targets, criterion.classification, criterion.cost);
+        let costs = criterion.matcher().costs(&group, &targets);
         Ok(costs.into_data().try_into_vec().map_err(|error| format!("{error:?}"))?)
     };
     let counts = [objects; B];
     let (mut costs_ms, mut assign_ms) = (Vec::new(), Vec::new());
     let mut costs = of_costs()?;
-    let mut matched = Matched::from_costs(&costs, [LAYERS, B, Q, objects], &counts)?;
+    let mut assignment = Assignment::from_costs(&costs, [LAYERS, B, Q, objects], &counts)?;
     for _ in 0..runs {
         let start = Instant::now();
         costs = of_costs()?;
         costs_ms.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
-        matched = Matched::from_costs(&costs, [LAYERS, B, Q, objects], &counts)?;
+        assignment = Assignment::from_costs(&costs, [LAYERS, B, Q, objects], &counts)?;
         assign_ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let problems = matched.0.iter().flatten().zip(costs.chunks_exact(Q * objects));
+    let problems = assignment.layers.iter().flatten().zip(costs.chunks_exact(Q * objects));
     let totals: Vec<f64> = problems
         .map(|(pairs, costs)| pairs.iter().map(|&(q, n)| f64::from(costs[q * objects + n])).sum())
         .collect();
@@ -108,8 +109,12 @@ fn case(
     Ok((result, costs))
 }
 
-/// Logits and boxes without any relation to the objects, as at the start of training.
-fn outputs(classification: Classification, random: &mut Random, device: &Device) -> DetrOutput {
+/// Returns logits and boxes without any relation to the objects, as at the start of training.
+fn predictions(
+    classification: Classification,
+    random: &mut Random,
+    device: &Device,
+) -> PredictionGroup {
     let columns = match classification {
         Classification::Softmax { .. } => CLASSES + 1,
         Classification::Focal { .. } => CLASSES,
@@ -123,11 +128,9 @@ fn outputs(classification: Classification, random: &mut Random, device: &Device)
     let tensor = |values, shape: [usize; 4]| {
         Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
     };
-    DetrOutput {
-        pred_logits: tensor(logits, [LAYERS, B, Q, columns]),
-        pred_boxes: tensor(boxes, [LAYERS, B, Q, 4]),
-        enc_outputs: None,
-    }
+    let (logits, boxes) =
+        (tensor(logits, [LAYERS, B, Q, columns]), tensor(boxes, [LAYERS, B, Q, 4]));
+    PredictionGroup::new(Source::Decoder, logits, boxes)
 }
 
 fn target(objects: usize, spread: Spread, random: &mut Random) -> Target {
@@ -144,7 +147,7 @@ fn target(objects: usize, spread: Spread, random: &mut Random) -> Target {
     Target { boxes, labels: (0..objects).map(|_| label(random)).collect(), masks: None }
 }
 
-/// The splitmix64 generator.
+/// The splitmix64 generator of random numbers.
 struct Random(u64);
 
 impl Random {

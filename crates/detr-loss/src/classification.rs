@@ -1,19 +1,19 @@
-//! The two ways of scoring classes, which decide both a matching cost and a loss.
+//! The activation of a class head, which decides both a matching cost and a loss.
 
 use serde::{Deserialize, Serialize};
 
-/// The activation of a class head, with the constant of the loss that goes with it.
+/// The activation of a class head, with the constant of its loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Classification {
-    /// DETR: a softmax over the classes and one for "no object".
+    /// A softmax over the classes and "no object", as in DETR.
     Softmax {
-        /// The weight of "no object" in the cross-entropy; 0.1 as published.
+        /// The weight of "no object" in the cross-entropy. The paper has 0.1.
         eos_coef: f64,
     },
-    /// Deformable DETR: a sigmoid for each class, trained with the focal loss.
+    /// A sigmoid for each class, trained with the focal loss, as in Deformable DETR.
     Focal {
-        /// The balance of objects against background; 0.25 as published.
+        /// The balance of objects against background. The paper has 0.25.
         alpha: f64,
     },
 }

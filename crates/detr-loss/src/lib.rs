@@ -1,24 +1,29 @@
-//! What DETR and Deformable DETR are trained with: the Hungarian matcher and the set criterion
+//! The Hungarian matcher and the set criterion, with which DETR and Deformable DETR are trained
 //! (`models/matcher.py`, `models/detr.py` and `models/deformable_detr.py` of the references).
 //!
-//! [`match_outputs`] decides which query answers for which object, on the host, with one read-back
-//! for all decoder layers and the encoder's proposals together; [`SetCriterion`] turns predictions,
-//! targets and that assignment into losses, without any.
+//! [`Predictions`] are groups of queries. [`HungarianMatcher`] decides on the host which query answers for which
+//! object, with one read-back for all groups together. [`SetCriterion`] computes the losses from predictions,
+//! targets and that [`Assignment`], and reads nothing back.
 
 mod assignment;
 mod classification;
 mod cost;
 mod criterion;
+mod focal;
+mod group;
+mod hungarian;
 mod losses;
 mod masks;
 mod matcher;
+mod predictions;
 mod targets;
 
-pub use assignment::{AssignmentError, assign};
+pub use assignment::{Assignment, BatchError, Pairs};
 pub use classification::Classification;
 pub use cost::CostWeights;
-pub use criterion::{
-    LossLayer, LossName, LossWeights, Losses, Predictions, SetCriterion, WholeBatch,
-};
-pub use matcher::{BatchError, MatchError, Matched, Matches, Term, match_outputs, matching_costs};
-pub use targets::{Target, TargetError, TargetMasks, Targets};
+pub use criterion::{LossWeights, SetCriterion};
+pub use hungarian::{AssignmentError, assign};
+pub use losses::{LossName, Losses};
+pub use matcher::{HungarianMatcher, MatchError};
+pub use predictions::{Matching, PredictionGroup, Predictions, Source};
+pub use targets::{Target, TargetError, TargetMasks, Targets, WholeBatch};

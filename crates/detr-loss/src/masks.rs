@@ -1,20 +1,21 @@
-//! Losses of predicted masks: focal and dice, on the padded target size (`loss_masks`).
+//! The focal loss and the dice loss of predicted masks, at the size of the padded targets
+//! (`SetCriterion.loss_masks` of the reference).
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use crate::losses::sigmoid_focal;
-use crate::matcher::Matched;
+use crate::assignment::Assignment;
+use crate::focal::sigmoid_focal;
 use crate::targets::Targets;
 
-/// Focal and dice loss of the matched masks of one layer.
+/// Returns the focal loss and the dice loss of the matched masks of the last layer.
 ///
 /// # Shapes
 /// - `masks` `[B, Q, h, w]`, logits
 /// - outputs `[1]`
 pub(crate) fn mask_losses(
     masks: Tensor<4>,
-    matched: &Matched,
+    assignment: &Assignment,
     targets: &Targets,
     num_boxes: f64,
 ) -> (Tensor<1>, Tensor<1>) {
@@ -26,7 +27,7 @@ pub(crate) fn mask_losses(
     let height = sizes().map(|size| size[0]).max().unwrap_or(0);
     let width = sizes().map(|size| size[1]).max().unwrap_or(0);
     let (mut queries, mut wanted): (Vec<i32>, Vec<f32>) = (Vec::new(), Vec::new());
-    for (image, pairs) in matched.0.last().into_iter().flatten().enumerate() {
+    for (image, pairs) in assignment.layers.last().into_iter().flatten().enumerate() {
         let Some(truth) = &targets.images()[image].masks else { continue };
         let [rows, columns] = truth.size;
         for &(query, object) in pairs {
@@ -47,19 +48,19 @@ pub(crate) fn mask_losses(
         return (zero.clone(), zero);
     }
     let queries = Tensor::<1, Int>::from_data(TensorData::new(queries, [k]), &device);
-    let found = masks.reshape([b * q, h, w]).select(0, queries);
-    let found = resize(found, [height, width]).reshape([k, height * width]);
+    let predicted = masks.reshape([b * q, h, w]).select(0, queries);
+    let predicted = resize(predicted, [height, width]).reshape([k, height * width]);
     let wanted: Tensor<2> =
         Tensor::from_data(TensorData::new(wanted, [k, height * width]), (&device, DType::F32));
-    let focal = sigmoid_focal(found.clone(), wanted.clone(), 0.25).mean_dim(1).sum() / num_boxes;
-    let p = sigmoid(found);
+    let focal = sigmoid_focal(predicted.clone(), wanted.clone(), 0.25).mean_dim(1).sum();
+    let p = sigmoid(predicted);
     let overlap = (p.clone() * wanted.clone()).sum_dim(1) * 2.0 + 1.0;
     let dice = overlap / (p.sum_dim(1) + wanted.sum_dim(1) + 1.0);
-    (focal, (dice * -1.0 + 1.0).sum() / num_boxes)
+    (focal / num_boxes, (dice * -1.0 + 1.0).sum() / num_boxes)
 }
 
-/// Bilinear resizing `[K, h, w] -> [K, H, W]` with aligned edges of pixels, as two matrix products:
-/// they have a gradient on every backend.
+/// Resizes `[K, h, w] -> [K, H, W]` bilinearly, with the edges of the outer pixels aligned
+/// (`align_corners=False`). It is two matrix products, which have a gradient on every backend.
 fn resize(maps: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<3> {
     let [k, h, w] = maps.dims();
     let device = maps.device();
@@ -68,7 +69,7 @@ fn resize(maps: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<3> {
     rows.matmul(maps).matmul(columns)
 }
 
-/// `[to, from]`: how much of each source cell is in each destination cell.
+/// Returns the share of every source cell in every destination cell, `[to, from]`.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // sides of maps are small
 fn weights(from: usize, to: usize, device: &Device) -> Tensor<2> {
     let mut values = vec![0f32; to * from];

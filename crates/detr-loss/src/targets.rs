@@ -1,88 +1,98 @@
-//! What should have been found, for a whole batch.
+//! The targets of a batch: the objects that should be found in its images.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// The objects of one image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
-    /// Label of every object.
+    /// The label of every object.
     pub labels: Vec<usize>,
-    /// Centre and size of every object, relative to the image without padding.
+    /// The centre and size of every object, relative to the image without padding.
     pub boxes: Vec<[f32; 4]>,
-    /// Masks, for models that predict them.
+    /// The masks of all objects, for models that predict masks.
     pub masks: Option<TargetMasks>,
 }
 
-/// Masks of the objects of an image.
+/// The masks of the objects of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetMasks {
-    /// Height and width of the image, without padding.
+    /// The height and width of the image in pixels, without padding.
     pub size: [usize; 2],
-    /// `[n, H, W]`, 0 or 1.
+    /// `[n, H, W]`: 1 where the object is, 0 elsewhere.
     pub bits: Vec<u8>,
 }
 
-/// Targets that contradict themselves or the model.
+/// An error of targets that contradict themselves or the model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// As many labels as boxes are needed.
+    /// The numbers of labels and boxes differ.
     #[error("image {image}: {labels} labels for {boxes} boxes")]
     Count {
-        /// Position in the batch.
+        /// The position of the image in the batch.
         image: usize,
-        /// How many labels.
+        /// The number of labels.
         labels: usize,
-        /// How many boxes.
+        /// The number of boxes.
         boxes: usize,
     },
-    /// A label that the head does not have.
+    /// The head has no such label.
     #[error(
         "image {image}, object {object}: label {label}, but the model has {classes} classes\nhint: is the class table the one of this data?"
     )]
     Label {
-        /// Position in the batch.
+        /// The position of the image in the batch.
         image: usize,
-        /// Position in the image.
+        /// The position of the object in the image.
         object: usize,
         /// The label.
         label: usize,
-        /// How many classes the head has.
+        /// The number of classes of the head.
         classes: usize,
     },
-    /// Mask bits that do not fit their size.
+    /// The number of mask bits is not that of all pixels of all objects.
     #[error("image {image}: {bits} mask bits for {objects} objects of {height}x{width}")]
     Masks {
-        /// Position in the batch.
+        /// The position of the image in the batch.
         image: usize,
-        /// How many bits.
+        /// The number of bits.
         bits: usize,
-        /// How many objects.
+        /// The number of objects.
         objects: usize,
-        /// Height of the image.
+        /// The height of the image.
         height: usize,
-        /// Width of the image.
+        /// The width of the image.
         width: usize,
     },
 }
 
-/// Targets of a batch, on the host and on a device.
+/// The targets of a batch, on the host and on a device.
 #[derive(Clone, Debug)]
 pub struct Targets {
     images: Vec<Target>,
-    /// Most objects of an image, at least 1.
+    /// The largest number of objects of an image, at least 1.
     pub(crate) most: usize,
-    /// `[B, most]`, 0 where an image has fewer objects.
+    /// `[B, most]`: labels, padded with 0.
     pub(crate) labels: Tensor<2, Int>,
-    /// `[B, most, 4]`, a box in the middle where an image has fewer objects.
+    /// `[B, most, 4]`: boxes, padded with one in the middle of the image.
     pub(crate) boxes: Tensor<3>,
 }
 
+/// The numbers that losses are divided by. They belong to a whole batch, so that the losses of its parts sum up
+/// to its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeBatch {
+    /// The number of objects of the batch; with several ranks, of all their batches over the number of ranks.
+    pub num_boxes: f64,
+    /// The number of objects of every image.
+    pub objects: Vec<usize>,
+}
+
 impl Targets {
-    /// Checks targets and puts them onto a device.
+    /// Checks the targets of every image and copies them to a device.
     ///
     /// # Errors
-    /// Labels that the head of `num_classes` classes does not have, or lists of different lengths.
+    /// A label is not below `num_classes`, or the lengths of labels, boxes and masks differ.
     pub fn new(
         images: Vec<Target>,
         num_classes: usize,
@@ -110,20 +120,20 @@ impl Targets {
         })
     }
 
-    /// Targets per image.
+    /// Returns the targets of every image.
     #[must_use]
     pub fn images(&self) -> &[Target] {
         &self.images
     }
 
-    /// How many objects there are. With several ranks, losses are divided by their sum over all of
-    /// them, divided by the number of ranks.
+    /// Returns the number of objects of all images.
     #[must_use]
     pub fn num_boxes(&self) -> usize {
         self.images.iter().map(|target| target.labels.len()).sum()
     }
 
-    /// The same objects, all of the first class: what the encoder's proposals are trained on.
+    /// Returns the same objects with the first class for all of them. The encoder's proposals are trained on
+    /// these.
     pub(crate) fn class_agnostic(&self) -> Self {
         let images = self
             .images
@@ -131,6 +141,18 @@ impl Targets {
             .map(|target| Target { labels: vec![0; target.labels.len()], ..target.clone() })
             .collect();
         Self { images, labels: self.labels.zeros_like(), ..self.clone() }
+    }
+}
+
+impl WholeBatch {
+    /// Counts the objects of a batch in parts, on one rank.
+    #[must_use]
+    pub fn new<'a>(parts: impl IntoIterator<Item = &'a Targets>) -> Self {
+        let parts = parts.into_iter().flat_map(Targets::images);
+        let objects: Vec<usize> = parts.map(|target| target.labels.len()).collect();
+        #[allow(clippy::cast_precision_loss)] // objects of a batch
+        let num_boxes = objects.iter().sum::<usize>() as f64;
+        Self { num_boxes, objects }
     }
 }
 

@@ -31,7 +31,7 @@ impl Learned {
     /// Weighted sum of the losses of a batch by itself.
     fn loss(&self, batch: MicroBatch) -> Result<Tensor<1>, MatchError> {
         let MicroBatch { images, targets } = batch;
-        let predictions = Predictions { output: self.model.forward(images), masks: None };
+        let predictions = Predictions::from(self.model.forward(images));
         let matches = self.criterion.matches(&predictions, &targets)?;
         let num_boxes = detr_loss::WholeBatch::new([&targets]).num_boxes;
         Ok(self.criterion.losses(&predictions, &targets, &matches, num_boxes).total)

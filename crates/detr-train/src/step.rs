@@ -208,7 +208,7 @@ impl Trainer {
                 output.pred_boxes = output.pred_boxes * f32::NAN;
             }
             let queries = output.pred_logits.dims()[2];
-            let predictions = Predictions { output, masks: None };
+            let predictions = Predictions::from(output);
             let matches = match self.criterion.matches(&predictions, &targets) {
                 Ok(matches) => matches,
                 Err(MatchError::Device(message)) => return Err(StepError::Device(message)),

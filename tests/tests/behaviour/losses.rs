@@ -1,12 +1,14 @@
-//! Losses from outside: their gradients are slopes, no parameter is left without one, and what cannot
-//! be matched is named.
+//! Losses from outside: their gradients are slopes, no parameter is left without one, given assignments count
+//! as matched ones do, and an error of the matcher says where it is.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
-use detr_loss::{MatchError, Predictions, SetCriterion, Target, TargetError, Targets};
+use detr_loss::{
+    Assignment, LossName, MatchError, Matching, Pairs, PredictionGroup, Predictions, SetCriterion,
+    Source, Target, TargetError, Targets,
+};
 use detr_model::ModelConfig;
 use detr_model::nested::{NestedTensor, Padding};
-use detr_model::output::DetrOutput;
 use detr_model::weights::{Checkpoint, recipe_image, recipe_value};
 
 /// Two layers, two images, five queries, four numbers: logits (three classes and no object, or four
@@ -41,8 +43,7 @@ fn targets(seed: u64, counts: &[usize], device: &Device) -> Targets {
 }
 
 fn predictions(logits: Tensor<4>, boxes: Tensor<4>) -> Predictions {
-    let output = DetrOutput { pred_logits: logits, pred_boxes: boxes, enc_outputs: None };
-    Predictions { output, masks: None }
+    Predictions { groups: vec![PredictionGroup::new(Source::Decoder, logits, boxes)] }
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn every_parameter_gets_a_gradient_even_without_objects() {
             let pixels = [1, 2].map(|seed| recipe_image(seed, 64, 64)).concat();
             let pixels = tensor(&pixels, [2, 3, 64, 64], &device);
             let output = model.forward(NestedTensor { pixels, padding: Padding::None });
-            let predictions = Predictions { output, masks: None };
+            let predictions = Predictions::from(output);
             let truth = targets(3, &counts, &device);
             let matches = criterion.matches(&predictions, &truth).unwrap();
             let losses = criterion.losses(&predictions, &truth, &matches, 0.0);
@@ -161,6 +162,99 @@ fn a_cost_that_is_not_finite_names_layer_image_query_object_and_term() {
     let text = matched(&logits, &found).unwrap_err().to_string();
     let place = "image 0, query 0, object 0: the class cost of decoder layer 0 is NaN";
     assert!(text.starts_with(place), "{text}");
+}
+
+/// Reads the losses of a batch of five objects.
+fn losses(
+    criterion: &SetCriterion,
+    predictions: &Predictions,
+    assignments: &[Assignment],
+    truth: &Targets,
+) -> (f32, Vec<(LossName, f32)>) {
+    criterion.losses(predictions, truth, assignments, 5.0).read().unwrap()
+}
+
+#[test]
+fn a_given_assignment_has_the_losses_of_the_matched_one_and_skips_the_matcher() {
+    let device = Device::flex();
+    let truth = targets(2, &[3, 2], &device);
+    let (logits, found) = (numbers("logits", 2, 80), boxes("boxes", 2, 20));
+    let [l, b] = [&logits, &found].map(|values| tensor::<4>(values, SHAPE, &device));
+    for (mut criterion, aux_loss) in [
+        (SetCriterion::detr(), true),
+        (SetCriterion::deformable_detr(), true),
+        (SetCriterion::deformable_detr(), false),
+    ] {
+        criterion.aux_loss = aux_loss;
+        let matched = predictions(l.clone(), b.clone());
+        let all_layers = SetCriterion { aux_loss: true, ..criterion };
+        let assignment = all_layers.matches(&matched, &truth).unwrap().remove(0);
+        let mut given = matched.clone();
+        given.groups[0].matching = Matching::Given { assignment, queries_per_object: 1 };
+        let assignments = criterion.matches(&matched, &truth).unwrap();
+        assert_eq!(criterion.matches(&given, &truth).unwrap(), assignments);
+        let expected = losses(&criterion, &matched, &assignments, &truth);
+        assert_eq!(losses(&criterion, &given, &assignments, &truth), expected);
+        // No cost is computed, which would be NaN.
+        given.groups[0].boxes = b.clone() * f32::NAN;
+        assert_eq!(criterion.matches(&given, &truth).unwrap(), assignments);
+    }
+}
+
+#[test]
+fn denoising_losses_have_names_of_their_own_and_do_not_grow_with_the_queries_of_an_object() {
+    let device = Device::flex();
+    let truth = targets(4, &[3, 1], &device);
+    let (logits, found) = (numbers("logits", 4, 80), boxes("boxes", 4, 20));
+    let [l, b] = [&logits, &found].map(|values| tensor::<4>(values, SHAPE, &device));
+    for criterion in [SetCriterion::detr(), SetCriterion::deformable_detr()] {
+        let mut both = predictions(l.clone(), b.clone());
+        let matched = criterion.matches(&both, &truth).unwrap().remove(0);
+        // All queries twice, and so two queries for each object.
+        let [logits, boxes] = [&l, &b].map(|t| Tensor::cat(vec![t.clone(), t.clone()], 2));
+        let twice = |pairs: &Pairs| -> Pairs {
+            pairs
+                .iter()
+                .flat_map(|&(query, object)| [(query, object), (query + 5, object)])
+                .collect()
+        };
+        let layers = matched.layers.iter().map(|images| images.iter().map(twice).collect());
+        let assignment = Assignment { layers: layers.collect() };
+        both.groups.push(PredictionGroup {
+            matching: Matching::Given { assignment: assignment.clone(), queries_per_object: 2 },
+            ..PredictionGroup::new(Source::Denoising, logits, boxes)
+        });
+        let assignments = criterion.matches(&both, &truth).unwrap();
+        assert_eq!(assignments, [matched, assignment]);
+        let (_, named) = losses(&criterion, &both, &assignments, &truth);
+        let named: Vec<_> = named.iter().map(|(name, loss)| (name.to_string(), *loss)).collect();
+        let names: Vec<_> = named.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = [
+            "loss_ce_0",
+            "loss_bbox_0",
+            "loss_giou_0",
+            "cardinality_error_0",
+            "loss_ce",
+            "loss_bbox",
+            "loss_giou",
+            "cardinality_error",
+            "class_error",
+            "loss_ce_dn_0",
+            "loss_bbox_dn_0",
+            "loss_giou_dn_0",
+            "cardinality_error_dn_0",
+            "loss_ce_dn",
+            "loss_bbox_dn",
+            "loss_giou_dn",
+            "cardinality_error_dn",
+        ];
+        assert_eq!(names, expected);
+        let (decoder, denoising) = (&named[..8], &named[9..]);
+        let losses = decoder.iter().zip(denoising).filter(|(loss, _)| loss.0.starts_with("loss"));
+        for ((name, once), (_, twice)) in losses {
+            assert!((once - twice).abs() < 1e-5 * once.abs(), "{name}: {once}, {twice}");
+        }
+    }
 }
 
 #[test]

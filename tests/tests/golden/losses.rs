@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use detr_loss::{
-    Classification, LossName, Predictions, SetCriterion, Target, TargetMasks, Targets, assign,
-    matching_costs,
+    Classification, LossName, PredictionGroup, Predictions, SetCriterion, Target, TargetMasks,
+    Targets, assign,
 };
 use detr_model::DetrOutput;
 use detr_model::output::EncoderOutput;
@@ -74,24 +74,22 @@ fn criterion(case: &Case, bench: &Bench, failures: &mut Failures) {
     let layers = Layers::of(case, &device, failures);
     let criterion = configured(case);
     let targets = targets(case, &device, failures);
-    let predictions = Predictions {
-        output: DetrOutput {
-            pred_logits: Tensor::stack(layers.logits.clone(), 0),
-            pred_boxes: Tensor::stack(layers.boxes.clone(), 0),
-            enc_outputs: layers
-                .encoder
-                .clone()
-                .map(|(pred_logits, pred_boxes)| EncoderOutput { pred_logits, pred_boxes }),
-        },
-        masks: layers.masks.clone(),
-    };
-    costs(case, bench, failures, &criterion, &predictions, &targets);
+    let mut predictions = Predictions::from(DetrOutput {
+        pred_logits: Tensor::stack(layers.logits.clone(), 0),
+        pred_boxes: Tensor::stack(layers.boxes.clone(), 0),
+        enc_outputs: layers
+            .encoder
+            .clone()
+            .map(|(pred_logits, pred_boxes)| EncoderOutput { pred_logits, pred_boxes }),
+    });
+    predictions.groups[0].masks.clone_from(&layers.masks);
+    costs(case, bench, failures, &criterion, &predictions.groups[0], &targets);
     let matches = criterion.matches(&predictions, &targets).expect("finite costs");
-    for (prefix, images) in layers.prefixes.iter().zip(&matches.layers.0) {
+    for (prefix, images) in layers.prefixes.iter().zip(&matches[0].layers) {
         matching(case, failures, prefix, images);
     }
-    if let Some(encoder) = &matches.encoder {
-        matching(case, failures, "enc.", &encoder.0[0]);
+    if let Some(encoder) = matches.get(1) {
+        matching(case, failures, "enc.", &encoder.layers[0]);
     }
 
     #[allow(clippy::cast_precision_loss)] // objects of a batch
@@ -268,13 +266,12 @@ fn costs(
     bench: &Bench,
     failures: &mut Failures,
     criterion: &SetCriterion,
-    predictions: &Predictions,
+    group: &PredictionGroup,
     targets: &Targets,
 ) {
     let Some(stored) = case.tensors.get("cost_matrix") else { return };
-    let output = &predictions.output;
-    let layers = output.pred_logits.dims()[0];
-    let found = matching_costs(output, targets, criterion.classification, criterion.cost);
+    let layers = group.logits.dims()[0];
+    let found = criterion.matcher().costs(group, targets);
     let [_, b, q, n] = found.dims();
     let found = found.slice_dim(0, layers - 1..layers).into_data();
     let found: Vec<f32> = found.iter::<f32>().collect();

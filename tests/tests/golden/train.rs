@@ -329,9 +329,9 @@ fn predictions(
         Model::DeformableDetr(_) => detr_loss::SetCriterion::deformable_detr(),
         _ => detr_loss::SetCriterion::detr(),
     };
-    let predictions = Predictions { output, masks: None };
+    let predictions = Predictions::from(output);
     let matches = criterion.matches(&predictions, &targets).expect("finite costs");
-    losses::matching(case, failures, "step0.", matches.layers.0.last().expect("a layer"));
+    losses::matching(case, failures, "step0.", matches[0].layers.last().expect("a layer"));
 }
 
 /// Sum, L2 norm, largest magnitude and four samples of every parameter or gradient.

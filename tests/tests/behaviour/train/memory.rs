@@ -197,7 +197,7 @@ fn process_that_repeats_dropout() {
         let position = encoding.position();
         encoding = encoding.with(tokens, position);
     }
-    let predictions = Predictions { output: model.decode(encoding).unwrap(), masks: None };
+    let predictions = Predictions::from(model.decode(encoding).unwrap());
     let criterion = SetCriterion::deformable_detr();
     let matches = criterion.matches(&predictions, &targets).unwrap();
     let losses = criterion.losses(&predictions, &targets, &matches, 4.0);
