@@ -59,7 +59,8 @@ fn the_logged_ap_of_the_best_model_is_that_of_eval_to_the_last_bit() {
     let ap = row["metrics"]["ap"].as_f64().unwrap();
     assert!(ap > 0.1 && ap < 0.99, "{row}");
 
-    let eval = detr(["eval", "--backend", "flex", "--json", "--model"]).arg(small.path("run/model"));
+    let eval =
+        detr(["eval", "--backend", "flex", "--json", "--model"]).arg(small.path("run/model"));
     let eval = eval.arg("--data").arg(small.path("val.toml")).run().expect(0).json();
     assert_eq!(eval["summary"], row["metrics"]);
 }
