@@ -133,3 +133,17 @@ pub(crate) enum MaskError {
     #[error("{0}")]
     Runs(String),
 }
+
+impl MaskError {
+    /// Returns what to do about the mask.
+    pub(crate) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Polygon { .. } | Self::NotFinite { .. } | Self::NoPolygon => {
+                "a polygon is x, y, x, y, ... with three points or more"
+            }
+            Self::NoSize => "give every image a width and a height",
+            Self::Size { .. } => "a mask has the size of its image, height first",
+            Self::Runs(_) => "run lengths add up to at most height times width",
+        }
+    }
+}

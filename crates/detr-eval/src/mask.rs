@@ -2,7 +2,7 @@
 
 use detr_types::ImageSize;
 
-use crate::engine;
+use crate::engine::runs;
 use crate::error::MaskError;
 
 /// The pixels of an object. Run lengths go down the columns, background first.
@@ -45,10 +45,19 @@ impl Mask {
                 }
                 image.filter(|size| size.pixels() > 0).map(drop).ok_or(MaskError::NoSize)
             }
-            Self::Runs { size, .. } | Self::Text { size, .. } => match image {
-                Some(image) if image != *size => Err(MaskError::Size { mask: *size, image }),
-                _ => engine::check_runs(self),
-            },
+            Self::Runs { size, counts } => {
+                check_size(*size, image).and_then(|()| runs::check(counts, *size))
+            }
+            Self::Text { size, counts } => {
+                check_size(*size, image).and_then(|()| runs::check_text(counts, *size))
+            }
         }
+    }
+}
+
+fn check_size(mask: ImageSize, image: Option<ImageSize>) -> Result<(), MaskError> {
+    match image {
+        Some(image) if image != mask => Err(MaskError::Size { mask, image }),
+        _ => Ok(()),
     }
 }

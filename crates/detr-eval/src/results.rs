@@ -85,26 +85,14 @@ pub(crate) fn check_detections(
         match &detection.mask {
             Some(mask) if needed => mask
                 .check(image.size)
-                .map_err(|error| wrong("segmentation", error.to_string(), mask_hint(&error)))?,
+                .map_err(|error| wrong("segmentation", error.to_string(), error.hint()))?,
             // As pycocotools: a box without a mask is compared as a rectangle.
             None if iou == IouKind::Segm && image.size.is_none() => {
                 let error = MaskError::NoSize;
-                return Err(wrong("segmentation", error.to_string(), mask_hint(&error)));
+                return Err(wrong("segmentation", error.to_string(), error.hint()));
             }
             _ => {}
         }
     }
     Ok(())
-}
-
-/// What to do about a mask.
-pub(crate) fn mask_hint(error: &MaskError) -> &'static str {
-    match error {
-        MaskError::Polygon { .. } | MaskError::NotFinite { .. } | MaskError::NoPolygon => {
-            "a polygon is x, y, x, y, ... with three points or more"
-        }
-        MaskError::NoSize => "give every image a width and a height",
-        MaskError::Size { .. } => "a mask has the size of its image, height first",
-        MaskError::Runs(_) => "run lengths add up to at most height times width",
-    }
 }

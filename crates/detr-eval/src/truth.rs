@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use detr_types::ImageSize;
 
-use crate::results::mask_hint;
 use crate::{EvalError, Mask};
 
 /// A class.
@@ -149,8 +148,7 @@ impl GroundTruth {
                     let hint = "compare boxes, or complete the masks";
                     return Err(wrong("missing".to_owned(), hint));
                 };
-                mask.check(image.size)
-                    .map_err(|error| wrong(error.to_string(), mask_hint(&error)))?;
+                mask.check(image.size).map_err(|error| wrong(error.to_string(), error.hint()))?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::source::{Kind, Source, is_identifier};
 const MAX_LINES: usize = 600;
 
 /// The module that turns `--backend` into a device.
-const BACKEND: &str = "crates/detr-infer/src/backend.rs";
+const BACKEND: &str = "crates/detr-infer/src/backend/mod.rs";
 /// The module that maps a weights file into memory.
 const MAP: &str = "crates/detr-model/src/weights/file.rs";
 /// The one way to read what a step or a prediction waits for.

@@ -4,6 +4,7 @@
 
 use std::io::Cursor;
 
+use detr_types::Limits;
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 

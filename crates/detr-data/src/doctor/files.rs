@@ -11,7 +11,7 @@ use detr_types::ImageSize;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{CheckOptions, FileCheck};
+use super::options::{CheckOptions, FileCheck};
 use crate::dataset::{Dataset, ImageRecord, Problem, ReadReport};
 use crate::decode::{DecodeOptions, ImageError, read_image};
 use crate::formats::image_size;

@@ -6,6 +6,7 @@
 //! be learned.
 
 mod files;
+mod options;
 mod pictures;
 mod stats;
 
@@ -13,59 +14,15 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use detr_types::{ImageSize, Limits, PreprocessSpec};
+use detr_types::ImageSize;
 use serde::Serialize;
 
 pub use files::common_images;
+pub use options::{CheckOptions, FileCheck};
 pub use stats::{Bin, CategoryStats, Stats, Summary};
 
 use crate::dataset::{Dataset, Occurrences, Problem, ReadReport, Severity, check_places};
 use crate::formats::{Accept, DatasetError, ReadOptions, read};
-
-/// How closely image files are looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FileCheck {
-    /// Not at all.
-    Skip,
-    /// That they are there and have a readable header.
-    #[default]
-    Header,
-    /// All pixels are decoded, which finds truncated and damaged files.
-    Decode,
-}
-
-/// What is looked at.
-#[derive(Clone, Copy)]
-pub struct CheckOptions<'a> {
-    /// How closely image files are looked at.
-    pub files: FileCheck,
-    /// Whether files of identical content are looked for. Only files of equal length are read.
-    pub duplicates: bool,
-    /// Objects that the model can find on one image.
-    pub queries: usize,
-    /// Sizes after which objects are called tiny.
-    pub input: PreprocessSpec,
-    /// Fewer objects than this make a category rare.
-    pub rare: usize,
-    /// What an image may cost.
-    pub limits: Limits,
-    /// Called after each file with the number done and the number of all, from several threads.
-    pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
-}
-
-impl Default for CheckOptions<'_> {
-    fn default() -> Self {
-        Self {
-            files: FileCheck::default(),
-            duplicates: true,
-            queries: 100,
-            input: PreprocessSpec::default(),
-            rare: 10,
-            limits: Limits::default(),
-            progress: None,
-        }
-    }
-}
 
 /// A kind of problem that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

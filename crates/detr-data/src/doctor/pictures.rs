@@ -13,7 +13,15 @@ const LONGEST: usize = 480;
 /// Most bars in a chart; of more classes the most frequent are shown.
 const MOST: usize = 100;
 
-pub(super) fn charts(stats: &Stats) -> String {
+impl Stats {
+    /// Bar charts of the classes, the box sizes and the objects per image, as SVG.
+    #[must_use]
+    pub fn to_svg(&self) -> String {
+        charts(self)
+    }
+}
+
+fn charts(stats: &Stats) -> String {
     let mut classes: Vec<Bin> = stats
         .categories
         .iter()

@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::pictures;
 use crate::dataset::Dataset;
 
 /// Areas in pixels below which COCO calls objects small and medium.
@@ -151,12 +150,6 @@ impl Stats {
             aspect: Summary::of(aspects),
             image_sizes,
         }
-    }
-
-    /// Bar charts of the classes, the box sizes and the objects per image, as SVG.
-    #[must_use]
-    pub fn to_svg(&self) -> String {
-        pictures::charts(self)
     }
 }
 

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::coco::lenient::{self, Flag, Int, Num};
+use super::coco::lenient::{Flag, Int, Num};
 use super::coco::{self, Image, Place, locate};
 use super::paths::Root;
-use super::{DatasetError, Format, ReadOptions, text};
+use super::{DatasetError, Format, ReadOptions};
 use crate::dataset::{Builder, Dataset, ObjectRecord};
 
 /// A panoptic data set.
@@ -65,12 +65,11 @@ pub fn read_panoptic(
     segments: Option<&Path>,
     options: &ReadOptions,
 ) -> Result<Panoptic, DatasetError> {
-    let mut text = text::read(path, options.limits.annotation_bytes)?;
-    lenient::quote_non_finite(&mut text);
-    read_text(path, &text, segments, options)
+    read(path, &coco::read_text(path, options)?, segments, options)
 }
 
-pub(super) fn read_text(
+/// Reads the text of a file.
+pub(super) fn read(
     path: &Path,
     text: &str,
     segments: Option<&Path>,

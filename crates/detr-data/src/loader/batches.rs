@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::batch::{BadImage, Batch};
+use super::error::LoaderError;
 use super::queue::{Job, Queue};
-use super::{BadImage, Batch, LoaderError};
 
 /// The batches of an epoch, in order. After an error there is nothing more.
 pub struct Batches {

@@ -5,7 +5,7 @@
 
 use detr_types::ImageSize;
 
-use super::LoaderConfig;
+use super::config::LoaderConfig;
 use crate::transforms::{Dice, Purpose};
 
 /// The batches of one rank in one epoch, as indices of samples.

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use detr_types::{ImageSize, PreprocessSpec};
 
+use super::batch::{BadImage, Batch};
+use super::config::LoaderConfig;
+use super::source::{Loaded, SampleSource};
 use super::stack::{batch_bytes, padded_size, stack};
-use super::{BadImage, Batch, Loaded, LoaderConfig, SampleSource};
-use crate::target::TargetCounts;
+use crate::target::{Target, TargetCounts};
 
 /// What is to be done in an epoch.
 pub(super) struct Job {
@@ -281,7 +283,7 @@ impl Queue {
         }
         let originals = targets.iter().map(|target| target.original_size).collect();
         let images = stack(images, originals, &self.job.spec, pad_to);
-        let objects: u64 = targets.iter().map(super::Target::bytes).sum();
+        let objects: u64 = targets.iter().map(Target::bytes).sum();
         let mask = images.mask.as_ref().map_or(0, Vec::len);
         let kept = (images.pixels.len() * 4 + mask) as u64 + objects;
         let replaced = replaced.into_iter().map(|(_, bad)| bad).collect();

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use detr_types::fs::atomic_write;
-use detr_types::{ClassTable, PreprocessSpec};
+use detr_types::{ClassTable, ImageSize, PreprocessSpec};
 use image::RgbImage;
 use jpeg_encoder::{ColorType, Encoder};
 
 use super::*;
 use crate::dataset::{Dataset, ImageRecord, ObjectRecord};
 use crate::decode::ImageError;
+use crate::target::{Target, TargetCounts};
 use crate::transforms::{Augmentation, Dice, Purpose};
 
 /// Samples from nothing: tiny images whose size and colour follow from (seed, epoch, id).

@@ -3,14 +3,18 @@
 //! Mirrors the C part of `pycocotools` (`maskApi.c`) number for number, because areas, boxes and
 //! overlaps of COCO are defined by it. Sizes are bounded, which they are not there.
 
+mod error;
 mod iou;
+mod mask;
 mod polygon;
 mod rle;
 
 use detr_types::ImageSize;
 use serde::{Deserialize, Serialize};
 
+pub use error::SegmentationError;
 pub use iou::{box_iou, mask_iou};
+pub use mask::Mask;
 pub use polygon::rasterize;
 pub use rle::Rle;
 
@@ -22,85 +26,6 @@ pub enum Segmentation {
     Polygons(Vec<Vec<f64>>),
     /// A run-length code, plain or compressed.
     Rle(Rle),
-}
-
-/// The pixels that belong to an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mask {
-    /// Height and width.
-    pub size: ImageSize,
-    /// 1 inside and 0 outside, row-major `[H, W]`.
-    pub bits: Vec<u8>,
-}
-
-/// Why an outline cannot become a mask.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SegmentationError {
-    /// A polygon of fewer than three points.
-    #[error("polygon {part} has {length} coordinates, expected at least 6")]
-    TooShort {
-        /// Index of the polygon.
-        part: usize,
-        /// Number of coordinates.
-        length: usize,
-    },
-    /// A coordinate without partner.
-    #[error("polygon {part} has {length} coordinates, expected x and y for each point")]
-    Odd {
-        /// Index of the polygon.
-        part: usize,
-        /// Number of coordinates.
-        length: usize,
-    },
-    /// A coordinate that is not finite, or absurdly far away.
-    #[error("polygon {part} has coordinate {value} at index {index}")]
-    Coordinate {
-        /// Index of the polygon.
-        part: usize,
-        /// Index in the polygon.
-        index: usize,
-        /// The coordinate.
-        value: f64,
-    },
-    /// More outline than any image has.
-    #[error("polygon {part} is longer than {limit} pixels")]
-    TooLong {
-        /// Index of the polygon.
-        part: usize,
-        /// The limit.
-        limit: u64,
-    },
-    /// A code for an image of another size.
-    #[error("the run-length code is for {code}, the image is {image}")]
-    Size {
-        /// Size in the code.
-        code: ImageSize,
-        /// Size of the image.
-        image: ImageSize,
-    },
-    /// Runs that do not add up to the pixels.
-    #[error("the runs cover {covered} pixels, expected {expected}")]
-    Runs {
-        /// Sum of the runs.
-        covered: u64,
-        /// Pixels of the size in the code.
-        expected: u64,
-    },
-    /// A string that is no compressed code.
-    #[error("byte {index} of the compressed run-length code is not allowed there")]
-    Code {
-        /// Index of the byte.
-        index: usize,
-    },
-    /// A mask larger than any image that is read.
-    #[error("a mask of {size} is larger than the limit of {limit} pixels")]
-    TooLarge {
-        /// The size.
-        size: ImageSize,
-        /// The limit.
-        limit: u64,
-    },
 }
 
 impl Segmentation {
@@ -146,20 +71,6 @@ impl Segmentation {
     /// Those of [`to_rle`](Self::to_rle).
     pub fn to_mask(&self, size: ImageSize) -> Result<Mask, SegmentationError> {
         self.to_rle(size)?.to_mask()
-    }
-}
-
-impl Mask {
-    /// The run-length code of the mask.
-    #[must_use]
-    pub fn to_rle(&self) -> Rle {
-        Rle::from_mask(self)
-    }
-
-    /// Number of pixels inside.
-    #[must_use]
-    pub fn area(&self) -> u64 {
-        self.bits.iter().map(|&bit| u64::from(bit != 0)).sum()
     }
 }
 

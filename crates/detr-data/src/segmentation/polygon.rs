@@ -4,7 +4,8 @@
 
 use detr_types::{ImageSize, Limits};
 
-use super::{Rle, SegmentationError};
+use super::error::SegmentationError;
+use super::rle::Rle;
 
 /// Steps of the fine grid per pixel.
 const SCALE: f64 = 5.0;

@@ -5,7 +5,8 @@
 use detr_types::{ImageSize, Limits};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Mask, SegmentationError};
+use super::error::SegmentationError;
+use super::mask::Mask;
 
 /// A mask as lengths of runs, column by column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -191,6 +192,14 @@ impl Rle {
         }
         counts.push(run);
         Self { size: self.size, counts }
+    }
+}
+
+impl Mask {
+    /// The run-length code of the mask.
+    #[must_use]
+    pub fn to_rle(&self) -> Rle {
+        Rle::from_mask(self)
     }
 }
 

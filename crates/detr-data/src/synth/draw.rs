@@ -3,7 +3,7 @@
 use detr_types::ImageSize;
 use image::{Rgb, RgbImage};
 
-use super::Random;
+use super::random::Random;
 use crate::segmentation::Rle;
 
 /// Colours that stand out from the background; they say nothing about the class.

@@ -5,6 +5,7 @@
 //! whatever the number of threads, and a longer data set starts with the shorter one.
 
 mod draw;
+mod random;
 mod shapes;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use detr_types::ImageSize;
 use detr_types::fs::atomic_write;
 use image::{ImageFormat, RgbImage};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rayon::prelude::*;
 
+use random::Random;
 pub use shapes::Shape;
 
 use crate::dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
@@ -239,42 +239,6 @@ fn covered([ax, ay, aw, ah]: [f64; 4], [bx, by, bw, bh]: [f64; 4]) -> f64 {
     let w = ((ax + aw).min(bx + bw) - ax.max(bx)).max(0.0);
     let h = ((ay + ah).min(by + bh) - ay.max(by)).max(0.0);
     w * h / (aw * ah).min(bw * bh)
-}
-
-/// Random numbers of one image.
-struct Random(ChaCha8Rng);
-
-impl Random {
-    fn new(seed: u64, index: usize) -> Self {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut random = ChaCha8Rng::from_seed(key);
-        random.set_stream(index as u64);
-        Self(random)
-    }
-
-    /// Uniform in `[0, 1)`.
-    #[allow(clippy::cast_precision_loss)] // 53 bits
-    fn unit(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Uniform in a range of numbers.
-    fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
-    }
-
-    /// Uniform among whole numbers, both ends included.
-    #[allow(clippy::cast_possible_truncation)] // below the range's length
-    fn integer(&mut self, low: u32, high: u32) -> u32 {
-        let length = u64::from(high.saturating_sub(low)) + 1;
-        low + ((u64::from(self.0.next_u32()) * length) >> 32) as u32
-    }
-
-    /// Any byte.
-    fn byte(&mut self) -> u8 {
-        self.0.next_u32().to_le_bytes()[0]
-    }
 }
 
 #[cfg(test)]

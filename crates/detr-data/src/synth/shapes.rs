@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use detr_types::ImageSize;
 use serde::{Deserialize, Serialize};
 
-use super::Random;
+use super::random::Random;
 
 /// A class of generated objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

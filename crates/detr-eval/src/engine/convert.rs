@@ -1,13 +1,22 @@
-//! Our types as `hotcoco`'s.
+//! Our types as `hotcoco`'s, and its errors as ours.
 
 use hotcoco::mask::{fr_polys, rle_to_string};
 use hotcoco::{Annotation, Category, Image, Rle, Segmentation};
 
-use super::{Pair, internal};
 use crate::options::IouKind;
 use crate::results::Detected;
 use crate::truth::{GroundTruth, ImageTruth, TruthObject};
 use crate::{EvalError, Mask};
+
+/// One image with what was found in it.
+pub(crate) struct Pair<'a> {
+    /// Index of the image.
+    pub(crate) rank: usize,
+    /// What is there.
+    pub(crate) truth: &'a ImageTruth,
+    /// What was found; classes are known.
+    pub(crate) found: &'a [Detected],
+}
 
 /// All classes, by index.
 pub(super) fn categories(truth: &GroundTruth) -> Vec<Category> {
@@ -108,4 +117,9 @@ fn text(mask: &Mask, image: &ImageTruth) -> Result<Segmentation, EvalError> {
         }
     };
     Ok(Segmentation::CompressedRle { size: [rle.h, rle.w], counts: rle_to_string(&rle) })
+}
+
+#[allow(clippy::needless_pass_by_value)] // for map_err
+pub(super) fn internal(error: hotcoco::Error) -> EvalError {
+    EvalError::Engine(error.to_string())
 }

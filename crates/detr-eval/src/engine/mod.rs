@@ -6,31 +6,23 @@
 
 mod confusion;
 mod convert;
+pub(crate) mod runs;
 
 use hotcoco::{EvalMode, IouType, Params, StreamingEval};
 
+use crate::EvalError;
 use crate::curves::Arrays;
 use crate::options::{EvalOptions, IouKind};
-use crate::results::Detected;
-use crate::truth::{GroundTruth, ImageTruth};
-use crate::{EvalError, Mask};
+use crate::truth::GroundTruth;
 
 pub(crate) use confusion::{Confused, confused_pairs};
+pub(crate) use convert::Pair;
+use convert::internal;
 
 /// Matching in progress.
 pub(crate) struct Engine {
     streaming: StreamingEval,
     iou: IouKind,
-}
-
-/// One image with what was found in it.
-pub(crate) struct Pair<'a> {
-    /// Index of the image.
-    pub(crate) rank: usize,
-    /// What is there.
-    pub(crate) truth: &'a ImageTruth,
-    /// What was found; classes are known.
-    pub(crate) found: &'a [Detected],
 }
 
 impl Engine {
@@ -114,26 +106,9 @@ impl Engine {
     }
 }
 
-/// Refuses run lengths that are no text form or exceed the mask.
-pub(crate) fn check_runs(mask: &Mask) -> Result<(), crate::error::MaskError> {
-    let checked = match mask {
-        Mask::Polygons(_) => Ok(()),
-        Mask::Runs { size, counts } => hotcoco::mask::check_counts(counts, size.height, size.width),
-        Mask::Text { size, counts } => {
-            hotcoco::mask::area_from_string(counts, size.height, size.width).map(drop)
-        }
-    };
-    checked.map_err(|error| crate::error::MaskError::Runs(error.to_string()))
-}
-
 fn iou_type(iou: IouKind) -> IouType {
     match iou {
         IouKind::Bbox => IouType::Bbox,
         IouKind::Segm => IouType::Segm,
     }
-}
-
-#[allow(clippy::needless_pass_by_value)] // for map_err
-fn internal(error: hotcoco::Error) -> EvalError {
-    EvalError::Engine(error.to_string())
 }

@@ -7,10 +7,12 @@
 use std::path::PathBuf;
 
 use super::cache::{self, RepoCache};
+use super::config::Hub;
 use super::download::{self, Rules};
+use super::error::HubError;
+use super::files::{CONFIG, PREPROCESSOR, WEIGHTS};
 use super::http::{Client, ContentHash, GONE, Reply};
 use super::progress::Progress;
-use super::{CONFIG, Hub, HubError, PREPROCESSOR, WEIGHTS};
 
 /// A verified file that is not in the cache yet.
 struct Small {

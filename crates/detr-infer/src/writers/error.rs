@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::OutputFormat;
+use super::output_format::OutputFormat;
 
 /// Results that cannot be written.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use detr_types::{CategoryId, ClassTable, Detection, ImageSize, Xyxy};
 use serde::Serialize;
 
-use super::ImageResult;
+use super::image_result::ImageResult;
 
 /// First line of a table.
 pub(super) const CSV_HEADER: &str = "file,width,height,label,category_id,name,score,x1,y1,x2,y2\n";

@@ -6,75 +6,25 @@
 
 mod error;
 mod formats;
+mod image_result;
 mod naming;
+mod output_format;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use detr_types::fs::{PendingFile, atomic_write, check_replaceable};
-use detr_types::{ClassTable, Detection, ImageSize};
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use detr_types::{ClassTable, Detection};
 
 pub use self::error::WriteError;
+pub use self::image_result::ImageResult;
 pub use self::naming::ImageIds;
 use self::naming::Naming;
+pub use self::output_format::OutputFormat;
 
 /// Most objects that [`human_line`] lists.
 const LISTED: usize = 8;
-
-/// A format in which results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
-pub enum OutputFormat {
-    /// One JSON file of COCO results, as pycocotools reads them.
-    Coco,
-    /// A folder with one KITTI label file per image.
-    Kitti,
-    /// A folder with one YOLO label file per image, and `classes.txt`.
-    Yolo,
-    /// One table with a row per object.
-    Csv,
-}
-
-impl OutputFormat {
-    /// Whether the output is a folder with a file per image, not one file.
-    #[must_use]
-    pub fn is_folder(self) -> bool {
-        matches!(self, Self::Kitti | Self::Yolo)
-    }
-}
-
-impl std::fmt::Display for OutputFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-/// What was found in one image.
-///
-/// As JSON: `{"file", "width", "height", "detections": [{"label", "category_id", "name", "score",
-/// "box": {"x1", "y1", "x2", "y2"}}]}`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImageResult {
-    /// The image, as the user named it.
-    pub file: String,
-    /// Its size before any resizing.
-    pub size: ImageSize,
-    /// The objects, with boxes in pixels of that size.
-    pub detections: Vec<Detection>,
-}
-
-impl Serialize for ImageResult {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("ImageResult", 4)?;
-        object.serialize_field("file", &self.file)?;
-        object.serialize_field("width", &self.size.width)?;
-        object.serialize_field("height", &self.size.height)?;
-        object.serialize_field("detections", &self.detections)?;
-        object.end()
-    }
-}
 
 /// What a finished [`ResultWriter`] has written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::{OutputFormat, WriteError};
+use super::error::WriteError;
+use super::output_format::OutputFormat;
 
 /// Where the image ids in COCO results come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use detr_types::Xyxy;
+use detr_types::{ImageSize, Xyxy};
 use serde_json::{Value, json};
 
 use super::*;

@@ -7,9 +7,10 @@
 
 use detr_types::{ImageSize, Limits};
 
-use super::super::{ImageError, check_pixels};
 use super::edges::Edges;
-use super::{NAME, corrupt};
+use super::error::{NAME, corrupt};
+use crate::decode::error::ImageError;
+use crate::decode::pixels::check_pixels;
 
 /// What the components mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 mod colour;
 mod edges;
+mod error;
 mod markers;
 
 use image::RgbImage;
@@ -17,10 +18,11 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-use super::{DecodeOptions, ImageError, error, orient};
+use super::error::ImageError;
+use super::options::DecodeOptions;
+use super::pixels::orient;
+use error::corrupt;
 use markers::{Colour, Markers};
-
-pub(super) const NAME: &str = "JPEG";
 
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageError> {
     let markers = markers::walk(bytes, &options.limits)?;
@@ -66,8 +68,4 @@ fn decode_pixels(markers: &Markers<'_>) -> Result<Vec<u8>, ImageError> {
         Colour::Ycck => pixels = colour::ycck_to_rgb(&pixels),
     }
     Ok(pixels)
-}
-
-fn corrupt(reason: &str) -> ImageError {
-    ImageError::Corrupt { format: NAME, reason: error::one_line(reason) }
 }

@@ -70,18 +70,24 @@ pub(super) struct RawCategory<'a> {
     isthing: Option<Flag>,
 }
 
-/// Reads a file.
-pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
+/// Reads the text of a file as JSON: numbers that are not finite are quoted.
+pub(super) fn read_text(path: &Path, options: &ReadOptions) -> Result<String, DatasetError> {
     let mut text = text::read(path, options.limits.annotation_bytes)?;
     lenient::quote_non_finite(&mut text);
-    if super::panoptic::is_panoptic(&text) {
-        return super::panoptic::read_text(path, &text, None, options).map(|found| found.dataset);
-    }
-    let file: File<'_> = parse(path, &text)?;
+    Ok(text)
+}
+
+/// Reads the text of a file.
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    options: &ReadOptions,
+) -> Result<Dataset, DatasetError> {
+    let file: File<'_> = parse(path, text)?;
     let mut builder = Builder::new(format!("{} {}", Format::Coco, path.display()));
     let lists = [("info", file.info.is_some()), ("licenses", file.licenses.is_some())];
     builder.other_fields(lists);
-    let place = Place { path, text: &text };
+    let place = Place { path, text };
     categories(&mut builder, place, &file.categories);
     let images = place.records::<Image<'_>>("images", &file.images, &mut builder);
     let folder = match &options.images {

@@ -5,6 +5,8 @@ mod layouts;
 
 use std::fs;
 
+use detr_types::Limits;
+
 use super::*;
 use crate::dataset::Problem;
 

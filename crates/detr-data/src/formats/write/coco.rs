@@ -7,9 +7,12 @@ use std::path::Path;
 use detr_types::fs::atomic_write;
 use serde::Serialize;
 
-use super::{DatasetError, Job, LossReport, WriteOptions, names, size_of, write_each};
+use super::files::{Job, size_of, write_each};
+use super::loss::LossReport;
+use super::names;
+use super::options::WriteOptions;
 use crate::dataset::{Category, Dataset, ImageRecord};
-use crate::formats::Format;
+use crate::formats::{DatasetError, Format};
 use crate::segmentation::Segmentation;
 
 #[derive(Serialize)]

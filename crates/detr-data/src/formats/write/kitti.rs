@@ -3,9 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{DatasetError, Job, Loss, LossReport, WriteOptions, has_own_area, names, write_each};
+use super::files::{Job, has_own_area, write_each};
+use super::loss::{Loss, LossReport};
+use super::names;
+use super::options::WriteOptions;
 use crate::dataset::Dataset;
-use crate::formats::Format;
+use crate::formats::{DatasetError, Format};
 
 pub(super) fn write(
     dataset: &Dataset,

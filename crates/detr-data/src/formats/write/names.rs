@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Loss, LossReport};
+use super::loss::{Loss, LossReport};
 use crate::dataset::Dataset;
 use crate::formats::paths;
 

@@ -1,5 +1,9 @@
 //! There and back again: what a format holds comes back as it was.
 
+use std::fs;
+
+use detr_types::ImageSize;
+
 use super::*;
 use crate::dataset::{Category, Problem};
 use crate::formats::{Accept, ReadOptions, ShardOptions, read, shard};

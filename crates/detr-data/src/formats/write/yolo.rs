@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{
-    DatasetError, Job, Loss, LossReport, WriteOptions, has_own_area, names, size_of, write_each,
-    write_text,
-};
+use super::files::{Job, has_own_area, size_of, write_each, write_text};
+use super::loss::{Loss, LossReport};
+use super::names;
+use super::options::WriteOptions;
 use crate::dataset::Dataset;
-use crate::formats::Format;
 use crate::formats::yolo::DataYaml;
+use crate::formats::{DatasetError, Format};
 
 pub(super) fn write(
     dataset: &Dataset,

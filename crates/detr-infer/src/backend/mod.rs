@@ -2,171 +2,18 @@
 //!
 //! Architecture invariant: this is the only module outside the tests that makes a `Device`.
 
+mod error;
+mod kinds;
+
 use std::cell::Cell;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::{Device, FloatDType};
-use clap::ValueEnum;
+
+pub use self::error::BackendError;
+pub use self::kinds::{Backend, DeviceInfo, Precision, Selected};
 
 use crate::verdicts::Verdicts;
-
-/// What runs the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Backend {
-    /// The best of the others that works on this machine.
-    Auto,
-    /// NVIDIA GPUs.
-    Cuda,
-    /// Apple GPUs.
-    Metal,
-    /// Any GPU with Vulkan, kernels in SPIR-V.
-    Vulkan,
-    /// Any GPU with Vulkan, Metal or DX12, kernels in WGSL.
-    Wgpu,
-    /// The CPU.
-    Flex,
-    /// The CPU; deprecated in favour of flex.
-    Ndarray,
-}
-
-/// Floating point precision of weights and activations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// Half precision.
-    F16,
-    /// Brain float.
-    Bf16,
-}
-
-/// A backend that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BackendError {
-    /// Its feature is off.
-    #[error(
-        "backend `{backend}` is not compiled in; this program has {}\nhint: {}",
-        compiled_names(),
-        how_to_add(*backend)
-    )]
-    NotCompiled {
-        /// The backend asked for.
-        backend: Backend,
-    },
-    /// No device of that kind, or not that many.
-    #[error(
-        "backend `{backend}` has no device {index} on this machine ({found} found)\nhint: `detr devices` lists what is here; --backend auto without --device takes what works"
-    )]
-    NoDevice {
-        /// The backend asked for.
-        backend: Backend,
-        /// The index asked for.
-        index: usize,
-        /// How many there are.
-        found: usize,
-    },
-    /// A precision the device lacks.
-    #[error("{device} does not compute in {precision}\nhint: use --dtype f32")]
-    Precision {
-        /// The device.
-        device: String,
-        /// The precision asked for.
-        precision: Precision,
-    },
-    /// A precision that the device computes wrongly.
-    #[error(
-        "{device} does not compute correctly in {precision}: its self-test found {found}\nhint: use {}another --backend; `detr self-test` tests again, after an update of the driver",
-        if *precision == Precision::F32 { "" } else { "--dtype f32 or " }
-    )]
-    Refused {
-        /// The device.
-        device: String,
-        /// The precision asked for.
-        precision: Precision,
-        /// What was out of bounds.
-        found: String,
-    },
-    /// The device failed at work.
-    #[error(
-        "the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
-    )]
-    Failed {
-        /// What the backend reported.
-        message: String,
-    },
-}
-
-/// A device that works.
-#[derive(Clone, Debug)]
-pub struct Selected {
-    /// Its backend, never `Auto`.
-    pub backend: Backend,
-    /// The device.
-    pub device: Device,
-    /// Backend and name, for people.
-    pub name: String,
-    /// Backend and adapter, the same in every run on this machine.
-    pub id: String,
-}
-
-/// What `detr devices` prints about one device.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct DeviceInfo {
-    /// Word for `--backend`.
-    pub backend: String,
-    /// Number for `--device`.
-    pub index: usize,
-    /// Name of the adapter.
-    pub name: String,
-    /// Whether it is a program that imitates a GPU.
-    pub software: bool,
-    /// Precisions it computes in.
-    pub precisions: Vec<String>,
-}
-
-impl Backend {
-    /// Every concrete backend, best first.
-    pub const ALL: [Self; 6] =
-        [Self::Cuda, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Flex, Self::Ndarray];
-
-    /// Whether the program was built with it.
-    #[must_use]
-    pub const fn is_compiled(self) -> bool {
-        match self {
-            Self::Auto => true,
-            Self::Cuda => cfg!(feature = "cuda"),
-            Self::Metal => cfg!(feature = "metal"),
-            Self::Vulkan => cfg!(feature = "vulkan"),
-            Self::Wgpu => cfg!(feature = "wgpu"),
-            Self::Flex => cfg!(feature = "flex"),
-            Self::Ndarray => cfg!(feature = "ndarray"),
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-impl From<Precision> for FloatDType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F16 => Self::F16,
-            Precision::Bf16 => Self::BF16,
-        }
-    }
-}
 
 /// Opens a device, unless its self-test found that it computes wrongly. `Auto` takes the first of CUDA, Metal, Vulkan and wgpu that has a real GPU of
 /// that number which computes in the precision, and the CPU, which is number 0, otherwise.
@@ -396,27 +243,6 @@ fn identity(backend: Backend, device: &Device) -> (String, bool) {
 fn supports(device: &Device, precision: Precision) -> bool {
     precision == Precision::F32
         || catch_device(|| device.supports_dtype(FloatDType::from(precision))).unwrap_or(false)
-}
-
-/// The command that adds a backend to the program that runs; another program than ours is told the
-/// feature.
-fn how_to_add(backend: Backend) -> String {
-    let program = std::env::current_exe().unwrap_or_default();
-    let package = match program.file_stem().and_then(|stem| stem.to_str()) {
-        Some("detr") => "detr-cli",
-        Some("detr-infer") => "detr-infer",
-        _ => return format!("turn on the feature `{backend}` of detr-infer"),
-    };
-    format!("cargo run --release -p {package} --features {backend} -- ...")
-}
-
-fn compiled_names() -> String {
-    let names: Vec<String> = Backend::ALL
-        .into_iter()
-        .filter(|backend| backend.is_compiled())
-        .map(|backend| backend.to_string())
-        .collect();
-    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 #[cfg(test)]

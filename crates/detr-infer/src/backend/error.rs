@@ -1,0 +1,80 @@
+//! The errors of choosing and using a device.
+
+use super::kinds::{Backend, Precision};
+
+/// An error of choosing or using a device.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The feature of the backend is off.
+    #[error(
+        "backend `{backend}` is not compiled in; this program has {}\nhint: {}",
+        compiled_names(),
+        how_to_add(*backend)
+    )]
+    NotCompiled {
+        /// The backend asked for.
+        backend: Backend,
+    },
+    /// There is no device of that kind, or not that many.
+    #[error(
+        "backend `{backend}` has no device {index} on this machine ({found} found)\nhint: `detr devices` lists what is here; --backend auto without --device takes what works"
+    )]
+    NoDevice {
+        /// The backend asked for.
+        backend: Backend,
+        /// The index asked for.
+        index: usize,
+        /// The number of devices that there are.
+        found: usize,
+    },
+    /// The device lacks the precision.
+    #[error("{device} does not compute in {precision}\nhint: use --dtype f32")]
+    Precision {
+        /// The device.
+        device: String,
+        /// The precision asked for.
+        precision: Precision,
+    },
+    /// The device computes wrongly in the precision.
+    #[error(
+        "{device} does not compute correctly in {precision}: its self-test found {found}\nhint: use {}another --backend; `detr self-test` tests again, after an update of the driver",
+        if *precision == Precision::F32 { "" } else { "--dtype f32 or " }
+    )]
+    Refused {
+        /// The device.
+        device: String,
+        /// The precision asked for.
+        precision: Precision,
+        /// The numbers of the self-test that were out of bounds.
+        found: String,
+    },
+    /// The device failed at work.
+    #[error(
+        "the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
+    )]
+    Failed {
+        /// The message of the backend.
+        message: String,
+    },
+}
+
+/// Returns the command that adds a backend to the running program, or the name of the feature if it is another
+/// program than ours.
+fn how_to_add(backend: Backend) -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let package = match program.file_stem().and_then(|stem| stem.to_str()) {
+        Some("detr") => "detr-cli",
+        Some("detr-infer") => "detr-infer",
+        _ => return format!("turn on the feature `{backend}` of detr-infer"),
+    };
+    format!("cargo run --release -p {package} --features {backend} -- ...")
+}
+
+fn compiled_names() -> String {
+    let names: Vec<String> = Backend::ALL
+        .into_iter()
+        .filter(|backend| backend.is_compiled())
+        .map(|backend| backend.to_string())
+        .collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}

@@ -1,0 +1,107 @@
+//! The words for backends and precisions, and the device that they lead to.
+
+use std::fmt;
+
+use burn::tensor::{Device, FloatDType};
+use clap::ValueEnum;
+
+/// A backend, which runs the model on a kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The best of the others that works on this machine.
+    Auto,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// Apple GPUs.
+    Metal,
+    /// Any GPU with Vulkan, kernels in SPIR-V.
+    Vulkan,
+    /// Any GPU with Vulkan, Metal or DX12, kernels in WGSL.
+    Wgpu,
+    /// The CPU.
+    Flex,
+    /// The CPU; deprecated in favour of flex.
+    Ndarray,
+}
+
+/// The floating point precision of weights and activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision.
+    F16,
+    /// Brain float.
+    Bf16,
+}
+
+/// A device that works.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The backend, never `Auto`.
+    pub backend: Backend,
+    /// The device.
+    pub device: Device,
+    /// The backend and the name of the device, for people.
+    pub name: String,
+    /// The backend and the adapter, the same in every run on this machine.
+    pub id: String,
+}
+
+/// The facts that `detr devices` prints about one device.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct DeviceInfo {
+    /// The word for `--backend`.
+    pub backend: String,
+    /// The number for `--device`.
+    pub index: usize,
+    /// The name of the adapter.
+    pub name: String,
+    /// Whether it is a program that imitates a GPU.
+    pub software: bool,
+    /// The precisions it computes in.
+    pub precisions: Vec<String>,
+}
+
+impl Backend {
+    /// All concrete backends, the best first.
+    pub const ALL: [Self; 6] =
+        [Self::Cuda, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Flex, Self::Ndarray];
+
+    /// Returns whether the program was built with this backend.
+    #[must_use]
+    pub const fn is_compiled(self) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Flex => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl From<Precision> for FloatDType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16 => Self::F16,
+            Precision::Bf16 => Self::BF16,
+        }
+    }
+}
