@@ -59,7 +59,7 @@ pub fn decode_image(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, I
 }
 
 /// Reads and decodes an image file. Only regular files are opened: a named pipe would block and a
-/// device would never end. At most [`Limits::file_bytes`] are read.
+/// device would never end. At most [`detr_types::Limits::file_bytes`] are read.
 ///
 /// # Errors
 /// [`ImageError::At`], which carries the path and the reason.
