@@ -186,6 +186,7 @@ mod tests {
     use super::*;
 
     /// An image of that width, or a fault for every seventh.
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as `read_ahead` calls it
     fn read(width: &u32) -> Result<RgbImage, ()> {
         (!width.is_multiple_of(7)).then(|| RgbImage::new(*width, 1)).ok_or(())
     }

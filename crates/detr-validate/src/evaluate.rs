@@ -47,7 +47,7 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
     mut on_image: impl FnMut(EvaluatedImage<'_>) -> Result<ControlFlow<()>, E>,
 ) -> Result<(usize, StageTimes), E> {
     let mut stream = DetectionStream::new(detect, images, options);
-    while let Some(item) = stream.next() {
+    for item in stream.by_ref() {
         let StreamItem { key: image_id, found } = item?;
         let found = found.as_ref().map(|(_, detections)| detections.as_slice());
         let scored: Vec<Detected> = found

@@ -50,11 +50,8 @@ impl FrozenBatchNorm {
     /// The convolution that equals `conv` followed by this normalisation.
     pub(super) fn fold_into(&self, conv: Conv2d) -> Conv2d {
         let (weight, shift) = self.folded(&conv);
-        Conv2d {
-            weight: conv.weight.clone().map(|_| weight),
-            bias: Some(Param::from_tensor(shift).set_require_grad(false)),
-            ..conv
-        }
+        let bias = Some(Param::from_tensor(shift).set_require_grad(false));
+        Conv2d { weight: conv.weight.map(|_| weight), bias, options: conv.options }
     }
 
     /// Its weight and bias alone, through which gradients go.

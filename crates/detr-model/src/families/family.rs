@@ -136,13 +136,11 @@ pub(crate) trait Family: fmt::Debug {
     /// Lists what was assumed when the configuration was inferred, because no tensor shows it and the file
     /// does not say it elsewhere.
     fn assumptions(&self, args: TrainingArgs) -> Vec<String> {
-        match args.nheads {
-            Some(_) => Vec::new(),
-            None => {
-                let heads = self.nheads();
-                vec![format!("{heads} attention heads assumed (no tensor shows their number)")]
-            }
+        if args.nheads.is_some() {
+            return Vec::new();
         }
+        let heads = self.nheads();
+        vec![format!("{heads} attention heads assumed (no tensor shows their number)")]
     }
 }
 
