@@ -19,7 +19,7 @@ pub(crate) struct SelfTestArgs {
     device: usize,
 
     /// Precision to test [default: every one that the device has]
-    #[arg(long, value_enum)]
+    #[arg(long, value_name = "DTYPE", value_parser = backend::precision_parser())]
     dtype: Option<Precision>,
 
     /// Print JSON

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::AddAssign;
 
-use detr_types::{ClassTable, Cxcywh, ImageSize, Xyxy};
+use detr_types::{ClassTable, Cxcywh, ImageSize, Xywh, Xyxy};
 use image::RgbImage;
 
 use crate::dataset::ImageRecord;
@@ -184,9 +184,9 @@ impl TargetRules {
 }
 
 /// Corners inside of the image; nothing for a box without area, or with NaN.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // f32 as in the reference
-fn clamped(bbox: [f64; 4], size: ImageSize) -> Option<Xyxy> {
-    let [x, y, w, h] = bbox.map(|value| value as f32);
+#[allow(clippy::cast_precision_loss)] // f32 as in the reference
+fn clamped(bbox: Xywh<f64>, size: ImageSize) -> Option<Xyxy> {
+    let Xywh { x, y, w, h } = bbox.to_f32();
     let (width, height) = (size.width as f32, size.height as f32);
     let corners = Xyxy {
         x1: x.clamp(0.0, width),
@@ -204,10 +204,10 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_counted() {
-        let object = |category_id, bbox, iscrowd| ObjectRecord {
+        let object = |category_id, bbox: [f64; 4], iscrowd| ObjectRecord {
             id: 1,
             category_id,
-            bbox,
+            bbox: bbox.into(),
             area: 1.0,
             iscrowd,
             segmentation: None,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use detr_types::Xywh;
+
 use crate::error::MaskError;
 use crate::options::IouKind;
 use crate::truth::ImageTruth;
@@ -14,9 +16,9 @@ pub struct Detected {
     pub category_id: i64,
     /// Confidence; only its order matters.
     pub score: f64,
-    /// Left edge, top edge, width, height in pixels. Its area decides whether the object is small,
+    /// The box in pixels. Its area decides whether the object is small,
     /// medium or large; without a box the mask's does, as in pycocotools.
-    pub bbox: Option<[f64; 4]>,
+    pub bbox: Option<Xywh<f64>>,
     /// The pixels; of use for masks only.
     pub mask: Option<Mask>,
 }
@@ -62,9 +64,13 @@ pub(crate) fn check_detections(
             return Err(wrong("score", message, "scores order the detections"));
         }
         match detection.bbox {
-            Some(bbox) if bbox.iter().any(|side| !side.is_finite()) => {
+            Some(bbox) if !bbox.is_finite() => {
                 let hint = "a box is left, top, width and height in pixels";
-                return Err(wrong("bbox", format!("{bbox:?}, expected finite numbers"), hint));
+                return Err(wrong(
+                    "bbox",
+                    format!("{:?}, expected finite numbers", bbox.to_array()),
+                    hint,
+                ));
             }
             None if detection.mask.is_none() => {
                 let hint = "a detection has a box, a mask or both";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xywh};
 
 use crate::{EvalError, Mask};
 
@@ -34,8 +34,8 @@ pub struct TruthObject {
     pub id: i64,
     /// Class, by its id.
     pub category_id: i64,
-    /// Left edge, top edge, width, height in pixels.
-    pub bbox: [f64; 4],
+    /// The box in pixels.
+    pub bbox: Xywh<f64>,
     /// Area in square pixels, which decides between small, medium and large; if not set that of
     /// the mask, or else of the box.
     pub area: Option<f64>,
@@ -93,13 +93,14 @@ impl GroundTruth {
                     let message = format!("{} is no category", object.category_id);
                     return Err(wrong("category_id", message));
                 }
-                if object.bbox.iter().any(|side| !side.is_finite()) {
-                    return Err(wrong("bbox", format!("{:?} is not finite", object.bbox)));
+                if !object.bbox.is_finite() {
+                    let numbers = object.bbox.to_array();
+                    return Err(wrong("bbox", format!("{numbers:?} is not finite")));
                 }
                 if let Some(area) = object.area.filter(|area| !area.is_finite()) {
                     return Err(wrong("area", format!("{area} is not finite")));
                 }
-                (object.category_id, object.bbox.map(f64::to_bits)).hash(&mut hasher);
+                (object.category_id, object.bbox.to_array().map(f64::to_bits)).hash(&mut hasher);
                 (object.iscrowd, object.area.map(f64::to_bits)).hash(&mut hasher);
                 index += 1;
             }

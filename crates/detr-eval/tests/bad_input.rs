@@ -195,12 +195,12 @@ fn detections_that_cannot_be_compared_are_refused_and_nothing_is_added() {
     let folder = tempfile::tempdir().unwrap();
     let truth = Arc::new(files(folder.path(), TRUTH.as_bytes(), b"[]").unwrap());
     let mut evaluator = Evaluator::new(truth, EvalOptions::default()).unwrap();
-    let good = Detected { category_id: 3, score: 0.5, bbox: Some([0.0; 4]), mask: None };
+    let good = Detected { category_id: 3, score: 0.5, bbox: Some([0.0; 4].into()), mask: None };
     let runs =
         |height, width, counts| Some(Mask::Runs { size: ImageSize::new(height, width), counts });
     let with = |score, bbox, mask| Detected { score, bbox, mask, ..good.clone() };
     let masked = with(0.5, None, runs(30, 40, vec![0, 5]));
-    let infinite = Some([0.0, 0.0, f64::INFINITY, 1.0]);
+    let infinite = Some([0.0, 0.0, f64::INFINITY, 1.0].into());
     for (bad, word) in [
         (vec![good.clone(), with(f64::NAN, good.bbox, None)], "detection 1, score"),
         (vec![with(0.5, infinite, None)], "detection 0, bbox"),

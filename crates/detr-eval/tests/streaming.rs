@@ -134,7 +134,7 @@ fn what_is_left_out_is_counted() {
     // A class that the ground truth lacks changes nothing else.
     let images: Vec<i64> = results.images.keys().copied().collect();
     for image in &images {
-        let bbox = Some([0.0, 0.0, 9.0, 9.0]);
+        let bbox = Some([0.0, 0.0, 9.0, 9.0].into());
         let stray = Detected { category_id: -4, score: 0.99, bbox, mask: None };
         results.images.get_mut(image).unwrap().push(stray);
     }
@@ -199,7 +199,7 @@ fn confusion_knows_right_wrong_missed_spurious_and_crowd() {
     let object = |category_id, x, iscrowd| TruthObject {
         id: 0,
         category_id,
-        bbox: [x, 0.0, 10.0, 10.0],
+        bbox: [x, 0.0, 10.0, 10.0].into(),
         area: None,
         iscrowd,
         mask: None,
@@ -216,7 +216,7 @@ fn confusion_knows_right_wrong_missed_spurious_and_crowd() {
     let found = |category_id, x, score| Detected {
         category_id,
         score,
-        bbox: Some([x, 0.0, 10.0, 9.0]),
+        bbox: Some([x, 0.0, 10.0, 9.0].into()),
         mask: None,
     };
     let detections = vec![

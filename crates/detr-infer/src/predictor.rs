@@ -7,7 +7,7 @@ use detr_detect::{
     Detect, DetectionStream, Detector, ImageFault, PredictError, StageTimes, StreamOptions,
 };
 use detr_model::weights::{Checkpoint, WeightsError};
-use detr_model::{ConfigError, ModelConfig};
+use detr_model::{ConfigError, ModelConfig, float_dtype};
 use detr_types::{ClassTable, Detection, PreprocessSpec, PreprocessSpecError, nearest};
 
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
@@ -81,7 +81,7 @@ impl Predictor {
             .clone()
             .unwrap_or_else(|| ClassTable::numbered(config.num_classes()));
         checkpoint.preprocess.validate()?;
-        let load = || checkpoint.load_for_inference(&selected.device, precision.into());
+        let load = || checkpoint.load_for_inference(&selected.device, float_dtype(precision));
         let model = catch_device(load)??;
         let on_cpu = matches!(selected.backend, Backend::Flex | Backend::Ndarray);
         let PredictOptions { threshold, max_detections, classes: wanted } =

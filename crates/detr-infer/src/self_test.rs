@@ -9,9 +9,9 @@ use std::fmt;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
-use detr_model::ModelConfig;
 use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::{Checkpoint, recipe_image, recipe_value};
+use detr_model::{ModelConfig, float_dtype};
 use detr_ops::self_test::{Operation, self_test_of};
 
 use crate::backend::{Precision, Selected, catch_panic};
@@ -128,7 +128,7 @@ fn kernel_rows(
     precision: Precision,
 ) -> Result<Vec<Row>, String> {
     let report =
-        self_test_of(kernel, device, precision.into()).map_err(|error| error.to_string())?;
+        self_test_of(kernel, device, float_dtype(precision)).map_err(|error| error.to_string())?;
     let rows = report.comparisons.into_iter().map(|found| Row {
         what: format!("msda {}", found.quantity),
         error: found.error,
@@ -170,7 +170,8 @@ fn run(device: &Device, precision: Precision) -> Result<Run, String> {
     let device = device.clone().autodiff();
     let config = ModelConfig::preset(MODEL).map_err(|error| error.to_string())?;
     let checkpoint = Checkpoint::recipe(&config, SEED, &device);
-    let model = checkpoint.load(&device, precision.into()).map_err(|error| error.to_string())?;
+    let model =
+        checkpoint.load(&device, float_dtype(precision)).map_err(|error| error.to_string())?;
     let [h, w] = PICTURE;
     let picture = TensorData::new(recipe_image(SEED, h, w), [1, 3, h, w]);
     let pixels = Tensor::from_data(picture, (&device, DType::F32));

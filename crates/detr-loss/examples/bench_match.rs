@@ -139,7 +139,8 @@ fn target(objects: usize, spread: Spread, random: &mut Random) -> Target {
         Spread::Clustered => ((0.45, 0.55), (0.05, 0.15)),
     };
     let boxes = (0..objects).map(|_| [centre, centre, side, side]);
-    let boxes = boxes.map(|sides| sides.map(|(low, high)| random.between(low, high))).collect();
+    let boxes =
+        boxes.map(|sides| sides.map(|(low, high)| random.between(low, high)).into()).collect();
     let label = |random: &mut Random| match spread {
         Spread::Anywhere => random.below(CLASSES),
         Spread::Clustered => 1,

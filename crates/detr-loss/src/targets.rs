@@ -1,14 +1,15 @@
 //! The targets of a batch: the objects that should be found in its images.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use detr_types::Cxcywh;
 
 /// The objects of one image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
     /// The label of every object.
     pub labels: Vec<usize>,
-    /// The centre and size of every object, relative to the image without padding.
-    pub boxes: Vec<[f32; 4]>,
+    /// The box of every object, relative to the image without padding.
+    pub boxes: Vec<Cxcywh>,
     /// The masks of all objects, for models that predict masks.
     pub masks: Option<TargetMasks>,
 }
@@ -109,7 +110,7 @@ impl Targets {
             for (object, (&label, bbox)) in target.labels.iter().zip(&target.boxes).enumerate() {
                 let at = image * most + object;
                 labels[at] = i32::try_from(label).unwrap_or(i32::MAX);
-                boxes[4 * at..4 * at + 4].copy_from_slice(bbox);
+                boxes[4 * at..4 * at + 4].copy_from_slice(&bbox.to_array());
             }
         }
         Ok(Self {

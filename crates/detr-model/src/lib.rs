@@ -17,6 +17,7 @@ pub mod nn;
 pub mod output;
 pub mod position;
 pub mod postprocess;
+mod precision;
 pub mod weights;
 
 pub use config::ConfigError;
@@ -27,3 +28,4 @@ pub use families::detr_demo::{DetrDemo, DetrDemoConfig};
 pub use families::{Model, ModelConfig};
 pub use nested::NestedTensor;
 pub use output::DetrOutput;
+pub use precision::float_dtype;

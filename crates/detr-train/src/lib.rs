@@ -35,7 +35,7 @@ pub use settings::{
 pub use step::{
     AccumulatedGradients, AllReduce, Alone, ConfigError, Ema, EmaConfig, GradientNorm, GroupConfig,
     GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, LossScale, MicroBatch, NonFinite,
-    NonFiniteInput, Optimizer, OptimizerConfig, Outcome, ParameterSlot, Precision, PrecisionError,
-    Schedule, ScheduleConfig, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep,
-    Unit, Warmup, clip_coefficient,
+    NonFiniteInput, Optimizer, OptimizerConfig, Outcome, ParameterSlot, PrecisionError, Schedule,
+    ScheduleConfig, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep, Unit,
+    Warmup, clip_coefficient,
 };

@@ -9,7 +9,7 @@ use detr_track::{
     Event as TrackEvent, RunEnd, RunInfo, Sample, Sink, StepRecord, Tracker, ValidationRecord,
     flatten,
 };
-use detr_types::{ClassTable, Detection, Xywh};
+use detr_types::{ClassTable, Detection};
 
 use crate::run::{End, Event, Step, TrainInputs, Watch, named};
 use crate::settings::TrainConfig;
@@ -163,18 +163,16 @@ impl SampleSource {
 
 /// Returns the objects of an image without crowds as detections with a score of 1. Objects of classes that the model
 /// lacks are left out.
-#[allow(clippy::cast_possible_truncation)] // pixels
 fn truth(record: &ImageRecord, classes: &ClassTable) -> Vec<Detection> {
     let categories: Vec<_> = (0..classes.len()).filter_map(|label| classes.get(label)).collect();
     let object = |object: &detr_data::ObjectRecord| {
         let category = categories.iter().find(|category| category.id == object.category_id)?;
-        let [x, y, w, h] = object.bbox.map(|side| side as f32);
         Some(Detection {
             label: category.label,
             category_id: category.id,
             name: category.name.clone(),
             score: 1.0,
-            bbox: Xywh { x, y, w, h }.to_xyxy(),
+            bbox: object.bbox.to_f32().to_xyxy(),
         })
     };
     record.objects.iter().filter(|object| !object.iscrowd).filter_map(object).collect()
@@ -267,7 +265,7 @@ mod tests {
         let object = |category_id, iscrowd| ObjectRecord {
             id: 1,
             category_id,
-            bbox: [10.0, 20.0, 30.0, 40.0],
+            bbox: [10.0, 20.0, 30.0, 40.0].into(),
             area: 1200.0,
             iscrowd,
             segmentation: None,

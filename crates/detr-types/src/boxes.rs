@@ -1,4 +1,5 @@
-//! Axis-aligned boxes, one type per format, and the one host definition of `IoU` and `GIoU`.
+//! Axis-aligned boxes, one type per format, and the one host definition of `IoU` and `GIoU`. Numbers are f32,
+//! as the models predict them, or f64, as annotations have them.
 //!
 //! The arithmetic is that of `util/box_ops.py` in the DETR reference: no epsilon in any division,
 //! so two boxes without area give NaN against each other.
@@ -9,41 +10,41 @@ use crate::ImageSize;
 
 /// Centre and size, as the models predict them: relative to the image, in `[0, 1]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Cxcywh {
+pub struct Cxcywh<T = f32> {
     /// Horizontal centre.
-    pub cx: f32,
+    pub cx: T,
     /// Vertical centre.
-    pub cy: f32,
+    pub cy: T,
     /// Width.
-    pub w: f32,
+    pub w: T,
     /// Height.
-    pub h: f32,
+    pub h: T,
 }
 
 /// Two corners, the form of every box that leaves the program: pixels unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Xyxy {
+pub struct Xyxy<T = f32> {
     /// Left edge.
-    pub x1: f32,
+    pub x1: T,
     /// Top edge.
-    pub y1: f32,
+    pub y1: T,
     /// Right edge.
-    pub x2: f32,
+    pub x2: T,
     /// Bottom edge.
-    pub y2: f32,
+    pub y2: T,
 }
 
 /// Top left corner and size, the form of COCO's JSON files, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Xywh {
+pub struct Xywh<T = f32> {
     /// Left edge.
-    pub x: f32,
+    pub x: T,
     /// Top edge.
-    pub y: f32,
+    pub y: T,
     /// Width.
-    pub w: f32,
+    pub w: T,
     /// Height.
-    pub h: f32,
+    pub h: T,
 }
 
 impl Cxcywh {
@@ -133,6 +134,87 @@ impl Xywh {
     #[must_use]
     pub fn to_xyxy(self) -> Xyxy {
         Xyxy { x1: self.x, y1: self.y, x2: self.x + self.w, y2: self.y + self.h }
+    }
+}
+
+impl Xywh<f64> {
+    /// The same box by its corners.
+    #[must_use]
+    pub fn to_xyxy(self) -> Xyxy<f64> {
+        Xyxy { x1: self.x, y1: self.y, x2: self.x + self.w, y2: self.y + self.h }
+    }
+
+    /// Width times height, negative if one of them is.
+    #[must_use]
+    pub fn area(self) -> f64 {
+        self.w * self.h
+    }
+
+    /// Whether all four numbers are finite.
+    #[must_use]
+    pub fn is_finite(self) -> bool {
+        self.to_array().iter().all(|side| side.is_finite())
+    }
+
+    /// Whether the box has an inside: width and height are positive.
+    #[must_use]
+    pub fn has_inside(self) -> bool {
+        self.w > 0.0 && self.h > 0.0
+    }
+
+    /// The numbers rounded to f32.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // that is the purpose
+    pub fn to_f32(self) -> Xywh {
+        self.to_array().map(|side| side as f32).into()
+    }
+}
+
+impl From<Xywh> for Xywh<f64> {
+    fn from(bbox: Xywh) -> Self {
+        bbox.to_array().map(f64::from).into()
+    }
+}
+
+impl<T> From<[T; 4]> for Cxcywh<T> {
+    fn from([cx, cy, w, h]: [T; 4]) -> Self {
+        Self { cx, cy, w, h }
+    }
+}
+
+impl<T> Cxcywh<T> {
+    /// Returns the numbers in the order of the fields.
+    #[must_use]
+    pub fn to_array(self) -> [T; 4] {
+        [self.cx, self.cy, self.w, self.h]
+    }
+}
+
+impl<T> From<[T; 4]> for Xyxy<T> {
+    fn from([x1, y1, x2, y2]: [T; 4]) -> Self {
+        Self { x1, y1, x2, y2 }
+    }
+}
+
+impl<T> Xyxy<T> {
+    /// Returns the numbers in the order of the fields.
+    #[must_use]
+    pub fn to_array(self) -> [T; 4] {
+        [self.x1, self.y1, self.x2, self.y2]
+    }
+}
+
+impl<T> From<[T; 4]> for Xywh<T> {
+    fn from([x, y, w, h]: [T; 4]) -> Self {
+        Self { x, y, w, h }
+    }
+}
+
+impl<T> Xywh<T> {
+    /// Returns the numbers in the order of the fields.
+    #[must_use]
+    pub fn to_array(self) -> [T; 4] {
+        [self.x, self.y, self.w, self.h]
     }
 }
 

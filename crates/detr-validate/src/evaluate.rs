@@ -66,11 +66,10 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
 
 /// A detection by the ids of the data; `None` if the data lack its class.
 fn scored(detection: &Detection, categories: &CategoryMap) -> Option<Detected> {
-    let bbox = detection.bbox.to_xywh();
     Some(Detected {
         category_id: categories.category(detection.label)?,
         score: detection.score.into(),
-        bbox: Some([bbox.x, bbox.y, bbox.w, bbox.h].map(f64::from)),
+        bbox: Some(detection.bbox.to_xywh().into()),
         mask: None,
     })
 }

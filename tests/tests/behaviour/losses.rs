@@ -35,7 +35,7 @@ fn targets(seed: u64, counts: &[usize], device: &Device) -> Targets {
         let boxes = boxes(&format!("truth{image}"), seed, n);
         Target {
             labels: (0..n).map(|i| (i + image) % 3).collect(),
-            boxes: boxes.as_chunks::<4>().0.to_vec(),
+            boxes: boxes.as_chunks::<4>().0.iter().map(|&bbox| bbox.into()).collect(),
             masks: None,
         }
     });
@@ -259,7 +259,7 @@ fn denoising_losses_have_names_of_their_own_and_do_not_grow_with_the_queries_of_
 
 #[test]
 fn labels_that_the_head_does_not_have_are_refused() {
-    let target = Target { labels: vec![1, 91], boxes: vec![[0.5; 4]; 2], masks: None };
+    let target = Target { labels: vec![1, 91], boxes: vec![[0.5; 4].into(); 2], masks: None };
     let error = Targets::new(vec![Target::default(), target], 91, &Device::flex()).unwrap_err();
     assert!(matches!(error, TargetError::Label { image: 1, object: 1, label: 91, classes: 91 }));
 }

@@ -247,7 +247,7 @@ pub fn targets(case: &Case, device: &Device, failures: &mut Failures) -> Targets
             #[allow(clippy::cast_possible_truncation)] // as PyTorch's f32 run
             let boxes = part("boxes").expect("boxes").values.as_chunks::<4>().0;
             #[allow(clippy::cast_possible_truncation)] // as PyTorch's f32 run
-            let boxes = boxes.iter().map(|bbox| bbox.map(|v| v as f32)).collect();
+            let boxes = boxes.iter().map(|bbox| bbox.map(|v| v as f32).into()).collect();
             let masks = part("masks").map(|stored| TargetMasks {
                 size: [stored.shape[1], stored.shape[2]],
                 bits: stored.values.iter().map(|&v| u8::from(v > 0.5)).collect(),

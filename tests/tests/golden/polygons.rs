@@ -39,7 +39,8 @@ pub fn run(case: &Case, failures: &mut Failures) {
     failures.used("bbox_iou.gt");
     for (name, crowd) in [("bbox_iou.plain", false), ("bbox_iou.crowd", true)] {
         let pairs = dt.iter().flat_map(|a| gt.iter().map(move |b| (a, b)));
-        let found: Vec<f64> = pairs.map(|(a, b)| box_iou(*a, *b, crowd)).collect();
+        let found: Vec<f64> =
+            pairs.map(|(a, b)| box_iou((*a).into(), (*b).into(), crowd)).collect();
         failures.values_within(case, 0.0, name, &[dt.len(), gt.len()], &found);
     }
 }
@@ -72,6 +73,7 @@ fn drawn(polygon: &Value, name: &str, size: ImageSize, failures: &mut Failures) 
         format!("{name}: {}", code.area())
     });
     let bbox: Vec<f64> = serde_json::from_value(polygon["bbox"].clone()).expect("bbox");
-    failures.check(code.bbox().to_vec() == bbox, || format!("{name}: {:?}", code.bbox()));
+    failures
+        .check(code.bbox().to_array().to_vec() == bbox, || format!("{name}: {:?}", code.bbox()));
     code
 }

@@ -133,7 +133,7 @@ fn coco_target(case: &Case, failures: &mut Failures) {
     let objects = annotations.iter().zip(1..).map(|(annotation, id)| ObjectRecord {
         id,
         category_id: annotation["category_id"].as_i64().expect("a category"),
-        bbox: numbers(&annotation["bbox"]).try_into().expect("four numbers"),
+        bbox: <[f64; 4]>::try_from(numbers(&annotation["bbox"])).expect("four numbers").into(),
         area: annotation["area"].as_f64().expect("an area"),
         iscrowd: annotation["iscrowd"].as_i64() == Some(1),
         segmentation: serde_json::from_value(annotation["segmentation"].clone()).ok(),

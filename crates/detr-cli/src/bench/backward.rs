@@ -9,9 +9,9 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use clap::Args;
 use detr_infer::backend::catch_device;
 use detr_infer::cli::{CliError, Console, open_model, print, print_json};
-use detr_model::Model;
 use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::recipe_image;
+use detr_model::{Model, float_dtype};
 use serde::Serialize;
 
 use super::{InputArgs, Size, Spread, ms, spread, spread_table};
@@ -62,7 +62,7 @@ pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<()
     let device = selected.device.clone().autodiff();
     let checkpoint =
         open_model(&args.input.model, &args.input.load, console, || Ok(device.clone()))?;
-    let model = catch_device(|| checkpoint.load(&device, args.input.device.dtype.into()))??;
+    let model = catch_device(|| checkpoint.load(&device, float_dtype(args.input.device.dtype)))??;
     drop(checkpoint);
 
     let (mut forward, mut backward) = (Vec::new(), Vec::new());

@@ -7,6 +7,7 @@ use detr_infer::backend::{BackendError, catch_device};
 use detr_infer::cli::{
     CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model, print, print_json,
 };
+use detr_model::float_dtype;
 use serde::Serialize;
 
 use super::{Spread, ms, spread};
@@ -59,7 +60,7 @@ pub(crate) fn load(args: &BenchLoadArgs, console: &Console) -> Result<(), CliErr
         let start = Instant::now();
         let checkpoint = open_model(&args.model, &args.load, console, || Ok(device))?;
         let model = catch_device(|| {
-            let model = checkpoint.load(&selected.device, args.device.dtype.into());
+            let model = checkpoint.load(&selected.device, float_dtype(args.device.dtype));
             let synced = selected.device.sync();
             (model, synced)
         })?;

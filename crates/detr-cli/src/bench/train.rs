@@ -12,7 +12,7 @@ use detr_infer::cli::{CliError, Console, open_model, print, print_json};
 use detr_model::flops::Flops;
 use detr_model::traffic;
 use detr_model::weights::recipe_image;
-use detr_train::{MicroBatch, Outcome, Precision, StepConfig, StepError, Trainer, micro_batch};
+use detr_train::{MicroBatch, Outcome, StepConfig, StepError, Trainer, micro_batch};
 use detr_types::{Cxcywh, ImageSize};
 use serde::Serialize;
 
@@ -104,11 +104,7 @@ pub(crate) fn train(args: &BenchTrainArgs, console: &Console) -> Result<(), CliE
     let model = catch_device(|| checkpoint.load(&device, FloatDType::F32))??;
     drop(checkpoint);
     let config = StepConfig {
-        precision: match args.input.device.dtype {
-            backend::Precision::F32 => Precision::F32,
-            backend::Precision::F16 => Precision::F16,
-            backend::Precision::Bf16 => Precision::Bf16,
-        },
+        precision: args.input.device.dtype,
         activation_checkpointing: args.activation_checkpointing,
         ..StepConfig::for_model(&architecture)
     };

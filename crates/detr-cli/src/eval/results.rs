@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use detr_eval::{Detected, EvalError, EvalOptions, Evaluator, GroundTruth, Metrics, read_results};
 use detr_infer::cli::{CliError, Console};
+use detr_types::Xywh;
 use detr_types::fs::PendingFile;
 use serde::Serialize;
 
@@ -68,6 +69,7 @@ impl ResultsFile {
     /// A full disk and the like.
     pub(super) fn add(&mut self, image_id: i64, found: &[Detected]) -> Result<(), CliError> {
         for &Detected { category_id, score, bbox, .. } in found {
+            let bbox = bbox.map(Xywh::to_array);
             let entry = Entry { image_id, category_id, bbox, score };
             let start: &[u8] = if self.any { b",\n" } else { b"\n" };
             self.any = true;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xywh, Xyxy};
 
 use super::{Category, Dataset, ImageRecord, ObjectRecord, Problem, ReadReport};
 
@@ -77,7 +77,7 @@ impl Builder {
     pub(crate) fn segment(&mut self, image_id: i64, mut object: ObjectRecord) {
         // The product of two huge sides.
         object.area = if object.area.is_finite() { object.area } else { f64::MAX };
-        if !object.bbox.iter().all(|value| value.is_finite()) {
+        if !object.bbox.is_finite() {
             return self
                 .report
                 .add(Problem::NonFiniteBox, format_args!("annotation {}", object.id));
@@ -123,13 +123,13 @@ impl Builder {
 }
 
 fn is_box(object: &ObjectRecord) -> bool {
-    object.bbox[2] > 0.0 && object.bbox[3] > 0.0
+    object.bbox.has_inside()
 }
 
 /// Counts boxes that have no inside.
 fn check_shapes(images: &[ImageRecord], report: &mut ReadReport) {
     for object in images.iter().flat_map(|image| &image.objects).filter(|object| !is_box(object)) {
-        let negative = object.bbox[2] < 0.0 || object.bbox[3] < 0.0;
+        let negative = object.bbox.w < 0.0 || object.bbox.h < 0.0;
         let kind = if negative { Problem::NegativeSizeBox } else { Problem::ZeroSizeBox };
         report.add(kind, format_args!("annotation {}", object.id));
     }
@@ -146,7 +146,8 @@ pub(crate) fn check_places<'a>(
         let Some(size) = size else { continue };
         let (width, height) = (f64::from(size.width), f64::from(size.height));
         for object in image.objects.iter().filter(|object| is_box(object)) {
-            let ([x, y, w, h], [_, _, x2, y2]) = (object.bbox, object.corners());
+            let Xywh { x, y, w, h } = object.bbox;
+            let Xyxy { x2, y2, .. } = object.bbox.to_xyxy();
             boxes += 1;
             let over = x2 > width + 1.0 || y2 > height + 1.0;
             if x >= width || y >= height || x2 <= 0.0 || y2 <= 0.0 {

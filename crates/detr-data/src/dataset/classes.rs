@@ -183,7 +183,7 @@ mod tests {
                 ObjectRecord {
                     id,
                     category_id,
-                    bbox: [0.0, 0.0, 1.0, 1.0],
+                    bbox: [0.0, 0.0, 1.0, 1.0].into(),
                     area: 1.0,
                     iscrowd: false,
                     segmentation: None,

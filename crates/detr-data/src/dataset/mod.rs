@@ -12,7 +12,7 @@ mod source;
 
 use std::path::PathBuf;
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xywh};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use build::{Builder, check_places};
@@ -69,24 +69,14 @@ pub struct ObjectRecord {
     pub id: i64,
     /// Id of its category, one of [`Dataset::categories`].
     pub category_id: i64,
-    /// Left, top, width and height in pixels, as in the file; finite, but perhaps empty, negative
-    /// or outside of the image.
-    pub bbox: [f64; 4],
+    /// The box in pixels, as in the file; finite, but perhaps empty, negative or outside of the image.
+    pub bbox: Xywh<f64>,
     /// Area in pixels as stated: that of the segmentation in COCO, else that of the box.
     pub area: f64,
     /// Whether it stands for a group that was not taken apart; evaluation ignores what lies there.
     pub iscrowd: bool,
     /// Its outline, where there is one.
     pub segmentation: Option<Segmentation>,
-}
-
-impl ObjectRecord {
-    /// Left, top, right and bottom in pixels.
-    #[must_use]
-    pub fn corners(&self) -> [f64; 4] {
-        let [x, y, w, h] = self.bbox;
-        [x, y, x + w, y + h]
-    }
 }
 
 impl Dataset {

@@ -158,8 +158,9 @@ fn check_images(
         }
         let mut boxes = HashSet::new();
         for object in &image.objects {
-            let key = (object.category_id, object.bbox.map(f64::to_bits), object.iscrowd);
-            if object.bbox[2] > 0.0 && object.bbox[3] > 0.0 && !boxes.insert(key) {
+            let bits = object.bbox.to_array().map(f64::to_bits);
+            let key = (object.category_id, bits, object.iscrowd);
+            if object.bbox.has_inside() && !boxes.insert(key) {
                 report.add(Problem::DuplicateBox, format_args!("annotation {}", object.id));
             }
         }
@@ -170,8 +171,8 @@ fn check_images(
         }
         let scale = f64::from(options.input.target_size(size).width) / width;
         for object in image.objects.iter().filter(|object| !object.iscrowd) {
-            let [_, _, w, h] = object.bbox;
-            if w > 0.0 && h > 0.0 && (w * h).sqrt() * scale < TINY {
+            let bbox = object.bbox;
+            if bbox.has_inside() && bbox.area().sqrt() * scale < TINY {
                 report.add(Problem::TinyObject, format_args!("annotation {}", object.id));
             }
         }

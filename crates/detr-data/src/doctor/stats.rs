@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+use detr_types::Xywh;
 use serde::Serialize;
 
 use crate::dataset::Dataset;
@@ -112,7 +113,7 @@ impl Stats {
                 *objects_of.entry(object.category_id).or_insert(0) += 1;
                 outlines += usize::from(object.segmentation.is_some());
                 thirds[AREAS.iter().filter(|limit| object.area >= **limit).count()] += 1;
-                let [_, _, w, h] = object.bbox;
+                let Xywh { w, h, .. } = object.bbox;
                 if w > 0.0 && h > 0.0 {
                     sides.push((w * h).sqrt());
                     aspects.push(w / h);

@@ -114,7 +114,7 @@ fn boxes_are_compared_with_the_file_where_no_size_is_stated() {
     let folder = tempfile::tempdir().unwrap();
     let mut dataset = made(folder.path());
     dataset.images[3].size = None;
-    dataset.images[3].objects[1].bbox = [150.0, 10.0, 30.0, 30.0];
+    dataset.images[3].objects[1].bbox = [150.0, 10.0, 30.0, 30.0].into();
     let findings = check(&dataset, &options());
     assert_eq!(findings.findings.len(), 1, "{findings}");
     let beyond = findings.get(Problem::BoxBeyondImage).unwrap();

@@ -132,7 +132,7 @@ fn parse(text: &str, path: &Path, builder: &mut Builder) -> Vec<NamedObject> {
             builder.report.add(Problem::IgnoredRegion, wrong("DontCare"));
             continue;
         }
-        let bbox = [x1, y1, x2 - x1, y2 - y1];
+        let bbox = [x1, y1, x2 - x1, y2 - y1].into();
         let class = (*class).to_owned();
         objects.push(NamedObject { class, bbox, iscrowd: false, segmentation: None });
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xywh};
 
 use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord};
 use crate::segmentation::Segmentation;
@@ -21,8 +21,8 @@ pub(super) struct NamedImage {
 /// An object without ids.
 pub(super) struct NamedObject {
     pub(super) class: String,
-    /// Left, top, width, height in pixels.
-    pub(super) bbox: [f64; 4],
+    /// The box in pixels.
+    pub(super) bbox: Xywh<f64>,
     pub(super) iscrowd: bool,
     pub(super) segmentation: Option<Segmentation>,
 }
@@ -53,7 +53,7 @@ pub(super) fn assemble(
                 id: object_id,
                 category_id: ids.get(&class).copied().unwrap_or(-1),
                 bbox,
-                area: bbox[2] * bbox[3],
+                area: bbox.area(),
                 iscrowd,
                 segmentation,
             };

@@ -105,7 +105,7 @@ pub(super) fn read(
             let object = ObjectRecord {
                 id: segment.id.0,
                 category_id: segment.category_id.0,
-                bbox: segment.bbox.map(|value| value.0),
+                bbox: segment.bbox.map(|value| value.0).into(),
                 area: segment.area.0,
                 iscrowd: segment.iscrowd.is_some_and(|flag| flag.0),
                 segmentation: None,

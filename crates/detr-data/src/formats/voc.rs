@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xyxy};
 use roxmltree::{Document, Node};
 
 use super::named::{NamedImage, NamedObject, assemble};
@@ -65,7 +65,7 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     });
     let folder = Root::new(&images, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(&images))?;
-    let (mut records, mut from_zero) = (Vec::with_capacity(annotations.len()), false);
+    let (mut found, mut from_zero) = (Vec::with_capacity(annotations.len()), false);
     for path in annotations {
         let text = text::read(&path, options.limits.annotation_bytes)?;
         let file = match parse(&text, &mut builder, &path) {
@@ -88,25 +88,42 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         if !located.exists {
             builder.report.add(Problem::MissingFile, &located.name);
         }
-        let corners = file.objects.iter().flat_map(|object| &object.bbox[..2]);
-        from_zero |= !file.one_based && corners.into_iter().any(|&corner| corner < 1.0);
-        let (path, file_name) = (located.path, located.name);
-        records.push(NamedImage { path, file_name, size: file.size, objects: file.objects });
+        let mut corners = file.objects.iter().map(|object| object.corners);
+        from_zero |= !file.one_based && corners.any(|corners| corners.x1 < 1.0 || corners.y1 < 1.0);
+        found.push((located, file.size, file.objects));
     }
     let origin = if from_zero { 0.0 } else { 1.0 };
-    for object in records.iter_mut().flat_map(|image| &mut image.objects) {
-        let [x1, y1, x2, y2] = object.bbox;
-        object.bbox = [x1 - origin, y1 - origin, x2 - x1 + origin, y2 - y1 + origin];
-    }
-    Ok(assemble(builder, records, None))
+    let records = found.into_iter().map(|(located, size, objects)| NamedImage {
+        path: located.path,
+        file_name: located.name,
+        size,
+        objects: objects.into_iter().map(|object| object.named(origin)).collect(),
+    });
+    Ok(assemble(builder, records.collect(), None))
 }
 
 struct VocFile {
     name: Option<String>,
     size: Option<ImageSize>,
     one_based: bool,
-    /// Boxes are corners as written.
-    objects: Vec<NamedObject>,
+    objects: Vec<VocObject>,
+}
+
+/// An object as written.
+struct VocObject {
+    class: String,
+    /// The last pixel is inside; whether the first one of an image is 0 or 1, the whole data set tells.
+    corners: Xyxy<f64>,
+    iscrowd: bool,
+}
+
+impl VocObject {
+    /// Counts pixels from 0; `origin` is the number that the file gives the first one.
+    fn named(self, origin: f64) -> NamedObject {
+        let Xyxy { x1, y1, x2, y2 } = self.corners;
+        let bbox = [x1 - origin, y1 - origin, x2 - x1 + origin, y2 - y1 + origin].into();
+        NamedObject { class: self.class, bbox, iscrowd: self.iscrowd, segmentation: None }
+    }
 }
 
 /// What a file says, or the byte where it stops making sense.
@@ -148,7 +165,7 @@ fn message(error: &roxmltree::Error) -> String {
     text.rfind(" at ").map_or(text.clone(), |at| text[..at].to_owned())
 }
 
-fn object(node: Node<'_, '_>) -> Result<NamedObject, String> {
+fn object(node: Node<'_, '_>) -> Result<VocObject, String> {
     let class = value(node, "name").filter(|name| !name.is_empty());
     let class = class.ok_or("an <object> without <name>")?.to_owned();
     let corners = child(node, "bndbox").ok_or("an <object> without <bndbox>")?;
@@ -156,9 +173,10 @@ fn object(node: Node<'_, '_>) -> Result<NamedObject, String> {
         let text = value(corners, name).ok_or_else(|| format!("a <bndbox> without <{name}>"))?;
         text.parse::<f64>().map_err(|_| format!("<{name}> is {text:?}, expected a number"))
     };
-    let bbox = [corner("xmin")?, corner("ymin")?, corner("xmax")?, corner("ymax")?];
+    let [x1, y1, x2, y2] = ["xmin", "ymin", "xmax", "ymax"].map(corner);
+    let corners = Xyxy { x1: x1?, y1: y1?, x2: x2?, y2: y2? };
     let iscrowd = value(node, "difficult") == Some("1");
-    Ok(NamedObject { class, bbox, iscrowd, segmentation: None })
+    Ok(VocObject { class, corners, iscrowd })
 }
 
 fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xywh};
 use serde::Deserialize;
 
 use super::named::{NamedImage, NamedObject, assemble};
@@ -279,8 +279,8 @@ fn parse(line: &str, names: &[String], size: ImageSize) -> Result<NamedObject, S
     let object = |bbox, segmentation| NamedObject { class, bbox, iscrowd: false, segmentation };
     match numbers.as_slice() {
         &[cx, cy, w, h] => {
-            let bbox = [(cx - w / 2.0) * width, (cy - h / 2.0) * height, w * width, h * height];
-            Ok(object(bbox, None))
+            let (x, y) = ((cx - w / 2.0) * width, (cy - h / 2.0) * height);
+            Ok(object(Xywh { x, y, w: w * width, h: h * height }, None))
         }
         outline if outline.len() >= 6 && outline.len() % 2 == 0 => {
             let points: Vec<f64> = outline
@@ -300,7 +300,7 @@ fn parse(line: &str, names: &[String], size: ImageSize) -> Result<NamedObject, S
 }
 
 /// The box around points.
-fn around(points: &[f64]) -> [f64; 4] {
+fn around(points: &[f64]) -> Xywh<f64> {
     let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for point in points.as_chunks::<2>().0 {
         for axis in 0..2 {
@@ -308,5 +308,5 @@ fn around(points: &[f64]) -> [f64; 4] {
             high[axis] = high[axis].max(point[axis]);
         }
     }
-    [low[0], low[1], high[0] - low[0], high[1] - low[1]]
+    Xywh { x: low[0], y: low[1], w: high[0] - low[0], h: high[1] - low[1] }
 }

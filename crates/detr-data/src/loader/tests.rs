@@ -332,7 +332,7 @@ fn files(folder: &Path, count: i64) -> Arc<Dataset> {
         let object = ObjectRecord {
             id,
             category_id: 1 + id % 3,
-            bbox: [2.0, 3.0, 10.0, 12.0],
+            bbox: [2.0, 3.0, 10.0, 12.0].into(),
             area: 120.0,
             iscrowd: false,
             segmentation: None,

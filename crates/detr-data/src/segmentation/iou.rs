@@ -1,6 +1,8 @@
 //! Overlap of masks and boxes as COCO's evaluation counts it: against a crowd, the part of the
 //! detection that lies inside the crowd.
 
+use detr_types::Xywh;
+
 use super::Rle;
 use super::rle::overlay;
 
@@ -24,10 +26,10 @@ pub fn mask_iou(detection: &Rle, truth: &Rle, crowd: bool) -> Option<f64> {
     Some(inter as f64 / whole as f64)
 }
 
-/// The same for boxes `x, y, w, h`.
+/// The same for boxes.
 #[must_use]
-pub fn box_iou(detection: [f64; 4], truth: [f64; 4], crowd: bool) -> f64 {
-    let ([dx, dy, dw, dh], [gx, gy, gw, gh]) = (detection, truth);
+pub fn box_iou(detection: Xywh<f64>, truth: Xywh<f64>, crowd: bool) -> f64 {
+    let ([dx, dy, dw, dh], [gx, gy, gw, gh]) = (detection.to_array(), truth.to_array());
     let w = (dx + dw).min(gx + gw) - dx.max(gx);
     let h = (dy + dh).min(gy + gh) - dy.max(gy);
     if w <= 0.0 || h <= 0.0 {

@@ -2,7 +2,7 @@
 //! inside, the first outside. The compressed form stores differences to the length before last in
 //! groups of five bits, as printable characters.
 
-use detr_types::{ImageSize, Limits};
+use detr_types::{ImageSize, Limits, Xywh};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::error::SegmentationError;
@@ -103,13 +103,13 @@ impl Rle {
         self.counts.iter().skip(1).step_by(2).map(|&count| u64::from(count)).sum()
     }
 
-    /// Left, top, width and height around the pixels inside; zeros where there are none.
+    /// Returns the box around the pixels inside; zeros where there are none.
     #[must_use]
-    pub fn bbox(&self) -> [f64; 4] {
+    pub fn bbox(&self) -> Xywh<f64> {
         let runs = self.counts.len() / 2 * 2;
         let height = u64::from(self.size.height);
         if runs == 0 || height == 0 {
-            return [0.0; 4];
+            return Xywh::default();
         }
         let (mut xs, mut ys) = (u64::from(self.size.width), height);
         let (mut xe, mut ye, mut end, mut previous) = (0, 0, 0_u64, 0);
@@ -130,7 +130,7 @@ impl Rle {
         let side = |start: u64, end: u64| end.saturating_sub(start).saturating_add(1) as f64;
         #[allow(clippy::cast_precision_loss)]
         let (left, top) = (xs as f64, ys as f64);
-        [left, top, side(xs, xe), side(ys, ye)]
+        Xywh { x: left, y: top, w: side(xs, xe), h: side(ys, ye) }
     }
 
     /// The code of a mask.

@@ -50,7 +50,7 @@ fn polygons_and_codes_equal_pycocotools() {
             assert_eq!(code.to_compressed(), polygon["rle_merged"].as_str().unwrap(), "{name}");
             assert_eq!(code.area(), polygon["area"].as_u64().unwrap(), "{name}");
             let bbox: Vec<f64> = serde_json::from_value(polygon["bbox"].clone()).unwrap();
-            assert_eq!(code.bbox().to_vec(), bbox, "{name}");
+            assert_eq!(code.bbox().to_array().to_vec(), bbox, "{name}");
             code
         };
         let mask = code.to_mask().unwrap();
@@ -73,7 +73,7 @@ fn polygons_and_codes_equal_pycocotools() {
     for (name, crowd) in [("bbox_iou.plain", false), ("bbox_iou.crowd", true)] {
         let expected = f64s(&tensors.tensor(name).unwrap());
         for (index, expected) in expected.into_iter().enumerate() {
-            let found = box_iou(dt[index / gt.len()], gt[index % gt.len()], crowd);
+            let found = box_iou(dt[index / gt.len()].into(), gt[index % gt.len()].into(), crowd);
             assert_eq!(found.to_bits(), expected.to_bits(), "{name} {index}");
         }
     }

@@ -14,8 +14,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use detr_types::ImageSize;
 use detr_types::fs::atomic_write;
+use detr_types::{ImageSize, Xywh};
 use image::{ImageFormat, RgbImage};
 use rayon::prelude::*;
 
@@ -217,7 +217,7 @@ pub fn scene(options: &SynthOptions, index: usize) -> (RgbImage, ImageRecord) {
 fn object(
     id: i64,
     category_id: i64,
-    bbox: [f64; 4],
+    bbox: Xywh<f64>,
     mask: &Rle,
     outline: Segmentation,
 ) -> ObjectRecord {
@@ -226,19 +226,19 @@ fn object(
 }
 
 /// The box around a polygon, with two decimals like its points.
-fn around(polygon: &[f64]) -> [f64; 4] {
+fn around(polygon: &[f64]) -> Xywh<f64> {
     let points = polygon.as_chunks::<2>().0;
     let low = |axis: usize| points.iter().map(|p| p[axis]).fold(f64::INFINITY, f64::min);
     let high = |axis: usize| points.iter().map(|p| p[axis]).fold(f64::NEG_INFINITY, f64::max);
     let (x, y) = (low(0), low(1));
-    [x, y, shapes::round(high(0) - x), shapes::round(high(1) - y)]
+    Xywh { x, y, w: shapes::round(high(0) - x), h: shapes::round(high(1) - y) }
 }
 
 /// The larger of the parts of two boxes that lie in each other.
-fn covered([ax, ay, aw, ah]: [f64; 4], [bx, by, bw, bh]: [f64; 4]) -> f64 {
-    let w = ((ax + aw).min(bx + bw) - ax.max(bx)).max(0.0);
-    let h = ((ay + ah).min(by + bh) - ay.max(by)).max(0.0);
-    w * h / (aw * ah).min(bw * bh)
+fn covered(a: Xywh<f64>, b: Xywh<f64>) -> f64 {
+    let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
+    let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);
+    w * h / a.area().min(b.area())
 }
 
 #[cfg(test)]
@@ -289,7 +289,7 @@ mod tests {
         for index in 0..20 {
             let objects = scene(&options, index).1.objects;
             for (at, object) in objects.iter().enumerate() {
-                let [x1, y1, x2, y2] = object.corners();
+                let [x1, y1, x2, y2] = object.bbox.to_xyxy().to_array();
                 assert!(x1 >= 0.0 && y1 >= 0.0 && x2 <= 128.001 && y2 <= 96.001, "{object:?}");
                 assert!(objects[..at].iter().all(|other| covered(other.bbox, object.bbox) <= 0.2));
             }

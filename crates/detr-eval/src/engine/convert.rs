@@ -1,5 +1,6 @@
 //! Our types as `hotcoco`'s, and its errors as ours.
 
+use detr_types::Xywh;
 use hotcoco::mask::{fr_polys, rle_to_string};
 use hotcoco::{Annotation, Category, Image, Rle, Segmentation};
 
@@ -47,7 +48,7 @@ pub(super) fn objects<'a>(
         Some(Annotation {
             image_id,
             category_id,
-            bbox: Some(object.bbox),
+            bbox: Some(object.bbox.to_array()),
             area: object.area,
             iscrowd: object.iscrowd,
             segmentation: mask.cloned().map(segmentation),
@@ -69,7 +70,7 @@ pub(super) fn detections(
         out.push(Annotation {
             image_id: pair.rank as u64,
             category_id: category as u64,
-            bbox: detected.bbox,
+            bbox: detected.bbox.map(Xywh::to_array),
             segmentation: region(detected, pair.truth, iou)?,
             score: Some(detected.score),
             ..Annotation::default()

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use detr_types::Xywh;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -65,7 +66,7 @@ impl<'de> Visitor<'de> for List {
             results.images.entry(raw.image_id.0).or_default().push(Detected {
                 category_id: raw.category_id.0,
                 score: raw.score,
-                bbox: found.filter(|_| boxed),
+                bbox: found.filter(|_| boxed).map(Xywh::from),
                 mask: mask.filter(|_| self.0 || !boxed),
             });
             index += 1;

@@ -197,7 +197,7 @@ fn ground_truth<M: RawRegion>(raw: RawTruth<M>) -> Result<GroundTruth, EvalError
         images[image].objects.push(TruthObject {
             id,
             category_id: object.category_id.0,
-            bbox,
+            bbox: bbox.into(),
             area: object.area,
             iscrowd: object.iscrowd.0,
             mask: object.segmentation.and_then(M::into_mask),

@@ -12,7 +12,7 @@
 )]
 
 use detr_eval::{Category, Detected, GroundTruth, ImageTruth, IouKind, Mask, Results, TruthObject};
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xywh};
 
 /// Ground truth with results for it.
 pub(crate) struct Set {
@@ -70,8 +70,8 @@ impl Quarters {
         Self { x, y, w, h }
     }
 
-    fn pixels(self) -> [f64; 4] {
-        [self.x, self.y, self.w, self.h].map(|quarters| quarters as f64 / 4.0)
+    fn pixels(self) -> Xywh<f64> {
+        [self.x, self.y, self.w, self.h].map(|quarters| quarters as f64 / 4.0).into()
     }
 
     /// Its outline with the corners moved inwards, and sometimes one more inside, which may cross

@@ -1,6 +1,8 @@
 //! The errors of choosing and using a device.
 
-use super::kinds::{Backend, Precision};
+use detr_types::Precision;
+
+use super::kinds::Backend;
 
 /// An error of choosing or using a device.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use detr_types::Precision;
 
 /// A backend, which runs the model on a kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,18 +24,6 @@ pub enum Backend {
     Flex,
     /// The CPU; deprecated in favour of flex.
     Ndarray,
-}
-
-/// The floating point precision of weights and activations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// Half precision.
-    F16,
-    /// Brain float.
-    Bf16,
 }
 
 /// A device that works.
@@ -90,18 +80,13 @@ impl fmt::Display for Backend {
     }
 }
 
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-impl From<Precision> for FloatDType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F16 => Self::F16,
-            Precision::Bf16 => Self::BF16,
-        }
-    }
+/// Reads the word after `--dtype`.
+pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
+    let word = |precision: Precision, help| PossibleValue::new(precision.name()).help(help);
+    PossibleValuesParser::new([
+        word(Precision::F32, "Single precision"),
+        word(Precision::F16, "Half precision"),
+        word(Precision::Bf16, "Brain float"),
+    ])
+    .try_map(|word| word.parse::<Precision>())
 }

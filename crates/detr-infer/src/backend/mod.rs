@@ -8,10 +8,12 @@ mod kinds;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
+use detr_model::float_dtype;
 
 pub use self::error::BackendError;
-pub use self::kinds::{Backend, DeviceInfo, Precision, Selected};
+pub use self::kinds::{Backend, DeviceInfo, Selected, precision_parser};
+pub use detr_types::Precision;
 
 use crate::verdicts::Verdicts;
 
@@ -242,7 +244,7 @@ fn identity(backend: Backend, device: &Device) -> (String, bool) {
 
 fn supports(device: &Device, precision: Precision) -> bool {
     precision == Precision::F32
-        || catch_device(|| device.supports_dtype(FloatDType::from(precision))).unwrap_or(false)
+        || catch_device(|| device.supports_dtype(float_dtype(precision))).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ pub struct DeviceArgs {
     pub device: usize,
 
     /// Precision of the computation
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    #[arg(long, value_name = "DTYPE", value_parser = backend::precision_parser(), default_value_t = Precision::F32)]
     pub dtype: Precision,
 }
 

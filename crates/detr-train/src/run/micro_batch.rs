@@ -18,7 +18,7 @@ pub fn micro_batch(
 ) -> Result<MicroBatch, TargetError> {
     let target = |target: &detr_data::Target| Target {
         labels: target.labels.clone(),
-        boxes: target.boxes.iter().map(|b| [b.cx, b.cy, b.w, b.h]).collect(),
+        boxes: target.boxes.clone(),
         masks: None,
     };
     let targets = batch.targets.iter().map(target).collect();

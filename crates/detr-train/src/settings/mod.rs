@@ -17,12 +17,11 @@ use detr_data::dataset::{DatasetSpec, Labels};
 use detr_data::{Augmentation, CacheMode, LoaderConfig};
 use detr_loss::SetCriterion;
 use detr_model::ModelConfig;
-use detr_types::PreprocessSpec;
+use detr_types::{Precision, PreprocessSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::step::{
-    EmaConfig, GroupConfig, GroupsConfig, OptimizerConfig, Precision, ScheduleConfig, StepConfig,
-    default_clip,
+    EmaConfig, GroupConfig, GroupsConfig, OptimizerConfig, ScheduleConfig, StepConfig, default_clip,
 };
 pub use error::{SettingPlace, SettingsError};
 pub use schema::SettingKey;

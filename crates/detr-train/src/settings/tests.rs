@@ -205,7 +205,7 @@ fn flags_replace_values_and_add_tables() {
     assert_eq!(config.data.train.sources[0].split.as_deref(), Some("train"));
     assert_eq!(config.data.train.classes.map["big = truck"], "car");
     assert_eq!(config.train.frozen.unwrap(), ["backbone"]);
-    assert_eq!(config.train.precision, crate::Precision::Bf16);
+    assert_eq!(config.train.precision, detr_types::Precision::Bf16);
 }
 
 #[test]

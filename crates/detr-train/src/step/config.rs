@@ -4,13 +4,13 @@ use burn::tensor::Device;
 use detr_loss::SetCriterion;
 use detr_model::ModelConfig;
 use detr_model::postprocess::ScoreActivation;
+use detr_types::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::config_error::{ConfigError, not_negative};
 use super::ema::EmaConfig;
 use super::groups::GroupsConfig;
 use super::optimizer::OptimizerConfig;
-use super::precision::Precision;
 
 /// The settings of a training step. The schedule of the learning rate is not among them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,25 +4,11 @@
 //! operation, and gradients arrive in f32 at the parameters. Models compute some operations in f32 all the
 //! same, as they do for inference in half precision; `docs/training-precision.md` lists them. The rule of the loss scale is `torch.amp.GradScaler`'s.
 
-use std::fmt;
-
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
-use detr_model::Model;
+use detr_model::{Model, float_dtype};
+use detr_types::Precision;
 use serde::{Deserialize, Serialize};
-
-/// The type that the model computes in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// Brain float: the range of f32 with 8 bits of precision.
-    Bf16,
-    /// Half precision: 11 bits, at most 65,504; the losses are scaled.
-    F16,
-}
 
 /// Why a model cannot be trained in a precision on its device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,67 +47,35 @@ pub struct LossScale {
     pub good_steps: u32,
 }
 
-impl Precision {
-    const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
-
-    /// Refuses a precision that the model's device lacks, and parameters that are not f32.
-    ///
-    /// # Errors
-    /// Names the type that was found, or the precisions that the device has.
-    pub fn check(self, model: &Model) -> Result<(), PrecisionError> {
-        let mut finder = OtherTypeFinder(None);
-        model.visit(&mut finder);
-        if let Some(found) = finder.0 {
-            return Err(PrecisionError::Parameters {
-                precision: self,
-                found: format!("{found:?}"),
-            });
-        }
-        for device in model.devices().into_iter().map(Device::inner) {
-            let supports = |precision: Self| device.supports_dtype(FloatDType::from(precision));
-            if self != Self::F32 && !supports(self) {
-                let works = Self::ALL.into_iter().filter(|&one| one == Self::F32 || supports(one));
-                let works: Vec<String> = works.map(|precision| precision.to_string()).collect();
-                let (device, works) = (format!("{device:?}"), works.join(" or "));
-                return Err(PrecisionError::Unsupported { precision: self, device, works });
-            }
-        }
-        Ok(())
+/// Refuses a precision that the model's device lacks, and parameters that are not f32.
+///
+/// # Errors
+/// Names the type that was found, or the precisions that the device has.
+pub(crate) fn check_precision(precision: Precision, model: &Model) -> Result<(), PrecisionError> {
+    let mut finder = OtherTypeFinder(None);
+    model.visit(&mut finder);
+    if let Some(found) = finder.0 {
+        return Err(PrecisionError::Parameters { precision, found: format!("{found:?}") });
     }
-
-    /// Returns the loss scale that training starts with, or `None` for a precision without one.
-    #[must_use]
-    pub fn loss_scale(self) -> Option<LossScale> {
-        (self == Self::F16).then(LossScale::default)
-    }
-
-    /// Returns the copy of a model that the forward pass runs on. The batch norms, which are constants, are folded into
-    /// the convolutions in f32: f16 cannot hold the square root of a small variance.
-    pub(crate) fn compute_copy(self, model: &Model) -> Model {
-        match self {
-            Self::F32 => model.clone(),
-            half => model.clone().fold().map(&mut Caster { dtype: half.into(), norms: 0 }),
+    for device in model.devices().into_iter().map(Device::inner) {
+        let supports = |one| one == Precision::F32 || device.supports_dtype(float_dtype(one));
+        if !supports(precision) {
+            let works = [Precision::F32, Precision::Bf16, Precision::F16].into_iter();
+            let works: Vec<String> =
+                works.filter(|&one| supports(one)).map(|one| one.to_string()).collect();
+            let (device, works) = (format!("{device:?}"), works.join(" or "));
+            return Err(PrecisionError::Unsupported { precision, device, works });
         }
     }
+    Ok(())
 }
 
-impl From<Precision> for FloatDType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::BF16,
-            Precision::F16 => Self::F16,
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-        })
+/// Returns the copy of a model that the forward pass runs on. The batch norms, which are constants, are folded into
+/// the convolutions in f32: f16 cannot hold the square root of a small variance.
+pub(crate) fn compute_copy(precision: Precision, model: &Model) -> Model {
+    match precision {
+        Precision::F32 => model.clone(),
+        half => model.clone().fold().map(&mut Caster { dtype: float_dtype(half), norms: 0 }),
     }
 }
 
@@ -132,6 +86,12 @@ impl Default for LossScale {
 }
 
 impl LossScale {
+    /// Returns the scale that training in a precision starts with, or `None` for a precision without one.
+    #[must_use]
+    pub fn of(precision: Precision) -> Option<Self> {
+        (precision == Precision::F16).then(Self::default)
+    }
+
     /// The number of good steps after which the scale doubles.
     pub const GROWTH_INTERVAL: u32 = 2000;
     /// The smallest scale; gradients that overflow at it are not its fault.

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 use detr_loss::{MatchError, Predictions, SetCriterion, WholeBatch};
 use detr_model::Model;
+use detr_types::Precision;
 
 use super::accumulate::{AccumulatedGradients, MicroBatch};
 use super::activation_checkpointing::{SegmentInputs, random_bits, seed};
@@ -16,7 +17,7 @@ use super::groups::{Groups, GroupsError};
 use super::non_finite::{non_finite_input, read};
 use super::optimizer::Optimizer;
 use super::outcome::{NonFinite, Outcome, StepError, StepReport};
-use super::precision::{LossScale, Precision};
+use super::precision::{LossScale, check_precision, compute_copy};
 use super::ranks::{AllReduce, Alone, whole_batch};
 
 /// A model in training, with its optimizer and its moving average.
@@ -43,7 +44,7 @@ impl Trainer {
     /// The settings cannot work, or do not fit the model.
     pub fn new(model: Model, config: &StepConfig) -> Result<Self, GroupsError> {
         config.validate()?;
-        config.precision.check(&model)?;
+        check_precision(config.precision, &model)?;
         let groups = Groups::new(&model, &config.parameters)?;
         let recomputes = |device: &Device| {
             device.gradient_checkpointing_strategy()
@@ -60,7 +61,7 @@ impl Trainer {
             clip_max_norm: config.clip_max_norm,
             precision: config.precision,
             recompute: config.activation_checkpointing,
-            loss_scale: config.precision.loss_scale(),
+            loss_scale: LossScale::of(config.precision),
             model,
             groups,
         })
@@ -172,7 +173,7 @@ impl Trainer {
         for MicroBatch { images, targets } in micro_batches {
             let pixels = images.pixels.clone();
             // A copy's casts are part of the graph, which the backward pass takes apart.
-            let copy = self.precision.compute_copy(&self.model);
+            let copy = compute_copy(self.precision, &self.model);
             let (output, segments) = if self.recompute {
                 let seed = if copy.encoder_drops() {
                     Some(seed(&read(random_bits(&pixels.device()))?))

@@ -10,7 +10,8 @@ use detr_model::nested::{NestedTensor, Padding};
 use detr_model::position::PositionKind;
 use detr_model::weights::{Checkpoint, StateDict, named_parameters, official_layout, recipe_image};
 use detr_model::{Model, ModelConfig};
-use detr_train::{GroupsError, MicroBatch, Precision, StepConfig, Trainer};
+use detr_train::{GroupsError, MicroBatch, StepConfig, Trainer};
+use detr_types::Precision;
 
 use super::{deformable, detr, model, same};
 
@@ -39,7 +40,7 @@ fn batch(side: usize, images: u64, device: &Device) -> MicroBatch {
     let padding = Tensor::from_data(TensorData::new(padding, [count, side, side]), device);
     let target = Target {
         labels: vec![1, 3],
-        boxes: vec![[0.4, 0.5, 0.3, 0.2], [0.6, 0.3, 0.1, 0.4]],
+        boxes: vec![[0.4, 0.5, 0.3, 0.2].into(), [0.6, 0.3, 0.1, 0.4].into()],
         masks: None,
     };
     MicroBatch {

@@ -75,7 +75,8 @@ fn batch_on(device: &Device, seed: u64, objects: &[usize]) -> MicroBatch {
             labels: (0..n).map(|i| i % 5).collect(),
             boxes: (0..n)
                 .map(|i| {
-                    std::array::from_fn(|k| [0.5, 0.5, 0.3, 0.3][k] + 0.15 * number(4 * i + k))
+                    let side = |k: usize| [0.5, 0.5, 0.3, 0.3][k] + 0.15 * number(4 * i + k);
+                    std::array::from_fn(side).into()
                 })
                 .collect(),
             masks: None,

@@ -11,6 +11,7 @@ use burn::tensor::{DType, Device, Tensor};
 use clap::Args;
 use detr_infer::backend::{Backend, BackendError, Selected, catch_device};
 use detr_infer::cli::{CliError, Console, DeviceArgs, print, print_json};
+use detr_model::float_dtype;
 use detr_ops::msda;
 use detr_ops::reference::msda_reference;
 use rayon::prelude::*;
@@ -109,7 +110,7 @@ pub(crate) fn msda_alone(args: &BenchMsdaArgs, console: &Console) -> Result<(), 
     let mut cases = Vec::new();
     for case in wanted {
         console.note(case.name);
-        let inputs = catch_device(|| Inputs::new(&case, device, args.device.dtype.into()))?;
+        let inputs = catch_device(|| Inputs::new(&case, device, float_dtype(args.device.dtype)))?;
         let pass = |call: Call, bytes: usize| -> Result<Pass, CliError> {
             let ms = times(device, args.warmup, args.runs, || call(&inputs, msda))?;
             let reference_ms = args

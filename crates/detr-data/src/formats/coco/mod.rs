@@ -10,7 +10,7 @@ pub(super) mod lenient;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, Xywh};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -178,7 +178,7 @@ fn add_object(builder: &mut Builder, annotation: Annotation<'_>) {
         ("annotations.keypoints", annotation.keypoints.is_some()),
         ("annotations.attributes", annotation.attributes.is_some()),
     ]);
-    let bbox = annotation.bbox.map(|value| value.0);
+    let bbox = Xywh::from(annotation.bbox.map(|value| value.0));
     let area = annotation.area.map(|area| area.0).filter(|area| area.is_finite());
     if area.is_none() {
         builder.report.add(Problem::MissingArea, format_args!("annotation {id}"));
@@ -193,7 +193,7 @@ fn add_object(builder: &mut Builder, annotation: Annotation<'_>) {
         id,
         category_id: annotation.category_id.0,
         bbox,
-        area: area.unwrap_or(bbox[2] * bbox[3]),
+        area: area.unwrap_or(bbox.area()),
         iscrowd: annotation.iscrowd.is_some_and(|flag| flag.0),
         segmentation,
     };

@@ -20,9 +20,9 @@ fn yolo_written_for_another_place_is_found() {
     let dataset = read(folder.path(), &ReadOptions::default()).unwrap();
     let names: Vec<&str> = dataset.images.iter().map(|image| image.file_name.as_str()).collect();
     assert_eq!(names, ["a.png", "deep/b.png"]);
-    assert_eq!(dataset.images[0].objects[0].bbox, [0.0, 0.0, 1.0, 1.0]);
+    assert_eq!(dataset.images[0].objects[0].bbox.to_array(), [0.0, 0.0, 1.0, 1.0]);
     let outline = &dataset.images[1].objects[1];
-    assert!(outline.segmentation.is_some() && outline.bbox == [0.0, 0.0, 1.0, 1.0]);
+    assert!(outline.segmentation.is_some() && outline.bbox.to_array() == [0.0, 0.0, 1.0, 1.0]);
     let val = read_split(folder.path(), "val").unwrap();
     assert_eq!((val.images.len(), val.report.count(Problem::MissingLabels)), (1, 1));
 }
@@ -55,7 +55,7 @@ fn kitti_leaves_out_what_has_no_class() {
     ]);
     let dataset = read(folder.path(), &ReadOptions::default()).unwrap();
     assert_eq!((dataset.images.len(), dataset.object_count()), (2, 1));
-    assert_eq!(dataset.images[0].objects[0].bbox, [1.5, 2.0, 1.5, 2.25]);
+    assert_eq!(dataset.images[0].objects[0].bbox.to_array(), [1.5, 2.0, 1.5, 2.25]);
     for problem in [Problem::IgnoredRegion, Problem::MissingLabels, Problem::OrphanLabels] {
         assert_eq!(dataset.report.count(problem), 1, "{problem}");
     }

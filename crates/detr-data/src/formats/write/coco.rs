@@ -113,7 +113,7 @@ fn json_objects(image: &ImageRecord) -> impl Iterator<Item = Annotation<'_>> {
         id: object.id,
         image_id: image.id,
         category_id: object.category_id,
-        bbox: object.bbox,
+        bbox: object.bbox.to_array(),
         area: object.area,
         iscrowd: object.iscrowd.into(),
         segmentation: object.segmentation.as_ref(),

@@ -91,6 +91,6 @@ pub(super) fn write_each(
 
 /// Returns whether the stated area differs from the area of the box.
 pub(super) fn has_own_area(object: &ObjectRecord) -> bool {
-    let area = object.bbox[2] * object.bbox[3];
+    let area = object.bbox.area();
     (object.area - area).abs() > 1e-6 * area.abs().max(1.0)
 }

@@ -34,7 +34,7 @@ pub(super) fn write(
         let name = file.next().map_or("", String::as_str);
         let mut text = String::new();
         for object in &image.objects {
-            let [x1, y1, x2, y2] = object.corners();
+            let [x1, y1, x2, y2] = object.bbox.to_xyxy().to_array();
             let class = classes.get(&object.category_id).map_or("DontCare", String::as_str);
             report.lose(Loss::Outlines, usize::from(object.segmentation.is_some()));
             report.lose(Loss::Areas, usize::from(has_own_area(object)));

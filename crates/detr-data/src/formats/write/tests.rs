@@ -27,7 +27,7 @@ fn awkward(folder: &Path) -> Dataset {
         is_thing: true,
     });
     dataset.images[0].objects[0].iscrowd = true;
-    dataset.images[0].objects[0].bbox = [-3.5, 2.25, 40.0, 70.0];
+    dataset.images[0].objects[0].bbox = [-3.5, 2.25, 40.0, 70.0].into();
     dataset.images[1].objects.clear();
     dataset.images[2].id = 77;
     let sub = folder.join("train/sub");
@@ -47,7 +47,7 @@ fn content(dataset: &Dataset) -> Vec<Vec<(String, [f64; 4], bool)>> {
         .map(|image| {
             let objects = image.objects.iter().map(|object| {
                 let class = dataset.category(object.category_id).unwrap().name.clone();
-                (class, object.bbox, object.iscrowd)
+                (class, object.bbox.to_array(), object.iscrowd)
             });
             (fs::read(&image.path).unwrap(), objects.collect::<Vec<_>>())
         })

@@ -39,7 +39,7 @@ pub(super) fn write(
             size.height,
         );
         for object in &image.objects {
-            let [x1, y1, x2, y2] = object.corners();
+            let [x1, y1, x2, y2] = object.bbox.to_xyxy().to_array();
             let Some(class) = classes.get(&object.category_id) else {
                 report.lose(Loss::Boxes, 1);
                 continue;

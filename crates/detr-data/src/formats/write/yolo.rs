@@ -51,7 +51,7 @@ pub(super) fn write(
             report.lose(Loss::Outlines, usize::from(object.segmentation.is_some()));
             report.lose(Loss::Areas, usize::from(has_own_area(object)));
             report.objects += 1;
-            let [x, y, w, h] = object.bbox;
+            let [x, y, w, h] = object.bbox.to_array();
             let (cx, cy) = ((x + w / 2.0) / width, (y + h / 2.0) / height);
             let _ = writeln!(text, "{number} {cx} {cy} {} {}", w / width, h / height);
         }
