@@ -91,7 +91,7 @@ fn record(id: i64) -> ImageRecord {
     let object = |number: i32| ObjectRecord {
         id: i64::from(number),
         category_id: 1,
-        bbox: [f64::from(number) * 30.0, f64::from(number) * 20.0, 100.0, 120.0],
+        bbox: [f64::from(number) * 30.0, f64::from(number) * 20.0, 100.0, 120.0].into(),
         area: 12_000.0,
         iscrowd: false,
         segmentation: None,

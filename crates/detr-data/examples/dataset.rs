@@ -47,6 +47,7 @@ fn difference(made: &detr_data::Dataset, back: &detr_data::Dataset) -> (usize, f
     let name = |set: &detr_data::Dataset, id| {
         set.category(id).map_or(String::new(), |c| c.name.replace(' ', "_"))
     };
+    let corners = |object: &detr_data::ObjectRecord| object.bbox.to_xyxy().to_array();
     let (mut count, mut worst) = (0, 0.0_f64);
     for image in &back.images {
         let Some(old) = made.images.iter().find(|old| old.file_name == image.file_name) else {
@@ -55,17 +56,14 @@ fn difference(made: &detr_data::Dataset, back: &detr_data::Dataset) -> (usize, f
         let mut objects = old.objects.iter();
         for object in &image.objects {
             let same = |old: &&detr_data::ObjectRecord| {
-                let near = old
-                    .corners()
-                    .into_iter()
-                    .zip(object.corners())
-                    .all(|(a, b)| (a - b).abs() < 1e-6);
+                let mut pairs = corners(old).into_iter().zip(corners(object));
+                let near = pairs.all(|(a, b)| (a - b).abs() < 1e-6);
                 near && name(made, old.category_id) == name(back, object.category_id)
             };
             if let Some(old) = objects.find(same) {
                 count += 1;
-                let corners = old.corners().into_iter().zip(object.corners());
-                worst = corners.map(|(a, b)| (a - b).abs()).fold(worst, f64::max);
+                let pairs = corners(old).into_iter().zip(corners(object));
+                worst = pairs.map(|(a, b)| (a - b).abs()).fold(worst, f64::max);
             }
         }
     }

@@ -215,8 +215,8 @@ fn detections_that_cannot_be_compared_are_refused_and_nothing_is_added() {
     assert!(matches!(evaluator.add(8, Vec::new()), Err(EvalError::UnknownImage { image_id: 8 })));
     assert_eq!(evaluator.images_added(), 0);
     // Extremes that are numbers are compared, boxes and masks beside each other.
-    let huge = with(-1e308, Some([-1e308, 1e308, 1e308, 1e308]), None);
-    let inverted = with(1e308, Some([5.0, 5.0, -3.0, -3.0]), None);
+    let huge = with(-1e308, Some([-1e308, 1e308, 1e308, 1e308].into()), None);
+    let inverted = with(1e308, Some([5.0, 5.0, -3.0, -3.0].into()), None);
     evaluator.add(1, vec![huge, inverted, good]).unwrap();
     evaluator.add(2, vec![masked]).unwrap();
     let metrics = evaluator.finish().unwrap();

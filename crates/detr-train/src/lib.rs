@@ -37,5 +37,5 @@ pub use step::{
     GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, LossScale, MicroBatch, NonFinite,
     NonFiniteInput, Optimizer, OptimizerConfig, Outcome, ParameterSlot, PrecisionError, Schedule,
     ScheduleConfig, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep, Unit,
-    Warmup, clip_coefficient,
+    Warmup, check_precision, clip_coefficient,
 };

@@ -138,31 +138,31 @@ impl Xywh {
 }
 
 impl Xywh<f64> {
-    /// The same box by its corners.
+    /// Returns the same box by its corners.
     #[must_use]
     pub fn to_xyxy(self) -> Xyxy<f64> {
         Xyxy { x1: self.x, y1: self.y, x2: self.x + self.w, y2: self.y + self.h }
     }
 
-    /// Width times height, negative if one of them is.
+    /// Returns width times height, which is negative if one of them is.
     #[must_use]
     pub fn area(self) -> f64 {
         self.w * self.h
     }
 
-    /// Whether all four numbers are finite.
+    /// Returns whether all four numbers are finite.
     #[must_use]
     pub fn is_finite(self) -> bool {
         self.to_array().iter().all(|side| side.is_finite())
     }
 
-    /// Whether the box has an inside: width and height are positive.
+    /// Returns whether the box has an inside: width and height are positive.
     #[must_use]
     pub fn has_inside(self) -> bool {
         self.w > 0.0 && self.h > 0.0
     }
 
-    /// The numbers rounded to f32.
+    /// Returns the box with its numbers rounded to f32.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)] // that is the purpose
     pub fn to_f32(self) -> Xywh {

@@ -19,10 +19,10 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// All of them, the most exact first.
+    /// All precisions, the most exact first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
 
-    /// The word for it in flags and settings.
+    /// Returns the word for it in flags and settings.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl fmt::Display for Precision {
     }
 }
 
-/// A word that names no precision.
+/// The error of a word that names no precision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no precision, expected f32, f16 or bf16")]
 pub struct UnknownPrecision(String);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::tensor::{Device, FloatDType};
 use clap::Args;
 use detr_data::{Batch, HostBatch, Prepared, Target, TargetCounts};
-use detr_infer::backend::{self, BackendError, catch_device};
+use detr_infer::backend::{BackendError, catch_device};
 use detr_infer::cli::{CliError, Console, open_model, print, print_json};
 use detr_model::flops::Flops;
 use detr_model::traffic;

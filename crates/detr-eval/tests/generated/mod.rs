@@ -189,8 +189,7 @@ fn draw(stream: &mut Stream, plan: &Plan) -> Set {
             let place = Quarters::random(stream, size);
             let category_id = class(stream);
             let iscrowd = stream.below(8) == 0;
-            let [_, _, w, h] = place.pixels();
-            let area = w * h * (4 + stream.below(5)) as f64 / 8.0;
+            let area = place.pixels().area() * (4 + stream.below(5)) as f64 / 8.0;
             let mask = (plan.iou == IouKind::Segm)
                 .then(|| if iscrowd { place.runs(stream, size) } else { place.polygons(stream) });
             annotation += 1;

@@ -51,7 +51,7 @@ pub struct LossScale {
 ///
 /// # Errors
 /// Names the type that was found, or the precisions that the device has.
-pub(crate) fn check_precision(precision: Precision, model: &Model) -> Result<(), PrecisionError> {
+pub fn check_precision(precision: Precision, model: &Model) -> Result<(), PrecisionError> {
     let mut finder = OtherTypeFinder(None);
     model.visit(&mut finder);
     if let Some(found) = finder.0 {

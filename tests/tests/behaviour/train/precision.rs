@@ -5,9 +5,10 @@ use burn::tensor::{Device, FloatDType};
 use detr_infer::backend::{self, Backend};
 use detr_model::weights::Checkpoint;
 use detr_train::{
-    GroupsError, LossScale, NonFinite, Outcome, Precision, PrecisionError, StepConfig, StepReport,
-    Trainer,
+    GroupsError, LossScale, NonFinite, Outcome, PrecisionError, StepConfig, StepReport, Trainer,
+    check_precision,
 };
+use detr_types::Precision;
 
 use super::{batch, batch_on, deformable, detr, model, parameters, same, trainer, updated};
 use crate::support::devices;
@@ -56,7 +57,7 @@ fn steps_in_half_precision_follow_those_in_f32() {
                 assert!(difference <= loss, "{precision}: {found:?}, expected {expected:?}");
             }
             // As the check before the first step says: all parameters are f32 still.
-            precision.check(half.model()).unwrap();
+            check_precision(precision, half.model()).unwrap();
         }
     }
 }
