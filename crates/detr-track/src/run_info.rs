@@ -1,4 +1,4 @@
-//! What is known of a run before its first step.
+//! The facts of a run that are known before its first step.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
