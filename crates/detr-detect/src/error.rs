@@ -20,7 +20,7 @@ pub enum PredictError {
         "the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
     )]
     Device {
-        /// What Burn reported.
+        /// The message of Burn.
         message: String,
     },
 }

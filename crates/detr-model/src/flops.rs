@@ -27,7 +27,7 @@ pub struct Flops {
     pub heads: u64,
 }
 
-/// What a backbone does with an image.
+/// The cost of a backbone on an image, and the sizes of its feature maps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BackboneFlops {
     /// Multiply-adds.

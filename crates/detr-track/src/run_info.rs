@@ -1,9 +1,9 @@
-//! What is known of a run before its first step.
+//! The facts of a run that are known before its first step.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What is known of a run before its first step.
+/// The facts of a run that are known before its first step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunInfo {
     /// Name of the run, for trackers that list several.

@@ -97,7 +97,7 @@ pub trait Sink {
 /// The result of a call of a sink.
 pub type SinkResult = Result<Delivery, SinkError>;
 
-/// What a call of a sink did. The tracker tells the user that a sink works again after its next
+/// The effect of a call of a sink. The tracker tells the user that a sink works again after its next
 /// [`Written`](Self::Written).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {

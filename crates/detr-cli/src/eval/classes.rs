@@ -1,4 +1,4 @@
-//! What an evaluation says of classes that only the model or only the data have.
+//! Messages about classes that only the model or only the data of an evaluation have.
 
 use detr_data::Category;
 use detr_infer::cli::{CliError, Console};

@@ -88,7 +88,7 @@ impl Stream<'_> {
     /// meanwhile.
     ///
     /// # Errors
-    /// Those of `consume`.
+    /// Returns the error of `consume`.
     pub fn read<T>(
         &self,
         sources: &[Source],

@@ -1,7 +1,7 @@
 //! The names of a family in folders of Hugging Face's transformers.
 
-/// What a family is called in Hugging Face's transformers, and where the same word has another meaning than
-/// in other families.
+/// The names of a family in Hugging Face's transformers, and the words that mean something else there than in
+/// other families.
 #[derive(Clone, Copy)]
 pub(crate) struct HuggingFaceNames {
     /// Their `model_type`.

@@ -22,7 +22,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValidateError {
-    /// None of the images can be read.
+    /// All images are unreadable.
     #[error(
         "none of the {images} images of the validation can be read; the last: {reason}\nhint: `detr data \
          check` lists what is wrong with them"

@@ -1,4 +1,4 @@
-//! What the listeners of a run hear, and how one of them stops it.
+//! Listeners hear the events of a run, and one of them stops it.
 
 use std::path::Path;
 use std::sync::Arc;
