@@ -13,6 +13,7 @@ mod initialisation;
 mod library;
 mod losses;
 mod msda;
+mod reports;
 mod round_trip;
 mod self_test;
 mod support;

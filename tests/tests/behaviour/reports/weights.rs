@@ -1,0 +1,1 @@
+//! Checkpoints and folders of models as other programs write them.
