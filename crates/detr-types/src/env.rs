@@ -16,6 +16,8 @@ pub const HF_TOKEN: &str = "HF_TOKEN";
 pub const DETR_CACHE: &str = "DETR_CACHE";
 /// Turns colours off when set to anything (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";
+/// Folder of sockets of a Linux desktop, which graphics drivers look for.
+pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// Folder of Windows.
 pub const SYSTEM_ROOT: &str = "SystemRoot";
 /// Where the dynamic linker looks first.

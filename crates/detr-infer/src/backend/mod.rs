@@ -4,6 +4,7 @@
 
 mod error;
 mod kinds;
+mod quiet;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +14,7 @@ use detr_model::float_dtype;
 
 pub use self::error::BackendError;
 pub use self::kinds::{Backend, DeviceInfo, Selected, precision_parser};
+use self::quiet::without_desktop_messages;
 pub use detr_types::Precision;
 
 use crate::verdicts::Verdicts;
@@ -173,7 +175,7 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
 
 /// The devices of a backend; none where its driver is missing or fails.
 fn devices(backend: Backend) -> Vec<Device> {
-    catch_device(|| enumerate(backend)).unwrap_or_default()
+    without_desktop_messages(|| catch_device(|| enumerate(backend))).unwrap_or_default()
 }
 
 #[allow(unused_imports)] // depends on the features
@@ -233,7 +235,7 @@ fn identity(backend: Backend, device: &Device) -> (String, bool) {
     match backend {
         Backend::Flex | Backend::Ndarray => cpu(),
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        _ => match catch_device(|| device.identity()) {
+        _ => match without_desktop_messages(|| catch_device(|| device.identity())) {
             Ok(Some(identity)) => (identity.name, identity.physical.is_none()),
             _ => (format!("{device:?}"), false),
         },
