@@ -77,7 +77,7 @@ impl CliError {
             | Self::Source(_)
             | Self::Color(_)
             | Self::Config(_)
-            | Self::Predictor(PredictorError::Options(_))
+            | Self::Predictor(PredictorError::Range(_) | PredictorError::Options(_))
             | Self::Write(
                 WriteError::Kind { .. }
                 | WriteError::NotAFile { .. }
