@@ -7,7 +7,7 @@ use detr_detect::{
     Detect, DetectionStream, Detector, ImageFault, PredictError, StageTimes, StreamOptions,
 };
 use detr_model::weights::{Checkpoint, WeightsError};
-use detr_model::{ConfigError, ModelConfig, float_dtype};
+use detr_model::{ConfigError, DeviceError, ModelConfig, float_dtype};
 use detr_types::range::in_range;
 use detr_types::{ClassTable, Detection, PreprocessSpec, PreprocessSpecError, RangeError, nearest};
 
@@ -214,9 +214,12 @@ impl Detect for Predictor {
 
 /// Work on a device that may fail: Burn reports some failures as a panic.
 fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, PredictError> {
-    catch_device(work).unwrap_or_else(|error| match error {
-        BackendError::Failed { message } => Err(PredictError::Device { message }),
-        other => Err(PredictError::Device { message: other.to_string() }),
+    catch_device(work).unwrap_or_else(|error| {
+        let message = match error {
+            BackendError::Failed { message } => message,
+            other => other.to_string(),
+        };
+        Err(DeviceError { message }.into())
     })
 }
 
