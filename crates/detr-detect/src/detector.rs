@@ -5,7 +5,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use detr_data::{HostBatch, Prepared, RgbImage, prepare};
 use detr_model::postprocess::{HostOutput, Scored};
-use detr_model::{Model, ModelConfig};
+use detr_model::{DeviceError, Model, ModelConfig, traffic};
 use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec};
 
 use crate::error::{ImageFault, PredictError};
@@ -92,7 +92,7 @@ impl Detector {
                 PredictError::Image { index, fault } => {
                     PredictError::Image { index: group[index], fault }
                 }
-                device @ PredictError::Device { .. } => device,
+                device @ PredictError::Device(_) => device,
             })?;
             for (index, found) in group.into_iter().zip(found) {
                 detections[index] = found;
@@ -112,8 +112,8 @@ impl Detector {
     }
 
     /// Runs the model, and reads its last layer back.
-    fn run(&self, batch: HostBatch, times: &mut StageTimes) -> Result<HostOutput, String> {
-        let wait = || self.device.sync().map_err(|error| format!("{error:?}"));
+    fn run(&self, batch: HostBatch, times: &mut StageTimes) -> Result<HostOutput, DeviceError> {
+        let wait = || traffic::wait(&self.device);
         let start = Instant::now();
         let features = self.model.extract(upload(batch, PaddingRule::Exact, &self.device));
         wait()?;
@@ -176,7 +176,7 @@ impl Detect for Detector {
         let batch = HostBatch::stack(prepared);
         let sizes = batch.original_sizes.clone();
         times.resize += start.elapsed();
-        let output = self.run(batch, times).map_err(|message| PredictError::Device { message })?;
+        let output = self.run(batch, times)?;
         let start = Instant::now();
         if let Some(index) = output.first_non_finite() {
             return Err(PredictError::Image { index, fault: ImageFault::NonFinite });

@@ -1,6 +1,7 @@
 //! Reasons why nothing is detected.
 
 use detr_data::ImageError;
+use detr_model::DeviceError;
 use detr_types::ImageSize;
 
 /// A prediction that failed.
@@ -17,12 +18,9 @@ pub enum PredictError {
     },
     /// The device failed.
     #[error(
-        "the device failed: {message}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
+        "{0}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"
     )]
-    Device {
-        /// The message of Burn.
-        message: String,
-    },
+    Device(#[from] DeviceError),
 }
 
 /// An image that cannot be used, or a model that has no answer to it.

@@ -7,8 +7,9 @@ use detr_detect::{
     Detect, DetectionStream, Detector, ImageFault, PredictError, StageTimes, StreamOptions,
 };
 use detr_model::weights::{Checkpoint, WeightsError};
-use detr_model::{ConfigError, ModelConfig, float_dtype};
-use detr_types::{ClassTable, Detection, PreprocessSpec, PreprocessSpecError, nearest};
+use detr_model::{ConfigError, DeviceError, ModelConfig, float_dtype};
+use detr_types::range::in_range;
+use detr_types::{ClassTable, Detection, PreprocessSpec, PreprocessSpecError, RangeError, nearest};
 
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
 
@@ -42,6 +43,9 @@ pub enum PredictorError {
     /// Its architecture.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An option out of its range.
+    #[error(transparent)]
+    Range(#[from] RangeError),
     /// An option.
     #[error("{0}")]
     Options(String),
@@ -105,12 +109,7 @@ impl Predictor {
     /// # Errors
     /// A threshold outside 0 to 1, or a class the model does not have.
     pub fn with_options(mut self, options: PredictOptions) -> Result<Self, PredictorError> {
-        if !(0.0..=1.0).contains(&options.threshold) {
-            return Err(PredictorError::Options(format!(
-                "threshold is {}, expected 0 to 1",
-                options.threshold
-            )));
-        }
+        in_range("threshold", options.threshold, 0.0..=1.0)?;
         for name in &options.classes {
             if self.detector.classes.find(name).is_none() {
                 let near = nearest_name(name, &self.detector.classes);
@@ -215,9 +214,12 @@ impl Detect for Predictor {
 
 /// Work on a device that may fail: Burn reports some failures as a panic.
 fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, PredictError> {
-    catch_device(work).unwrap_or_else(|error| match error {
-        BackendError::Failed { message } => Err(PredictError::Device { message }),
-        other => Err(PredictError::Device { message: other.to_string() }),
+    catch_device(work).unwrap_or_else(|error| {
+        let message = match error {
+            BackendError::Failed { message } => message,
+            other => other.to_string(),
+        };
+        Err(DeviceError { message }.into())
     })
 }
 

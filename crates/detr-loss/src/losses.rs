@@ -3,7 +3,7 @@
 use std::fmt;
 
 use burn::tensor::{DType, Device, Tensor, Transaction};
-use detr_model::traffic;
+use detr_model::traffic::{self, DeviceError};
 
 use crate::predictions::Source;
 
@@ -51,12 +51,11 @@ impl Losses {
     /// Reads the weighted sum, and every loss and logged number with its name. This is one read-back.
     ///
     /// # Errors
-    /// The device fails; the message is Burn's.
-    pub fn read(&self) -> Result<(f32, Vec<(LossName, f32)>), String> {
-        let data = traffic::read(Transaction::default().register(self.stacked()));
-        let data = data.map_err(|error| format!("{error:?}"))?;
-        let mut numbers = data.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>());
-        let total = numbers.next().ok_or("the device gave no numbers")?;
+    /// The device fails.
+    pub fn read(&self) -> Result<(f32, Vec<(LossName, f32)>), DeviceError> {
+        let read = traffic::read_f32(Transaction::default().register(self.stacked()))?;
+        let mut numbers = read.into_iter().flatten();
+        let total = numbers.next().ok_or_else(|| DeviceError::new(&"no numbers"))?;
         Ok((total, self.names.iter().cloned().zip(numbers).collect()))
     }
 

@@ -1,8 +1,8 @@
 //! The Hungarian matcher (`HungarianMatcher` in `models/matcher.py` of the references): the costs of all groups
 //! on the device, one read-back, then one assignment per layer and image on the host.
 
-use burn::tensor::{DType, Tensor, TensorData, Transaction};
-use detr_model::traffic;
+use burn::tensor::{Tensor, Transaction};
+use detr_model::traffic::{self, DeviceError};
 
 use crate::assignment::{Assignment, BatchError};
 use crate::classification::Classification;
@@ -42,9 +42,9 @@ pub enum MatchError {
         /// The value of that term.
         value: f32,
     },
-    /// The device failed; the message is Burn's.
-    #[error("the device failed: {0}")]
-    Device(String),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 impl HungarianMatcher {
@@ -64,7 +64,7 @@ impl HungarianMatcher {
         let costs: Vec<_> = unmatched.map(|group| self.group_costs(group, targets)).collect();
         let values = if costs.is_empty() { Vec::new() } else { read(&costs)? };
         let mut solved =
-            costs.iter().zip(values).map(|(costs, values)| costs.solve(values, targets));
+            costs.iter().zip(values).map(|(costs, values)| costs.solve(&values, targets));
         let assignments = groups.filter_map(|group| match &group.matching {
             Matching::Hungarian => solved.next(),
             Matching::Given { assignment, .. } => Some(Ok(assignment.clone())),
@@ -97,11 +97,9 @@ struct GroupCosts {
 }
 
 impl GroupCosts {
-    fn solve(&self, values: TensorData, targets: &Targets) -> Result<Assignment, MatchError> {
-        let values = values.convert_dtype(DType::F32).try_into_vec::<f32>();
-        let values = values.map_err(|error| MatchError::Device(format!("{error:?}")))?;
+    fn solve(&self, values: &[f32], targets: &Targets) -> Result<Assignment, MatchError> {
         let objects: Vec<usize> = targets.images().iter().map(|image| image.labels.len()).collect();
-        Assignment::from_costs(&values, self.total.dims(), &objects)
+        Assignment::from_costs(values, self.total.dims(), &objects)
             .map_err(|error| self.non_finite(error))
     }
 
@@ -137,10 +135,10 @@ impl GroupCosts {
 }
 
 /// Reads the costs of all groups at once.
-fn read(costs: &[GroupCosts]) -> Result<Vec<TensorData>, MatchError> {
+fn read(costs: &[GroupCosts]) -> Result<Vec<Vec<f32>>, DeviceError> {
     let totals = costs.iter().map(|costs| costs.total.clone());
     let transaction = totals.fold(Transaction::default(), Transaction::register);
-    traffic::read(transaction).map_err(|error| MatchError::Device(format!("{error:?}")))
+    traffic::read_f32(transaction)
 }
 
 /// Reads one element of a tensor.

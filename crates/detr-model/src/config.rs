@@ -1,20 +1,14 @@
 //! Errors of configurations, and checks that several families share.
 
+use detr_types::RangeError;
+use detr_types::range::{in_range, require};
+
 /// A configuration that cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A number outside its range.
-    #[error("{field} is {value}, expected {min} to {max}")]
-    Range {
-        /// Name of the field.
-        field: &'static str,
-        /// Its value.
-        value: usize,
-        /// Smallest accepted.
-        min: usize,
-        /// Largest accepted.
-        max: usize,
-    },
+    #[error(transparent)]
+    Range(#[from] RangeError),
     /// Fields that are too large together, though each is in its range.
     #[error("{fields} make {value} {what}, expected at most {max}")]
     TooLarge {
@@ -76,20 +70,17 @@ pub(crate) fn keyed<T: serde::de::DeserializeOwned>(table: toml::Table) -> Resul
 pub(crate) fn check_transformer(sizes: [usize; 4], inner: [usize; 2]) -> Result<(), ConfigError> {
     let [num_classes, num_queries, hidden_dim, nheads] = sizes;
     let [dec_layers, dim_feedforward] = inner;
-    range("num_classes", num_classes, 1, 100_000)?;
-    range("num_queries", num_queries, 1, 10_000)?;
-    range("hidden_dim", hidden_dim, 4, 8192)?;
-    range("nheads", nheads, 1, 256)?;
-    range("dec_layers", dec_layers, 1, 64)?;
-    range("dim_feedforward", dim_feedforward, 1, 65_536)?;
+    in_range("num_classes", num_classes, 1..=100_000)?;
+    in_range("num_queries", num_queries, 1..=10_000)?;
+    in_range("hidden_dim", hidden_dim, 4..=8192)?;
+    in_range("nheads", nheads, 1..=256)?;
+    in_range("dec_layers", dec_layers, 1..=64)?;
+    in_range("dim_feedforward", dim_feedforward, 1..=65_536)?;
     let logits = (dec_layers * num_queries) as u64 * (num_classes as u64 + 1);
     too_large("dec_layers * num_queries * (num_classes + 1)", "logits", logits, MAX_LOGITS)?;
-    if !hidden_dim.is_multiple_of(nheads) || !hidden_dim.is_multiple_of(4) {
-        return Err(ConfigError::Mismatch(format!(
-            "hidden_dim is {hidden_dim}, expected a multiple of nheads ({nheads}) and of 4"
-        )));
-    }
-    Ok(())
+    let ok = hidden_dim.is_multiple_of(nheads) && hidden_dim.is_multiple_of(4);
+    let expected = format!("a multiple of nheads ({nheads}) and of 4");
+    Ok(require(ok, "hidden_dim", hidden_dim, expected)?)
 }
 
 /// Bounds the parameters of the layers, counted roughly: four square matrices of an attention, two
@@ -118,22 +109,6 @@ pub(crate) fn too_large(
     if value <= max { Ok(()) } else { Err(ConfigError::TooLarge { fields, what, value, max }) }
 }
 
-pub(crate) fn check_dropout(dropout: f64) -> Result<(), ConfigError> {
-    if (0.0..1.0).contains(&dropout) {
-        return Ok(());
-    }
-    Err(ConfigError::Mismatch(format!("dropout is {dropout}, expected 0 up to, but not, 1")))
-}
-
-pub(crate) fn range(
-    field: &'static str,
-    value: usize,
-    min: usize,
-    max: usize,
-) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) {
-        Ok(())
-    } else {
-        Err(ConfigError::Range { field, value, min, max })
-    }
+pub(crate) fn check_dropout(dropout: f64) -> Result<(), RangeError> {
+    require((0.0..1.0).contains(&dropout), "dropout", dropout, "0 up to, but not, 1")
 }

@@ -1,8 +1,8 @@
 //! From a model's last layer to scored boxes in pixels (`PostProcess` of `models/detr.py` and of
 //! Deformable DETR's `models/deformable_detr.py`).
 
-use burn::tensor::{DType, Tensor, Transaction};
-use detr_ops::traffic;
+use burn::tensor::{Tensor, Transaction};
+use detr_ops::traffic::{self, DeviceError};
 use detr_types::{Cxcywh, ImageSize, Xyxy};
 
 use crate::output::{ABSENT, DetrOutput};
@@ -44,21 +44,16 @@ impl HostOutput {
     /// Reads the last layer's predictions.
     ///
     /// # Errors
-    /// The device failed; the message is Burn's.
-    pub fn read(output: &DetrOutput) -> Result<Self, String> {
+    /// The device failed.
+    pub fn read(output: &DetrOutput) -> Result<Self, DeviceError> {
         let [layers, _, queries, columns] = output.pred_logits.dims();
         let last = |t: &Tensor<4>| t.clone().slice_dim(0, layers - 1..layers);
         let last = Transaction::default()
             .register(last(&output.pred_logits))
             .register(last(&output.pred_boxes));
-        let data = traffic::read(last).map_err(|error| format!("{error:?}"))?;
-        let mut vectors = data.into_iter().map(|data| {
-            data.convert_dtype(DType::F32)
-                .try_into_vec::<f32>()
-                .map_err(|error| format!("{error:?}"))
-        });
-        let mut next = || vectors.next().unwrap_or_else(|| Err("a tensor is missing".to_owned()));
-        Ok(Self { queries, columns, logits: next()?, boxes: next()? })
+        let [logits, boxes] = <[_; 2]>::try_from(traffic::read_f32(last)?)
+            .map_err(|_| DeviceError::new(&"a tensor is missing"))?;
+        Ok(Self { queries, columns, logits, boxes })
     }
 
     /// The first image whose predictions hold NaN or infinite numbers.

@@ -1,9 +1,26 @@
 //! What work asks of its device: kernels that are launched, and times that the host waits to read.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn::tensor::{ExecutionError, TensorData, Transaction};
+use burn::tensor::{DType, Device, TensorData, Transaction};
+
+/// A device that failed. It must not be used afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the device failed: {message}")]
+pub struct DeviceError {
+    /// The message of Burn.
+    pub message: String,
+}
+
+impl DeviceError {
+    /// Makes an error of one of Burn's.
+    #[must_use]
+    pub fn new(error: &dyn Debug) -> Self {
+        Self { message: format!("{error:?}") }
+    }
+}
 
 /// All reads of the process.
 static READS: AtomicUsize = AtomicUsize::new(0);
@@ -12,9 +29,27 @@ static READS: AtomicUsize = AtomicUsize::new(0);
 ///
 /// # Errors
 /// The device failed, now or in an operation before.
-pub fn read(tensors: Transaction) -> Result<Vec<TensorData>, ExecutionError> {
+pub fn read(tensors: Transaction) -> Result<Vec<TensorData>, DeviceError> {
     READS.fetch_add(1, Ordering::Relaxed);
-    tensors.try_execute()
+    tensors.try_execute().map_err(|error| DeviceError::new(&error))
+}
+
+/// Reads tensors of any floating point type as f32, each row by row.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_f32(tensors: Transaction) -> Result<Vec<Vec<f32>>, DeviceError> {
+    let vector = |data: TensorData| data.convert_dtype(DType::F32).try_into_vec::<f32>();
+    let vectors = read(tensors)?.into_iter().map(vector);
+    vectors.collect::<Result<_, _>>().map_err(|error| DeviceError::new(&error))
+}
+
+/// Waits until a device has done all its work.
+///
+/// # Errors
+/// As [`read`].
+pub fn wait(device: &Device) -> Result<(), DeviceError> {
+    device.sync().map_err(|error| DeviceError::new(&error))
 }
 
 /// What was asked of devices.

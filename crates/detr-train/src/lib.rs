@@ -33,8 +33,8 @@ pub use settings::{
     SettingsError, TrainConfig, TrainSettings,
 };
 pub use step::{
-    AccumulatedGradients, AllReduce, Alone, ConfigError, Ema, EmaConfig, GradientNorm, GroupConfig,
-    GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, LossScale, MicroBatch, NonFinite,
+    AccumulatedGradients, AllReduce, Alone, Ema, EmaConfig, GradientNorm, GroupConfig, GroupRow,
+    GroupTable, Groups, GroupsConfig, GroupsError, LossScale, MicroBatch, NonFinite,
     NonFiniteInput, Optimizer, OptimizerConfig, Outcome, ParameterSlot, PrecisionError, Schedule,
     ScheduleConfig, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep, Unit,
     Warmup, check_precision, clip_coefficient,

@@ -1,5 +1,6 @@
 //! The vocabulary of the detr workspace: boxes with their format in the type, detections, class
-//! tables, image sizes, preprocessing and limits, and the one way to write a file.
+//! tables, image sizes, preprocessing, limits and settings out of their ranges, and the one way to
+//! write a file.
 //!
 //! Architecture invariant: this crate knows neither tensors nor models; it never depends on Burn.
 
@@ -11,6 +12,7 @@ pub mod fs;
 mod limits;
 pub mod precision;
 mod preprocess;
+pub mod range;
 mod size;
 mod words;
 
@@ -20,5 +22,6 @@ pub use detection::Detection;
 pub use limits::Limits;
 pub use precision::{Precision, UnknownPrecision};
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};
+pub use range::RangeError;
 pub use size::ImageSize;
 pub use words::nearest;

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageSize, Limits};
+use crate::range::{in_range, require};
+use crate::{ImageSize, Limits, RangeError};
 
 /// Resize and normalisation, in the terms of Hugging Face's image processors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,14 +23,9 @@ pub struct PreprocessSpec {
 /// A preprocessing that cannot work.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PreprocessSpecError {
-    /// A side is 0 or too long.
-    #[error("{field} is {value}, expected 1 to {max}", max = PreprocessSpec::MAX_EDGE)]
-    Edge {
-        /// Name of the field.
-        field: &'static str,
-        /// Its value.
-        value: u32,
-    },
+    /// A side is 0 or too long, a mean or standard deviation is not finite, or a deviation not positive.
+    #[error(transparent)]
+    Range(#[from] RangeError),
     /// The sides allow larger inputs than the program accepts as images.
     #[error("shortest_edge {shortest} times longest_edge {longest} is {} pixels, expected at most {}", u64::from(*.shortest) * u64::from(*.longest), Limits::default().pixels)]
     Area {
@@ -37,16 +33,6 @@ pub enum PreprocessSpecError {
         shortest: u32,
         /// `longest_edge`.
         longest: u32,
-    },
-    /// A mean or standard deviation is not finite, or a deviation not positive.
-    #[error("{field}[{channel}] is {value}, expected a finite{} number", if *.field == "std" { ", positive" } else { "" })]
-    Statistics {
-        /// Name of the field.
-        field: &'static str,
-        /// RGB channel.
-        channel: usize,
-        /// The value.
-        value: f32,
     },
 }
 
@@ -72,29 +58,24 @@ impl PreprocessSpec {
     /// # Errors
     /// The first field that is out of range.
     pub fn validate(&self) -> Result<(), PreprocessSpecError> {
-        for (field, value) in
-            [("shortest_edge", self.shortest_edge), ("longest_edge", self.longest_edge)]
-        {
-            if !(1..=Self::MAX_EDGE).contains(&value) {
-                return Err(PreprocessSpecError::Edge { field, value });
-            }
-        }
+        in_range("shortest_edge", self.shortest_edge, 1..=Self::MAX_EDGE)?;
+        in_range("longest_edge", self.longest_edge, 1..=Self::MAX_EDGE)?;
         let (shortest, longest) = (self.shortest_edge, self.longest_edge);
         if u64::from(shortest) * u64::from(longest) > Limits::default().pixels {
             return Err(PreprocessSpecError::Area { shortest, longest });
         }
-        for channel in 0..3 {
-            let (mean, std) = (self.mean[channel], self.std[channel]);
-            if !mean.is_finite() {
-                return Err(PreprocessSpecError::Statistics {
-                    field: "mean",
-                    channel,
-                    value: mean,
-                });
-            }
-            if !(std.is_finite() && std > 0.0) {
-                return Err(PreprocessSpecError::Statistics { field: "std", channel, value: std });
-            }
+        Ok(Self::check_statistics(self.mean, self.std)?)
+    }
+
+    /// Refuses a mean and standard deviation that cannot work.
+    ///
+    /// # Errors
+    /// The first channel that is out of range.
+    pub fn check_statistics(mean: [f32; 3], std: [f32; 3]) -> Result<(), RangeError> {
+        for (channel, (mean, std)) in mean.into_iter().zip(std).enumerate() {
+            require(mean.is_finite(), format!("mean[{channel}]"), mean, "a finite number")?;
+            let ok = std.is_finite() && std > 0.0;
+            require(ok, format!("std[{channel}]"), std, "a finite, positive number")?;
         }
         Ok(())
     }

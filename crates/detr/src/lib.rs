@@ -40,9 +40,10 @@ pub use detr_infer::{
     StageTimes, StreamItem, StreamOptions, draw, hub, palette, writers,
 };
 pub use detr_model::weights::{Checkpoint, WeightsError};
-pub use detr_model::{ConfigError, Model, ModelConfig, postprocess, weights};
+pub use detr_model::{ConfigError, DeviceError, Model, ModelConfig, postprocess, weights};
 pub use detr_types::{
-    Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, Xywh, Xyxy,
+    Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, RangeError, Xywh,
+    Xyxy,
 };
 
 /// Data sets: everything of the crate `detr-data`.

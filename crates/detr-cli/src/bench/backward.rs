@@ -11,7 +11,7 @@ use detr_infer::backend::catch_device;
 use detr_infer::cli::{CliError, Console, open_model, print, print_json};
 use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::recipe_image;
-use detr_model::{Model, float_dtype};
+use detr_model::{DeviceError, Model, float_dtype, traffic};
 use serde::Serialize;
 
 use super::{InputArgs, Size, Spread, ms, spread, spread_table};
@@ -67,7 +67,8 @@ pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<()
 
     let (mut forward, mut backward) = (Vec::new(), Vec::new());
     let once = || -> Result<[f64; 2], CliError> {
-        catch_device(|| pass(&model, args, &device))?.map_err(CliError::Failed)
+        catch_device(|| pass(&model, args, &device))?
+            .map_err(|error| CliError::Failed(error.message))
     };
     for _ in 0..args.warmup {
         once()?;
@@ -100,13 +101,13 @@ pub(crate) fn backward(args: &BenchBackwardArgs, console: &Console) -> Result<()
 }
 
 /// Milliseconds of a forward and of a backward pass.
-fn pass(model: &Model, args: &BenchBackwardArgs, device: &Device) -> Result<[f64; 2], String> {
+fn pass(model: &Model, args: &BenchBackwardArgs, device: &Device) -> Result<[f64; 2], DeviceError> {
     let Size(size) = args.input.size;
     let [b, h, w] = [args.input.batch_size, size.height, size.width].map(|side| side as usize);
     let pixels = (1..=u64::from(args.input.batch_size)).flat_map(|seed| recipe_image(seed, h, w));
     let pixels = TensorData::new(pixels.collect::<Vec<f32>>(), [b, 3, h, w]);
     let pixels: Tensor<4> = Tensor::from_data(pixels, (device, DType::F32));
-    let wait = || device.sync().map_err(|error| format!("{error:?}"));
+    let wait = || traffic::wait(device);
     wait()?;
     let start = Instant::now();
     let output = model.forward(NestedTensor { pixels, padding: Padding::None });

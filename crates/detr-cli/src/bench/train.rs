@@ -165,7 +165,7 @@ fn measured_step(
 ) -> Result<[f64; 3], CliError> {
     for _ in 0..=MOST_OVERFLOWS {
         let step = catch_device(|| -> Result<_, StepError> {
-            let wait = || device.sync().map_err(|error| StepError::Device(format!("{error:?}")));
+            let wait = || traffic::wait(device);
             wait()?;
             let start = Instant::now();
             let gradients = match trainer.gradients(vec![batch.clone()])? {

@@ -209,9 +209,9 @@ fn to_cli(error: RunError) -> CliError {
     match error {
         RunError::Diverged { .. } => CliError::Diverged(text),
         RunError::Groups(_) | RunError::Devices(_) => CliError::Usage(text),
-        RunError::Step { error: StepError::Device(message), .. }
-        | RunError::Validate(ValidateError::Device(message))
-        | RunError::Device(message) => device_failed(&message),
+        RunError::Step { error: StepError::Device(error), .. }
+        | RunError::Validate(ValidateError::Device(error))
+        | RunError::Device(error) => device_failed(&error.message),
         RunError::Loader(_)
         | RunError::Target(_)
         | RunError::Step { error: StepError::Target(_), .. }

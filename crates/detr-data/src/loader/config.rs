@@ -1,9 +1,8 @@
 //! The settings of the loader, and the part of an epoch that a process takes.
 
-use detr_types::ImageSize;
+use detr_types::range::{in_range, require};
+use detr_types::{ImageSize, RangeError};
 use serde::{Deserialize, Serialize};
-
-use super::error::LoaderError;
 
 /// The settings of the loader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,23 +82,13 @@ impl LoaderConfig {
     ///
     /// # Errors
     /// The first field that is out of range.
-    pub fn validate(&self) -> Result<(), LoaderError> {
-        let fields = [
-            ("batch_size", self.batch_size, 1..=65_536, "1 to 65536"),
-            ("buckets", self.buckets, 1..=1024, "1 to 1024"),
-            ("workers", self.workers, 0..=1024, "0 to 1024"),
-            ("world", self.shard.world, 1..=65_536, "1 to 65536"),
-        ];
-        for (field, value, range, expected) in fields {
-            if !range.contains(&value) {
-                return Err(LoaderError::Config { field, value: value.to_string(), expected });
-            }
-        }
-        if self.shard.rank >= self.shard.world {
-            let (value, expected) = (self.shard.rank.to_string(), "less than the number of ranks");
-            return Err(LoaderError::Config { field: "rank", value, expected });
-        }
-        Ok(())
+    pub fn validate(&self) -> Result<(), RangeError> {
+        let Shard { rank, world } = self.shard;
+        in_range("batch_size", self.batch_size, 1..=65_536)?;
+        in_range("buckets", self.buckets, 1..=1024)?;
+        in_range("workers", self.workers, 0..=1024)?;
+        in_range("world", world, 1..=65_536)?;
+        require(rank < world, "rank", rank, "less than the number of ranks")
     }
 
     /// Returns the number of different images that may be replaced, if there are `samples` in all.

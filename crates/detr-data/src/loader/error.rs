@@ -1,9 +1,8 @@
 //! What stops a loader, and what it only reports.
 
-use detr_types::PreprocessSpecError;
+use detr_types::RangeError;
 
 use crate::decode::ImageError;
-use crate::transforms::TransformError;
 
 /// Why a loader cannot start or go on. After any of these an epoch yields nothing more: it is never
 /// silently shorter.
@@ -21,19 +20,9 @@ pub enum LoaderError {
         /// Images needed.
         least: usize,
     },
-    /// A number of the configuration that cannot work.
-    #[error("{field} is {value}, expected {expected}")]
-    Config {
-        /// Name of the field.
-        field: &'static str,
-        /// Its value.
-        value: String,
-        /// What would be allowed.
-        expected: &'static str,
-    },
-    /// A transform that cannot work.
+    /// A number of the configuration or of a transform that cannot work.
     #[error(transparent)]
-    Transform(#[from] TransformError),
+    Range(#[from] RangeError),
     /// A position outside of the epoch.
     #[error("batch {index} of epoch {epoch} does not exist, it has {batches}")]
     Position {
@@ -76,12 +65,6 @@ pub enum LoaderError {
         /// What the system reported.
         reason: String,
     },
-}
-
-impl From<PreprocessSpecError> for LoaderError {
-    fn from(error: PreprocessSpecError) -> Self {
-        Self::Transform(error.into())
-    }
 }
 
 /// An image that could not be used.

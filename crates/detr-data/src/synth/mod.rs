@@ -15,7 +15,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use detr_types::fs::atomic_write;
-use detr_types::{ImageSize, Xywh};
+use detr_types::range::{in_range, require};
+use detr_types::{ImageSize, Limits, RangeError, Xywh};
 use image::{ImageFormat, RgbImage};
 use rayon::prelude::*;
 
@@ -67,56 +68,29 @@ impl Default for SynthOptions {
 #[non_exhaustive]
 pub enum SynthError {
     /// An option out of range.
-    #[error("{option} is {value}, expected {expected}")]
-    Option {
-        /// Its name.
-        option: &'static str,
-        /// What it is.
-        value: String,
-        /// What it may be.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Option(#[from] RangeError),
     /// A file that cannot be written.
     #[error(transparent)]
     Write(#[from] DatasetError),
 }
 
 impl SynthOptions {
-    fn validate(&self) -> Result<(), SynthError> {
-        let refuse =
-            |option, value: String, expected| Err(SynthError::Option { option, value, expected });
-        let side = 16..=16_384;
-        if !side.contains(&self.size.height) || !side.contains(&self.size.width) {
-            return refuse("size", self.size.to_string(), "sides of 16 to 16384 pixels");
-        }
-        if self.size.pixels() > detr_types::Limits::default().pixels {
-            return refuse(
-                "size",
-                self.size.to_string(),
-                "no more pixels than the limit of images",
-            );
-        }
+    fn validate(&self) -> Result<(), RangeError> {
+        let (size, side) = (self.size, 16..=16_384);
+        let ok = side.contains(&size.height) && side.contains(&size.width);
+        require(ok, "size", size, "sides of 16 to 16384 pixels")?;
+        let ok = size.pixels() <= Limits::default().pixels;
+        require(ok, "size", size, "no more pixels than the limit of images")?;
         let (low, high) = (*self.scale.start(), *self.scale.end());
-        if !(low > 0.0 && low <= high && high <= 1.0) {
-            return refuse(
-                "scale",
-                format!("{low} to {high}"),
-                "parts of the short side, above 0 and at most 1",
-            );
-        }
-        if !(0.0..=1.0).contains(&self.overlap) {
-            return refuse("overlap", self.overlap.to_string(), "0 to 1");
-        }
-        if self.objects.is_empty() || *self.objects.end() > 10_000 {
-            return refuse("objects", format!("{:?}", self.objects), "a range up to 10000");
-        }
-        if self.images > 100_000_000 {
-            return refuse("images", self.images.to_string(), "at most 100000000");
-        }
-        if self.shapes.is_empty() {
-            return refuse("shapes", "empty".to_owned(), "at least one");
-        }
-        Ok(())
+        let ok = low > 0.0 && low <= high && high <= 1.0;
+        let scale = format!("{low} to {high}");
+        require(ok, "scale", scale, "parts of the short side, above 0 and at most 1")?;
+        in_range("overlap", self.overlap, 0.0..=1.0)?;
+        let ok = !self.objects.is_empty() && *self.objects.end() <= 10_000;
+        require(ok, "objects", format!("{:?}", self.objects), "a range up to 10000")?;
+        require(self.images <= 100_000_000, "images", self.images, "at most 100000000")?;
+        require(!self.shapes.is_empty(), "shapes", "empty", "at least one")
     }
 }
 
@@ -130,11 +104,8 @@ pub fn synthesize(
     progress: Option<&(dyn Fn(usize, usize) + Sync)>,
 ) -> Result<Dataset, SynthError> {
     options.validate()?;
-    crate::formats::safe_join(folder, &options.split).map_err(|_| SynthError::Option {
-        option: "split",
-        value: options.split.clone(),
-        expected: "a name",
-    })?;
+    let is_name = crate::formats::safe_join(folder, &options.split).is_ok();
+    require(is_name, "split", &options.split, "a name")?;
     let done = AtomicUsize::new(0);
     let one = |index: usize| {
         let (image, mut record) = scene(options, index);

@@ -4,10 +4,12 @@
 //! in a random order, each by Pillow's 8-bit arithmetic (`ImageEnhance`, `Blend.c`, `Convert.c`).
 //! The reference's recipes do not use it.
 
+use detr_types::RangeError;
+use detr_types::range::in_range;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Dice, Sample, TransformError};
+use super::{Dice, Sample};
 
 /// How far colours change; 0 switches a change off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,20 +51,11 @@ impl ColorJitter {
         }
     }
 
-    pub(super) fn validate(self) -> Result<(), TransformError> {
-        let fields = [
-            ("brightness", self.brightness, 10.0, "0 to 10"),
-            ("contrast", self.contrast, 10.0, "0 to 10"),
-            ("saturation", self.saturation, 10.0, "0 to 10"),
-            ("hue", self.hue, 0.5, "0 to 0.5"),
-        ];
-        for (field, value, most, expected) in fields {
-            if !(0.0..=most).contains(&value) {
-                let (transform, value) = ("color_jitter", value.to_string());
-                return Err(TransformError::Field { transform, field, value, expected });
-            }
-        }
-        Ok(())
+    pub(super) fn validate(self) -> Result<(), RangeError> {
+        in_range("brightness", self.brightness, 0.0..=10.0)?;
+        in_range("contrast", self.contrast, 0.0..=10.0)?;
+        in_range("saturation", self.saturation, 0.0..=10.0)?;
+        in_range("hue", self.hue, 0.0..=0.5)
     }
 }
 

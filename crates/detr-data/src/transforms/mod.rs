@@ -15,7 +15,8 @@ mod resizing;
 #[cfg(test)]
 mod tests;
 
-use detr_types::{ImageSize, PreprocessSpec, PreprocessSpecError, Xyxy};
+use detr_types::range::in_range;
+use detr_types::{ImageSize, PreprocessSpec, RangeError, Xyxy};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -96,26 +97,6 @@ pub enum Transform {
     ColorJitter(ColorJitter),
 }
 
-/// A number of a transform that cannot work.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum TransformError {
-    /// A number out of its range.
-    #[error("{transform}.{field} is {value}, expected {expected}")]
-    Field {
-        /// Name of the transform in a configuration.
-        transform: &'static str,
-        /// Name of the field.
-        field: &'static str,
-        /// Its value.
-        value: String,
-        /// What would be allowed.
-        expected: &'static str,
-    },
-    /// A mean or standard deviation that cannot work.
-    #[error(transparent)]
-    Statistics(#[from] PreprocessSpecError),
-}
-
 impl Transform {
     /// Applies the transform.
     pub fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
@@ -138,23 +119,19 @@ impl Transform {
     /// Refuses numbers that cannot work.
     ///
     /// # Errors
-    /// The first field that is out of range.
-    pub fn validate(&self) -> Result<(), TransformError> {
-        match self {
-            Self::HorizontalFlip(flip) => check_probability("horizontal_flip", "p", flip.p),
-            Self::RandomResize(resize) => resize.validate(),
-            Self::RandomSizeCrop(crop) => crop.validate(),
-            Self::TwoBranchResize(resize) => resize.validate(),
-            Self::LargeScaleJitter(jitter) => jitter.validate(),
-            Self::CenterCrop(crop) => {
-                check_sides("center_crop", &[("height", crop.height), ("width", crop.width)])
-            }
-            Self::FixedPadding(padding) => {
-                let sides = [("height", padding.height), ("width", padding.width)];
-                check_sides("fixed_padding", &sides)
-            }
-            Self::ColorJitter(jitter) => jitter.validate(),
-        }
+    /// The first field that is out of range, below the name of the transform in a configuration.
+    pub fn validate(&self) -> Result<(), RangeError> {
+        let (name, checked) = match self {
+            Self::HorizontalFlip(flip) => ("horizontal_flip", in_range("p", flip.p, 0.0..=1.0)),
+            Self::RandomResize(resize) => ("random_resize", resize.validate()),
+            Self::RandomSizeCrop(crop) => ("random_size_crop", crop.validate()),
+            Self::TwoBranchResize(resize) => ("two_branch_resize", resize.validate()),
+            Self::LargeScaleJitter(jitter) => ("large_scale_jitter", jitter.validate()),
+            Self::CenterCrop(crop) => ("center_crop", check_size(crop.height, crop.width)),
+            Self::FixedPadding(pad) => ("fixed_padding", check_size(pad.height, pad.width)),
+            Self::ColorJitter(jitter) => ("color_jitter", jitter.validate()),
+        };
+        checked.map_err(|error| error.below(name))
     }
 }
 
@@ -204,8 +181,8 @@ impl Augmentation {
     ///
     /// # Errors
     /// The first field that is out of range.
-    pub fn validate(&self) -> Result<(), TransformError> {
-        self.normalization().validate()?;
+    pub fn validate(&self) -> Result<(), RangeError> {
+        PreprocessSpec::check_statistics(self.mean, self.std)?;
         self.transforms.iter().try_for_each(Transform::validate)
     }
 
@@ -223,27 +200,12 @@ impl Augmentation {
     }
 }
 
-fn check_probability(
-    transform: &'static str,
-    field: &'static str,
-    p: f64,
-) -> Result<(), TransformError> {
-    if (0.0..=1.0).contains(&p) {
-        return Ok(());
-    }
-    Err(TransformError::Field { transform, field, value: p.to_string(), expected: "0 to 1" })
+/// Refuses a side of an image that is 0 or longer than [`PreprocessSpec::MAX_EDGE`].
+fn check_side(field: &str, side: u32) -> Result<(), RangeError> {
+    in_range(field, side, 1..=PreprocessSpec::MAX_EDGE)
 }
 
-/// Sides of images are 1 to [`PreprocessSpec::MAX_EDGE`].
-fn check_sides(
-    transform: &'static str,
-    sides: &[(&'static str, u32)],
-) -> Result<(), TransformError> {
-    for &(field, side) in sides {
-        if !(1..=PreprocessSpec::MAX_EDGE).contains(&side) {
-            let (value, expected) = (side.to_string(), "1 to 16384");
-            return Err(TransformError::Field { transform, field, value, expected });
-        }
-    }
-    Ok(())
+fn check_size(height: u32, width: u32) -> Result<(), RangeError> {
+    check_side("height", height)?;
+    check_side("width", width)
 }

@@ -3,10 +3,11 @@
 //!
 //! Where a resize is followed by a crop only the region that stays is made, with the same pixels.
 
-use detr_types::{ImageSize, PreprocessSpec};
+use detr_types::range::{in_range, require};
+use detr_types::{ImageSize, PreprocessSpec, RangeError};
 use serde::{Deserialize, Serialize};
 
-use super::{Dice, Sample, TransformError, check_probability, check_sides};
+use super::{Dice, Sample, check_side, check_size};
 use crate::resize::Region;
 
 /// Short sides of the reference's training, 480 to 800 in steps of 32.
@@ -39,9 +40,9 @@ impl RandomResize {
         }
     }
 
-    pub(super) fn validate(&self) -> Result<(), TransformError> {
-        check_short_sides("random_resize", "short_sides", &self.short_sides)?;
-        check_sides("random_resize", &[("max_size", self.max_size.unwrap_or(1))])
+    pub(super) fn validate(&self) -> Result<(), RangeError> {
+        check_short_sides("short_sides", &self.short_sides)?;
+        check_side("max_size", self.max_size.unwrap_or(1))
     }
 }
 
@@ -75,22 +76,15 @@ impl RandomSizeCrop {
         draw_place(image, ImageSize::new(height, width), dice)
     }
 
-    pub(super) fn validate(self) -> Result<(), TransformError> {
-        self.validate_as("random_size_crop", "max_size", "min_size")
+    pub(super) fn validate(self) -> Result<(), RangeError> {
+        self.validate_as("min_size", "max_size")
     }
 
-    fn validate_as(
-        self,
-        transform: &'static str,
-        field: &'static str,
-        least: &'static str,
-    ) -> Result<(), TransformError> {
-        check_sides(transform, &[(least, self.min_size), (field, self.max_size)])?;
-        if self.max_size < self.min_size {
-            let (value, expected) = (self.max_size.to_string(), "at least the smallest crop");
-            return Err(TransformError::Field { transform, field, value, expected });
-        }
-        Ok(())
+    fn validate_as(self, least: &str, most: &str) -> Result<(), RangeError> {
+        check_side(least, self.min_size)?;
+        check_side(most, self.max_size)?;
+        let ok = self.min_size <= self.max_size;
+        require(ok, most, self.max_size, "at least the smallest crop")
     }
 }
 
@@ -147,13 +141,12 @@ impl TwoBranchResize {
         RandomSizeCrop { min_size: self.crop_min, max_size: self.crop_max }
     }
 
-    pub(super) fn validate(&self) -> Result<(), TransformError> {
-        let name = "two_branch_resize";
-        check_probability(name, "p", self.p)?;
-        check_short_sides(name, "short_sides", &self.short_sides)?;
-        check_short_sides(name, "crop_short_sides", &self.crop_short_sides)?;
-        check_sides(name, &[("max_size", self.max_size)])?;
-        self.crop().validate_as(name, "crop_max", "crop_min")
+    pub(super) fn validate(&self) -> Result<(), RangeError> {
+        in_range("p", self.p, 0.0..=1.0)?;
+        check_short_sides("short_sides", &self.short_sides)?;
+        check_short_sides("crop_short_sides", &self.crop_short_sides)?;
+        check_side("max_size", self.max_size)?;
+        self.crop().validate_as("crop_min", "crop_max")
     }
 }
 
@@ -193,20 +186,11 @@ impl LargeScaleJitter {
         sample.resize_and_crop(size, region);
     }
 
-    pub(super) fn validate(self) -> Result<(), TransformError> {
-        let transform = "large_scale_jitter";
-        check_sides(transform, &[("height", self.height), ("width", self.width)])?;
-        let wrong = |field, value: f64, expected| {
-            let value = value.to_string();
-            Err(TransformError::Field { transform, field, value, expected })
-        };
-        if !(0.01..=10.0).contains(&self.min_scale) {
-            return wrong("min_scale", self.min_scale, "0.01 to 10");
-        }
-        if !(self.min_scale..=10.0).contains(&self.max_scale) {
-            return wrong("max_scale", self.max_scale, "min_scale to 10");
-        }
-        Ok(())
+    pub(super) fn validate(self) -> Result<(), RangeError> {
+        check_size(self.height, self.width)?;
+        in_range("min_scale", self.min_scale, 0.01..=10.0)?;
+        let ok = (self.min_scale..=10.0).contains(&self.max_scale);
+        require(ok, "max_scale", self.max_scale, "min_scale to 10")
     }
 }
 
@@ -271,14 +255,7 @@ fn draw_place(image: ImageSize, size: ImageSize, dice: &mut Dice) -> Region {
     Region { top, left, size }
 }
 
-fn check_short_sides(
-    transform: &'static str,
-    field: &'static str,
-    sides: &[u32],
-) -> Result<(), TransformError> {
-    if sides.is_empty() {
-        let (value, expected) = ("empty".to_owned(), "at least one side");
-        return Err(TransformError::Field { transform, field, value, expected });
-    }
-    sides.iter().try_for_each(|&side| check_sides(transform, &[(field, side)]))
+fn check_short_sides(field: &str, sides: &[u32]) -> Result<(), RangeError> {
+    require(!sides.is_empty(), field, "empty", "at least one side")?;
+    sides.iter().try_for_each(|&side| check_side(field, side))
 }

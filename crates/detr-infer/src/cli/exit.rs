@@ -77,7 +77,7 @@ impl CliError {
             | Self::Source(_)
             | Self::Color(_)
             | Self::Config(_)
-            | Self::Predictor(PredictorError::Options(_))
+            | Self::Predictor(PredictorError::Range(_) | PredictorError::Options(_))
             | Self::Write(
                 WriteError::Kind { .. }
                 | WriteError::NotAFile { .. }
@@ -87,7 +87,7 @@ impl CliError {
             Self::Backend(_)
             | Self::Device(_)
             | Self::Predictor(PredictorError::Backend(_))
-            | Self::Predict(PredictError::Device { .. }) => BACKEND,
+            | Self::Predict(PredictError::Device(_)) => BACKEND,
             Self::Diverged(_) => DIVERGED,
             Self::Failed(_)
             | Self::Write(_)

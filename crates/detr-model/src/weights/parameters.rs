@@ -2,8 +2,8 @@
 //! read back. The opposite of [`load_into`](super::load_into).
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, Tensor, Transaction};
-use detr_ops::traffic;
+use burn::tensor::{Tensor, Transaction};
+use detr_ops::traffic::{self, DeviceError};
 
 use super::module::ModulePath;
 use super::{StateDict, StoredTensor};
@@ -35,8 +35,8 @@ pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
 /// A module's numbers by official name, in f32, with one read-back for all of them.
 ///
 /// # Errors
-/// The device failed; the message is Burn's.
-pub fn read_parameters<M: Module>(module: &M) -> Result<StateDict, String> {
+/// The device failed.
+pub fn read_parameters<M: Module>(module: &M) -> Result<StateDict, DeviceError> {
     let mut reader = Reader { keep: true, ..Reader::default() };
     module.visit(&mut reader);
     let Reader { parameters, values, .. } = reader;
@@ -50,10 +50,10 @@ pub fn read_parameters<M: Module>(module: &M) -> Result<StateDict, String> {
 /// transposed, and the numbers in Burn's order. One read-back.
 ///
 /// # Errors
-/// The device failed; the message is Burn's.
+/// The device failed.
 pub fn official_layout(
     tensors: impl IntoIterator<Item = (String, Vec<usize>, bool, Tensor<1>)>,
-) -> Result<StateDict, String> {
+) -> Result<StateDict, DeviceError> {
     let mut transaction = Transaction::default();
     let mut names = Vec::new();
     for (name, shape, transposed, value) in tensors {
@@ -67,11 +67,8 @@ pub fn official_layout(
         transaction = transaction.register(value.detach());
         names.push((name, shape));
     }
-    let read = traffic::read(transaction).map_err(|error| format!("{error:?}"))?;
     let mut state = StateDict::default();
-    for ((name, shape), data) in names.into_iter().zip(read) {
-        let values = data.convert_dtype(DType::F32).try_into_vec::<f32>();
-        let values = values.map_err(|error| format!("{name}: {error:?}"))?;
+    for ((name, shape), values) in names.into_iter().zip(traffic::read_f32(transaction)?) {
         state.insert(name, StoredTensor::from_f32(&values, shape));
     }
     Ok(state)

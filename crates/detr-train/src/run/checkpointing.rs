@@ -39,11 +39,11 @@ pub(super) fn checkpoint_files(
     progress: &Progress,
 ) -> Result<Vec<CheckpointFile>, RunError> {
     let bytes = |state: &StateDict| tensors_to_bytes(state).map_err(RunError::from);
-    let model = read_parameters(trainer.model()).map_err(RunError::Device)?;
-    let optimizer = trainer.optimizer().state(trainer.groups()).map_err(RunError::Device)?;
+    let model = read_parameters(trainer.model())?;
+    let optimizer = trainer.optimizer().state(trainer.groups())?;
     let mut files = vec![(MODEL, bytes(&model)?), (OPTIMIZER, bytes(&optimizer)?)];
     if let Some(ema) = trainer.ema() {
-        files.push((EMA, bytes(&read_parameters(ema.model()).map_err(RunError::Device)?)?));
+        files.push((EMA, bytes(&read_parameters(ema.model())?)?));
     }
     files.push((PROGRESS, json(progress)?));
     files.push((CONFIG, json(config)?));
@@ -140,7 +140,8 @@ impl CheckpointWriter {
     /// Writes the model that is still to be written. Returns the reason if there is one and it cannot be written.
     fn write_unwritten(&mut self, inputs: &TrainInputs, watch: &mut dyn Watch) -> Option<String> {
         let model = self.unwritten.take()?;
-        let written = read_parameters(&model).and_then(|state| {
+        let read = read_parameters(&model).map_err(|error| error.message);
+        let written = read.and_then(|state| {
             let (preprocess, classes) = (inputs.preprocess, inputs.classes.clone());
             let checkpoint = Checkpoint::trained(&inputs.model, state, preprocess, classes);
             let device = inputs.device.clone().inner();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use detr_data::LoaderError;
 use detr_loss::TargetError;
+use detr_model::DeviceError;
 use detr_model::weights::WeightsError;
 
 use super::validate::ValidateError;
@@ -60,9 +61,9 @@ pub enum RunError {
         /// The file that describes the steps, if it could be written.
         dump: Option<PathBuf>,
     },
-    /// The device failed; the message is Burn's.
-    #[error("the device failed: {0}")]
-    Device(String),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Checkpoints or the model cannot be written, several times in a row or at the end.
     #[error(
         "what was learned could not be written, {times} times in a row; the last: {reason}\nhint: \

@@ -114,12 +114,8 @@ impl AllReduce for Rank {
         let Some(first) = tensors.first() else { return Ok(tensors) };
         let device = first.device();
         let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.dims()[0]).collect();
-        let failed = |error: &dyn std::fmt::Debug| StepError::Device(format!("{error:?}"));
-        let all = traffic::read(Transaction::default().register(Tensor::cat(tensors, 0)));
-        let all =
-            all.map_err(|error| failed(&error))?.pop().ok_or_else(|| failed(&"no numbers"))?;
-        let all = all.convert_dtype(DType::F32).try_into_vec::<f32>();
-        let own = all.map_err(|error| failed(&error))?.into_iter().map(f64::from).collect();
+        let all = traffic::read_f32(Transaction::default().register(Tensor::cat(tensors, 0)))?;
+        let own = all.into_iter().flatten().map(f64::from).collect();
         let sums = self.exchange.sum(self.number, own)?;
         #[allow(clippy::cast_possible_truncation)] // back to what they were
         let sums: Vec<f32> = sums.iter().map(|&sum| sum as f32).collect();

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use burn::module::Module;
 use burn::tensor::Device;
 use detr_data::Batch;
+use detr_model::DeviceError;
 
 use super::error::RunError;
 use super::exchange::{Exchange, LeaveGuard, PATIENCE, Rank};
@@ -68,7 +69,7 @@ impl RankWorkers {
             };
             let thread =
                 std::thread::Builder::new().name(format!("rank-{}", index + 1)).spawn(work);
-            let thread = thread.map_err(|error| RunError::Device(error.to_string()))?;
+            let thread = thread.map_err(|error| DeviceError { message: error.to_string() })?;
             workers.push(Worker { tasks: Some(tasks), results, thread: Some(thread) });
         }
         Ok(Self { workers, own: rank(0), classes })
@@ -138,7 +139,7 @@ fn most_telling(outcomes: &[Result<Outcome, StepError>]) -> usize {
 
 /// Returns the same trainer on another device, without the moving average, which rank 0 keeps.
 fn copy_to(trainer: &Trainer, config: &StepConfig, device: &Device) -> Result<Trainer, RunError> {
-    let state = trainer.optimizer().state(trainer.groups()).map_err(RunError::Device)?;
+    let state = trainer.optimizer().state(trainer.groups())?;
     let config = StepConfig { ema: None, ..config.clone() };
     let model = trainer.model().clone().fork(&config.device(device.clone()));
     let mut copy = Trainer::new(model, &config)?;

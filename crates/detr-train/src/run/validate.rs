@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use detr_data::{DatasetSource, RgbImage, read_ahead};
 use detr_detect::{Detector, ImageFault, PredictError, StreamOptions};
 use detr_eval::{EvalError, EvalOptions, Evaluator, GroundTruth, Metrics};
-use detr_model::{Model, ModelConfig};
+use detr_model::{DeviceError, Model, ModelConfig};
 use detr_types::{ClassTable, Detection, PreprocessSpec};
 use detr_validate::{CategoryMap, EvaluatedImage, evaluate, max_answers};
 
@@ -36,16 +36,16 @@ pub enum ValidateError {
     /// The ground truth cannot be used.
     #[error(transparent)]
     Eval(#[from] EvalError),
-    /// The device failed; the message is Burn's.
-    #[error("the device failed: {0}")]
-    Device(String),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 impl From<PredictError> for ValidateError {
     fn from(error: PredictError) -> Self {
         match error {
-            PredictError::Device { message } => Self::Device(message),
-            other => Self::Device(other.to_string()),
+            PredictError::Device(error) => Self::Device(error),
+            other => Self::Device(DeviceError { message: other.to_string() }),
         }
     }
 }

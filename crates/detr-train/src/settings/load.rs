@@ -1,12 +1,13 @@
 //! Reads settings from the text of a file and from flags, and turns errors into messages.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
-use detr_types::nearest;
+use detr_types::{RangeError, nearest};
 
 use super::TrainConfig;
-use super::check::{RefusedValue, check};
+use super::check::check;
 use super::document::{Node, Origin, PathStep};
 use super::error::{SettingPlace, SettingsError};
 use super::read::{Problem, read};
@@ -38,7 +39,7 @@ impl TrainConfig {
         }
         let config: Self = read::<Self>(&document)
             .map_err(|problem| source.explain(&document, problem, &Self::keys()))?;
-        check(&config).map_err(|refused| source.refuse(&document, refused))?;
+        check(&config).map_err(|error| source.refuse(&document, error))?;
         Ok(config)
     }
 
@@ -127,11 +128,11 @@ impl Source<'_> {
     }
 
     /// Explains to users why a value cannot work.
-    fn refuse(&self, document: &Node, refused: RefusedValue) -> SettingsError {
-        let RefusedValue { key, found, expected, hint } = refused;
+    fn refuse(&self, document: &Node, error: RangeError) -> SettingsError {
+        let RangeError { field: key, value: found, expected, hint } = error;
         let place = self.place(document.origin_of(&document::steps_of(&key), false)).into();
-        let hint = hint.unwrap_or_else(|| MANUAL.to_owned());
-        SettingsError::Value { place, key, found, expected, hint }
+        let hint = hint.map_or_else(|| MANUAL.to_owned(), Cow::into_owned);
+        SettingsError::Value { place, key, found, expected: expected.into_owned(), hint }
     }
 }
 

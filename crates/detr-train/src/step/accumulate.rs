@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Gradients, Tensor};
 use detr_loss::{LossName, Losses, Targets, WholeBatch};
 use detr_model::weights::{StateDict, official_layout};
-use detr_model::{Model, NestedTensor};
+use detr_model::{DeviceError, Model, NestedTensor};
 
 use super::groups::Groups;
 use super::outcome::StepError;
@@ -91,8 +91,8 @@ impl AccumulatedGradients {
     /// Reads the gradients by official name, in a checkpoint's layout, all at once.
     ///
     /// # Errors
-    /// The device fails; the message is Burn's.
-    pub fn read(&self, groups: &Groups) -> Result<StateDict, String> {
+    /// The device fails.
+    pub fn read(&self, groups: &Groups) -> Result<StateDict, DeviceError> {
         let slots = groups.slots().iter().zip(&self.gradients);
         official_layout(slots.filter_map(|(slot, gradient)| {
             let parameter = &slot.parameter;

@@ -4,13 +4,14 @@ use burn::tensor::Device;
 use detr_loss::SetCriterion;
 use detr_model::ModelConfig;
 use detr_model::postprocess::ScoreActivation;
-use detr_types::Precision;
+use detr_types::range::not_negative;
+use detr_types::{Precision, RangeError};
 use serde::{Deserialize, Serialize};
 
-use super::config_error::{ConfigError, not_negative};
 use super::ema::EmaConfig;
 use super::groups::GroupsConfig;
 use super::optimizer::OptimizerConfig;
+use super::usual_values::with_usual_values;
 
 /// The settings of a training step. The schedule of the learning rate is not among them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,9 +75,13 @@ impl StepConfig {
     /// Refuses numbers that cannot work.
     ///
     /// # Errors
-    /// Names the first field that is wrong. Whether patterns match a parameter is known only with a model, to
+    /// Names the first field that is wrong, with a hint at values that work. Whether patterns match a parameter is known only with a model, to
     /// [`Groups::new`](crate::Groups::new).
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<(), RangeError> {
+        self.check_ranges().map_err(with_usual_values)
+    }
+
+    fn check_ranges(&self) -> Result<(), RangeError> {
         self.optimizer.validate("optimizer")?;
         self.parameters.validate("parameters")?;
         not_negative("clip_max_norm", self.clip_max_norm)?;

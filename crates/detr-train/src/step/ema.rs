@@ -4,9 +4,9 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use detr_model::Model;
+use detr_types::RangeError;
+use detr_types::range::below_one;
 use serde::{Deserialize, Serialize};
-
-use super::config_error::{ConfigError, below_one};
 
 /// The settings of the average.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl EmaConfig {
     ///
     /// # Errors
     /// Names the first field that is wrong.
-    pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
+    pub fn validate(&self, field: &str) -> Result<(), RangeError> {
         below_one(format!("{field}.decay"), self.decay)
     }
 

@@ -7,7 +7,6 @@ mod accumulate;
 mod activation_checkpointing;
 mod clip;
 mod config;
-mod config_error;
 mod ema;
 mod groups;
 mod non_finite;
@@ -18,13 +17,12 @@ mod ranks;
 mod schedule;
 mod trainer;
 mod training_step;
+mod usual_values;
 
 pub use accumulate::{AccumulatedGradients, MicroBatch};
 pub use clip::{GradientNorm, clip_coefficient};
 pub use config::StepConfig;
 pub(crate) use config::default_clip;
-pub use config_error::ConfigError;
-pub(crate) use config_error::{not_negative, require};
 pub use ema::{Ema, EmaConfig};
 pub use groups::{
     GroupConfig, GroupRow, GroupTable, Groups, GroupsConfig, GroupsError, ParameterSlot,
@@ -36,3 +34,4 @@ pub use ranks::{AllReduce, Alone};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
 pub use trainer::Trainer;
 pub use training_step::TrainingStep;
+pub(crate) use usual_values::with_usual_values;

@@ -1,21 +1,15 @@
 //! Reads of numbers that decide whether a step changes the model, and the search for what was not finite.
 
-use std::fmt;
-
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, Transaction};
+use burn::tensor::{Tensor, Transaction};
 use detr_model::weights::named_parameters;
-use detr_model::{Model, traffic};
+use detr_model::{DeviceError, Model, traffic};
 
-use super::outcome::{NonFiniteInput, StepError};
+use super::outcome::NonFiniteInput;
 
 /// Reads a tensor from the device.
-pub(super) fn read(tensor: Tensor<1>) -> Result<Vec<f32>, StepError> {
-    let failed = |error: &dyn fmt::Debug| StepError::Device(format!("{error:?}"));
-    let read = traffic::read(Transaction::default().register(tensor.detach()));
-    let data = read.map_err(|error| failed(&error))?.pop();
-    let data = data.ok_or_else(|| failed(&"no numbers"))?;
-    data.convert_dtype(DType::F32).try_into_vec::<f32>().map_err(|error| failed(&error))
+pub(super) fn read(tensor: Tensor<1>) -> Result<Vec<f32>, DeviceError> {
+    Ok(traffic::read_f32(Transaction::default().register(tensor.detach()))?.concat())
 }
 
 /// Returns the first image, or else the first parameter, that is not finite. It is called only when something is
@@ -23,7 +17,7 @@ pub(super) fn read(tensor: Tensor<1>) -> Result<Vec<f32>, StepError> {
 pub(super) fn non_finite_input(
     model: &Model,
     pixels: &Tensor<4>,
-) -> Result<Option<NonFiniteInput>, StepError> {
+) -> Result<Option<NonFiniteInput>, DeviceError> {
     let [b, c, h, w] = pixels.dims();
     // 0 times a finite number is 0, and NaN times anything else.
     let images = pixels.clone().inner().reshape([b, c * h * w]) * 0.0;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use detr_loss::{LossName, MatchError, TargetError};
+use detr_model::DeviceError;
 
 /// The outcome of a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,9 +129,9 @@ pub enum StepError {
     /// There is no micro-batch, or one has no images.
     #[error("a step needs images")]
     NoImages,
-    /// The device failed; the message is Burn's.
-    #[error("the device failed: {0}")]
-    Device(String),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The targets do not fit the head.
     #[error(transparent)]
     Target(#[from] TargetError),

@@ -4,9 +4,9 @@
 
 use std::f64::consts::PI;
 
+use detr_types::RangeError;
+use detr_types::range::{not_negative, positive, require, zero_to_one};
 use serde::{Deserialize, Serialize};
-
-use super::config_error::{ConfigError, not_negative, positive, require};
 
 /// A schedule, with a warm-up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ impl ScheduleConfig {
     ///
     /// # Errors
     /// Names the first field that is wrong.
-    pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
+    pub fn validate(&self, field: &str) -> Result<(), RangeError> {
         let course = format!("{field}.course");
         match &self.course {
             Schedule::Constant => {}
@@ -125,8 +125,7 @@ impl ScheduleConfig {
             }
             Schedule::Cosine { length, min_factor } => {
                 require(*length > 0, format!("{course}.length"), length, "1 or more")?;
-                let ok = (0.0..=1.0).contains(min_factor);
-                require(ok, format!("{course}.min_factor"), min_factor, "a number from 0 to 1")?;
+                zero_to_one(format!("{course}.min_factor"), *min_factor)?;
             }
         }
         if let Some(warmup) = &self.warmup {

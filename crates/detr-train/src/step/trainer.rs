@@ -189,7 +189,7 @@ impl Trainer {
             let predictions = Predictions::from(output);
             let matches = match self.criterion.matches(&predictions, &targets) {
                 Ok(matches) => matches,
-                Err(MatchError::Device(message)) => return Err(StepError::Device(message)),
+                Err(MatchError::Device(error)) => return Err(error.into()),
                 Err(error) => {
                     let origin = non_finite_input(&self.model, &pixels)?;
                     return Ok(Err(NonFinite::Cost { error, origin }.after(images_before)));

@@ -1,9 +1,10 @@
 //! The configuration of a ResNet.
 
+use detr_types::range::in_range;
 use serde::{Deserialize, Serialize};
 
 use super::super::families::BackboneFamily;
-use crate::config::{ConfigError, MAX_PARAMETERS, range, too_large};
+use crate::config::{ConfigError, MAX_PARAMETERS, too_large};
 use crate::flops::{BackboneFlops, cells, halved};
 use crate::weights::StateDict;
 
@@ -85,10 +86,10 @@ impl BackboneFamily for ResNetConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        range("backbone.stem", self.stem, 1, 4096)?;
+        in_range("backbone.stem", self.stem, 1..=4096)?;
         for stage in 0..4 {
-            range("backbone.depths", self.depths[stage], 1, 128)?;
-            range("backbone.widths", self.widths[stage], 1, 8192)?;
+            in_range("backbone.depths", self.depths[stage], 1..=128)?;
+            in_range("backbone.widths", self.widths[stage], 1..=8192)?;
         }
         // Two 3x3 convolutions, or one of them and two 1x1 with four times the width on one side.
         let squares = match self.block {

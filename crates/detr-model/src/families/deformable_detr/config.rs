@@ -1,11 +1,11 @@
 //! The configuration of Deformable DETR.
 
+use detr_types::range::{in_range, require};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::BackboneConfig;
 use crate::config::{
-    ConfigError, MAX_PARAMETERS, check_dropout, check_parameters, check_transformer, range,
-    too_large,
+    ConfigError, MAX_PARAMETERS, check_dropout, check_parameters, check_transformer, too_large,
 };
 
 /// Most classes of a two-stage model: with the 18 thousand tokens of a usual image, as many logits as
@@ -61,21 +61,18 @@ impl DeformableDetrConfig {
     /// # Errors
     /// The first field out of range, or two that contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        range("enc_layers", self.enc_layers, 0, 64)?;
-        range("num_feature_levels", self.num_feature_levels, 1, 8)?;
-        range("enc_n_points", self.enc_n_points, 1, 64)?;
-        range("dec_n_points", self.dec_n_points, 1, 64)?;
-        range("dec_dim_feedforward", self.dec_dim_feedforward.unwrap_or(1), 1, 65_536)?;
+        in_range("enc_layers", self.enc_layers, 0..=64)?;
+        in_range("num_feature_levels", self.num_feature_levels, 1..=8)?;
+        in_range("enc_n_points", self.enc_n_points, 1..=64)?;
+        in_range("dec_n_points", self.dec_n_points, 1..=64)?;
+        in_range("dec_dim_feedforward", self.dec_dim_feedforward.unwrap_or(1), 1..=65_536)?;
         check_transformer(
             [self.num_classes, self.num_queries, self.hidden_dim, self.nheads],
             [self.dec_layers, self.dim_feedforward],
         )?;
-        if !self.hidden_dim.is_multiple_of(GROUPS) {
-            return Err(ConfigError::Mismatch(format!(
-                "hidden_dim is {}, expected a multiple of {GROUPS}, the groups of its normalisation",
-                self.hidden_dim
-            )));
-        }
+        let ok = self.hidden_dim.is_multiple_of(GROUPS);
+        let expected = format!("a multiple of {GROUPS}, the groups of its normalisation");
+        require(ok, "hidden_dim", self.hidden_dim, expected)?;
         if self.two_stage && !self.with_box_refine {
             return Err(ConfigError::Mismatch(
                 "two_stage needs with_box_refine = true: proposals are boxes to be refined".into(),
@@ -95,7 +92,7 @@ impl DeformableDetrConfig {
         )?;
         self.backbone.validate()?;
         self.check_rest()?;
-        check_dropout(self.dropout)
+        Ok(check_dropout(self.dropout)?)
     }
 
     /// How many class heads and box heads there are: one for all layers, or one per layer with box

@@ -96,7 +96,7 @@ pub(crate) fn best_tokens(scores: Tensor<2>, k: usize) -> Tensor<2, Int> {
     let device = scores.device();
     let read = traffic::read(Transaction::default().register(scores.detach()));
     // As Burn's operations do where the device fails; who runs the model catches it.
-    let read = read.unwrap_or_else(|error| panic!("{error:?}"));
+    let read = read.unwrap_or_else(|error| panic!("{}", error.message));
     let scores: Vec<f32> =
         read.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect();
     let mut chosen = Vec::with_capacity(b * k);

@@ -1,9 +1,10 @@
 //! The configuration of DETR.
 
+use detr_types::range::in_range;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::BackboneConfig;
-use crate::config::{ConfigError, check_dropout, check_parameters, check_transformer, range};
+use crate::config::{ConfigError, check_dropout, check_parameters, check_transformer};
 use crate::position::PositionKind;
 
 /// DETR.
@@ -46,8 +47,8 @@ impl DetrConfig {
     /// # Errors
     /// The first field out of range, or two that contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        range("enc_layers", self.enc_layers, 0, 64)?;
-        range("dec_dim_feedforward", self.dec_dim_feedforward.unwrap_or(1), 1, 65_536)?;
+        in_range("enc_layers", self.enc_layers, 0..=64)?;
+        in_range("dec_dim_feedforward", self.dec_dim_feedforward.unwrap_or(1), 1..=65_536)?;
         check_transformer(
             [self.num_classes, self.num_queries, self.hidden_dim, self.nheads],
             [self.dec_layers, self.dim_feedforward],

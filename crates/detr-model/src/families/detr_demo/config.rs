@@ -1,9 +1,10 @@
 //! The configuration of the demonstration model.
 
+use detr_types::range::in_range;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::BackboneConfig;
-use crate::config::{ConfigError, check_dropout, check_parameters, check_transformer, range};
+use crate::config::{ConfigError, check_dropout, check_parameters, check_transformer};
 
 /// The demonstration model: a plain `nn.Transformer` on projected C5 features, learned positions,
 /// linear heads, no padding mask and no auxiliary outputs.
@@ -37,7 +38,7 @@ impl DetrDemoConfig {
     /// # Errors
     /// The first field out of range, or two that contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        range("enc_layers", self.enc_layers, 1, 64)?;
+        in_range("enc_layers", self.enc_layers, 1..=64)?;
         check_transformer(
             [self.num_classes, self.num_queries, self.hidden_dim, self.nheads],
             [self.dec_layers, self.dim_feedforward],

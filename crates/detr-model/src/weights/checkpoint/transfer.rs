@@ -130,7 +130,7 @@ impl Checkpoint {
     }
 
     fn read_back(&self, model: &Model) -> Result<StateDict, WeightsError> {
-        read_parameters(model).map_err(|reason| WeightsError::config(&self.path, reason))
+        read_parameters(model).map_err(|error| WeightsError::config(&self.path, error.message))
     }
 
     fn fill_from<M: Module>(&self, model: M, state: &StateDict) -> Result<M, WeightsError> {

@@ -2,10 +2,11 @@
 
 use detr_model::ModelConfig;
 use detr_model::families::{LearningRate, ParameterGroup, TrainingRecipe};
+use detr_types::RangeError;
+use detr_types::range::{not_negative, require};
 use serde::{Deserialize, Serialize};
 
 use super::table::{GroupRow, REST};
-use crate::step::config_error::{ConfigError, not_negative, require};
 
 /// Learning rates, weight decay and frozen parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ impl GroupsConfig {
     ///
     /// # Errors
     /// Names the first field that is wrong.
-    pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
+    pub fn validate(&self, field: &str) -> Result<(), RangeError> {
         not_negative(format!("{field}.lr"), self.lr)?;
         not_negative(format!("{field}.weight_decay"), self.weight_decay)?;
         for (i, group) in self.groups.iter().enumerate() {

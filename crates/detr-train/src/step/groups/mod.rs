@@ -8,9 +8,10 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use detr_model::Model;
 use detr_model::weights::{NamedParameter, named_parameters};
+use detr_types::RangeError;
 
-use crate::step::config_error::ConfigError;
 use crate::step::precision::PrecisionError;
+use crate::step::usual_values::with_usual_values;
 pub use config::{GroupConfig, GroupsConfig};
 pub use table::{GroupRow, GroupTable};
 
@@ -20,7 +21,7 @@ pub use table::{GroupRow, GroupTable};
 pub enum GroupsError {
     /// A setting has a number that cannot work.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Range(#[from] RangeError),
     /// The model cannot be trained in the precision.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
@@ -80,7 +81,7 @@ impl Groups {
     /// The model has no gradients, a setting cannot work, a pattern matches nothing, or nothing is left to train.
     pub fn new(model: &Model, config: &GroupsConfig) -> Result<Self, GroupsError> {
         const FIELD: &str = "parameters";
-        config.validate(FIELD)?;
+        config.validate(FIELD).map_err(with_usual_values)?;
         let parameters = named_parameters(model);
         if parameters.iter().all(|parameter| !parameter.trained) {
             return Err(GroupsError::NoGradients);

@@ -7,8 +7,8 @@ mod rule;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-use detr_model::Model;
 use detr_model::weights::{StateDict, StoredTensor, official_layout};
+use detr_model::{DeviceError, Model};
 
 use crate::step::groups::{Groups, ParameterSlot};
 pub use rule::OptimizerConfig;
@@ -84,8 +84,8 @@ impl Optimizer {
     /// layout of the checkpoint. All of it is read at once.
     ///
     /// # Errors
-    /// The device fails; the message is Burn's.
-    pub fn state(&self, groups: &Groups) -> Result<StateDict, String> {
+    /// The device fails.
+    pub fn state(&self, groups: &Groups) -> Result<StateDict, DeviceError> {
         let mut tensors = Vec::new();
         let mut steps = Vec::new();
         for (slot, state) in groups.slots().iter().zip(&self.state) {

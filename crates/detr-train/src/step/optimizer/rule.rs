@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 use detr_ops::adamw::Adamw;
+use detr_types::RangeError;
+use detr_types::range::{below_one, positive};
 use serde::{Deserialize, Serialize};
-
-use crate::step::config_error::{ConfigError, below_one, positive};
 
 // The names of the parts of a parameter's state, as in `torch.optim`.
 pub(super) const STEP: &str = "step";
@@ -67,7 +67,7 @@ impl OptimizerConfig {
     ///
     /// # Errors
     /// Names the first field that is wrong.
-    pub fn validate(&self, field: &str) -> Result<(), ConfigError> {
+    pub fn validate(&self, field: &str) -> Result<(), RangeError> {
         match *self {
             Self::Adamw { betas, eps } => {
                 below_one(format!("{field}.betas[0]"), betas[0])?;

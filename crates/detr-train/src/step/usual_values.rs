@@ -1,29 +1,18 @@
-//! The error of a setting whose number cannot work, and the checks that make it.
+//! The hints at values that work, for settings whose numbers cannot.
 
-use std::fmt::Display;
+use detr_types::RangeError;
 
-/// A setting that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {value}, expected {expected}\nhint: {}", usual(field))]
-pub struct ConfigError {
-    /// The path of the field, such as `parameters.lr`.
-    pub field: String,
-    /// Its value.
-    pub value: String,
-    /// The values that it can have.
-    pub expected: &'static str,
-}
-
-impl ConfigError {
-    /// Returns values that work, as a sentence.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        usual(&self.field)
+/// Adds values that work as a hint, unless the error has one.
+pub(crate) fn with_usual_values(error: RangeError) -> RangeError {
+    if error.hint.is_some() {
+        return error;
     }
+    let hint = usual_values(&error.field);
+    error.with_hint(hint)
 }
 
 /// Returns values that work for a field, which is known by the end of its path.
-fn usual(field: &str) -> &'static str {
+fn usual_values(field: &str) -> &'static str {
     match field.rsplit('.').next().unwrap_or_default() {
         "lr" => {
             "DETR trains with 1e-4, Deformable DETR with 2e-4, their backbones with a tenth; 0 freezes"
@@ -55,32 +44,4 @@ fn usual(field: &str) -> &'static str {
         "alpha" => "Deformable DETR's is 0.25",
         _ => "leave the key out for its default",
     }
-}
-
-/// Refuses a field unless the condition holds.
-pub(crate) fn require(
-    ok: bool,
-    field: impl Display,
-    value: impl Display,
-    expected: &'static str,
-) -> Result<(), ConfigError> {
-    if ok {
-        return Ok(());
-    }
-    Err(ConfigError { field: field.to_string(), value: value.to_string(), expected })
-}
-
-/// Refuses a negative or infinite number, and NaN.
-pub(crate) fn not_negative(field: impl Display, value: f64) -> Result<(), ConfigError> {
-    require(value.is_finite() && value >= 0.0, field, value, "a finite number, 0 or more")
-}
-
-/// Refuses a number that is not above 0, or infinite.
-pub(crate) fn positive(field: impl Display, value: f64) -> Result<(), ConfigError> {
-    require(value.is_finite() && value > 0.0, field, value, "a finite number above 0")
-}
-
-/// Refuses a number outside of `[0, 1)`.
-pub(crate) fn below_one(field: impl Display, value: f64) -> Result<(), ConfigError> {
-    require((0.0..1.0).contains(&value), field, value, "a number from 0 to below 1")
 }
