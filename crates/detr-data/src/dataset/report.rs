@@ -124,7 +124,8 @@ problems! {
         "correct the field that the message names; ids are whole numbers, boxes four numbers";
     /// A file name that leads out of the data set.
     UnsafeFileName, Fatal, "file name that leads out of the data set",
-        "use names relative to the image folder, without `..`; links may lead out only when that is allowed";
+        "use names relative to the image folder, without `..`; to read files outside of the data set's folder give \
+         `--follow-symlinks`, or `follow_symlinks = true` to the source in the settings of `detr train`";
     /// Two images with one id.
     DuplicateImageId, Fatal, "image id used more than once",
         "give every image an id of its own; annotations cannot be told apart otherwise";

@@ -1,5 +1,6 @@
 //! Bad input of every kind: each is refused or counted with its place, none ends the program.
 
+mod elsewhere;
 #[allow(clippy::float_cmp)] // numbers that come back as they were written
 mod layouts;
 
