@@ -57,8 +57,17 @@ fn split_in(root: &Path, split: &str, options: &ReadOptions) -> Option<(PathBuf,
 /// Names of the folders in this one that hold KITTI's labels.
 pub(super) fn splits(root: &Path) -> Vec<String> {
     let options = ReadOptions::default();
+    // A folder of labels is no split, though it holds labels.
+    let is_split = |name: &str| {
+        !FOLDERS.iter().any(|(images, labels)| {
+            [images, labels].iter().any(|known| name.eq_ignore_ascii_case(known))
+        })
+    };
     let folders = files::folders(root).into_iter();
-    folders.filter(|(_, path)| folders_in(path, &options).is_some()).map(|(name, _)| name).collect()
+    folders
+        .filter(|(name, path)| is_split(name) && folders_in(path, &options).is_some())
+        .map(|(name, _)| name)
+        .collect()
 }
 
 fn folders_in(base: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {

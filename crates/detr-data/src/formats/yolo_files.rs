@@ -247,9 +247,12 @@ impl<'a> Places<'a> {
     /// beside it. Folders above the data set's own have no part in it, so the data are the same wherever they are
     /// read from.
     pub(super) fn label(&self, image: &Path) -> Option<PathBuf> {
-        let base = [&self.here, &self.base].into_iter().find_map(|folder| {
+        // A folder of images that was given is part of the name where it is not below the file.
+        let given = self.base.parent().filter(|_| self.options.images.is_some());
+        let folders = [Some(self.here.as_path()), given, Some(self.base.as_path())];
+        let base = folders.into_iter().flatten().find_map(|folder| {
             let inner = image.strip_prefix(folder).ok()?;
-            Some((folder.clone(), inner))
+            Some((folder.to_owned(), inner))
         });
         let (above, inner) = base.unwrap_or((PathBuf::new(), image));
         let parts: Vec<_> = inner.iter().collect();

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::contents::{self, JsonKind};
 use super::paths::{self, Located, Root, UnsafeName};
 use super::{DatasetError, Format, ReadOptions, files, neighbour, splits, text};
 use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
@@ -111,6 +112,13 @@ pub(super) fn read(
 pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Result<T, DatasetError> {
     serde_json::from_str(text).map_err(|error| {
         let mut reason = lenient::message(&error);
+        let kind = contents::json_of(text.as_bytes());
+        if kind == JsonKind::Labelme {
+            return DatasetError::layout(path, format!("is {}", contents::LABELME));
+        }
+        if reason.contains("missing field `images`") {
+            reason += "\nhint: this is no COCO file; give that of the annotations, or the folder of the data set";
+        }
         if text.trim_start().starts_with('[') {
             reason += "\nhint: a list looks like detection results; annotations are an object with \
                        `images`, `annotations` and `categories`";
