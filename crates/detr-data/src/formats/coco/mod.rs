@@ -389,7 +389,12 @@ pub(super) fn image_folder<'a>(path: &Path, names: impl Iterator<Item = &'a str>
     // If no file is there, its name is compared with those that are.
     let near = || {
         let name = names.first()?;
-        folders.iter().find(|folder| neighbour::describe(folder, name).is_some()).cloned()
+        let last = name.rsplit(['/', '\\']).next().filter(|last| paths::clean(last).is_ok());
+        let is_near = |folder: &&PathBuf| {
+            last.is_some_and(|last| folder.join(last).is_file())
+                || neighbour::describe(folder, name).is_some()
+        };
+        folders.iter().find(is_near).cloned()
     };
     found.or_else(near).unwrap_or_else(|| here.to_owned())
 }
