@@ -2,7 +2,7 @@
 //! `label_map.json`.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::{splits, text};
@@ -39,7 +39,7 @@ pub(super) fn json(path: &Path) -> JsonKind {
 }
 
 /// Returns the kind of a text of JSON.
-pub(super) fn json_of(input: impl Read) -> JsonKind {
+pub(super) fn json_of(input: impl BufRead) -> JsonKind {
     let mut bytes = input.bytes().map_while(Result::ok);
     let (mut depth, mut key) = (0_usize, Vec::new());
     let (mut is_key, mut is_images, mut shapes, mut image_path) = (false, false, false, false);

@@ -136,15 +136,12 @@ pub(super) fn percent_decoded(name: &str) -> String {
     while let Some(&byte) = bytes.get(at) {
         let code = bytes.get(at + 1..at + 3).and_then(|code| std::str::from_utf8(code).ok());
         let code = code.and_then(|code| u8::from_str_radix(code, 16).ok());
-        match (byte, code) {
-            (b'%', Some(code)) => {
-                decoded.push(code);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
+        if let (b'%', Some(code)) = (byte, code) {
+            decoded.push(code);
+            at += 3;
+        } else {
+            decoded.push(byte);
+            at += 1;
         }
     }
     String::from_utf8(decoded).unwrap_or_else(|_| name.to_owned())
@@ -161,9 +158,7 @@ pub(super) fn shown(name: &OsStr) -> String {
                 shown.push(c);
             }
         }
-        for byte in chunk.invalid() {
-            shown += &format!("\\x{byte:02x}");
-        }
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     shown
 }

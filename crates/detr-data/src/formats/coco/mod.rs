@@ -176,11 +176,12 @@ pub(super) fn locate(
             Some(located)
         }
         Err(reason) => {
-            let mut example = format!("image {image_id}: {name:?} {reason}");
             let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-            if root.locate(last).is_ok_and(|located| located.exists) && root.checks_files() {
-                example += &format!("; {last} is in {}", root.folder().display());
-            }
+            let is_there =
+                root.checks_files() && root.locate(last).is_ok_and(|located| located.exists);
+            let there = || format!("; {last} is in {}", root.folder().display());
+            let there = is_there.then(there).unwrap_or_default();
+            let example = format!("image {image_id}: {name:?} {reason}{there}");
             builder.report.add(Problem::UnsafeFileName, example);
             None
         }
