@@ -35,7 +35,7 @@ pub(crate) struct ReadArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     drop: Vec<String>,
 
-    /// Follow links that lead out of the data set's folder
+    /// Read files that lie outside of the data set's folder: behind links, or under absolute names
     #[arg(long)]
     follow_symlinks: bool,
 }
@@ -104,7 +104,13 @@ impl ReadArgs {
 /// The sources that a path stands for, and the folder that their paths start from.
 fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
     if path.extension().is_none_or(|extension| extension != "toml") {
-        let source = SourceSpec { path: path.to_owned(), images: None, split: None, format: None };
+        let source = SourceSpec {
+            path: path.to_owned(),
+            images: None,
+            split: None,
+            format: None,
+            follow_symlinks: false,
+        };
         let classes = ClassMap::default();
         return Ok((DatasetSpec { sources: vec![source], classes }, PathBuf::new()));
     }

@@ -124,7 +124,8 @@ problems! {
         "correct the field that the message names; ids are whole numbers, boxes four numbers";
     /// A file name that leads out of the data set.
     UnsafeFileName, Fatal, "file name that leads out of the data set",
-        "use names relative to the image folder, without `..`; links may lead out only when that is allowed";
+        "use names relative to the image folder, without `..`; to read files outside of the data set's folder give \
+         `--follow-symlinks`, or `follow_symlinks = true` to the source in the settings of `detr train`";
     /// Two images with one id.
     DuplicateImageId, Fatal, "image id used more than once",
         "give every image an id of its own; annotations cannot be told apart otherwise";
@@ -188,6 +189,15 @@ problems! {
     /// A file that is listed and not there.
     MissingFile, Error, "image file that is not there",
         "copy the file, or give the folder of the images";
+    /// An absolute name of another place, whose end is the name of a file below the data set's folder.
+    NameOfOtherPlace, Info, "file found by the end of its absolute name",
+        "the name is of another place; what the data set's folder has under its end is read";
+    /// An image that is not named as its XML file says, but like the XML file itself.
+    NamedLikeXml, Info, "image found by the name of its XML file",
+        "its `<filename>` leads nowhere; the image that is named like the XML file is read";
+    /// A name that is not UTF-8.
+    NameNotUtf8, Warning, "file whose name is not UTF-8",
+        "it is read; what is written of it has another name, so rename the file";
     /// A file that cannot be decoded.
     UnreadableImage, Error, "image that cannot be read",
         "training skips such images up to a limit; copy or convert them again";

@@ -35,6 +35,9 @@ pub struct SourceSpec {
     /// Format, if it is not to be found by looking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// Whether its files may lie outside of the data set's folder: behind links, or under absolute names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow_symlinks: bool,
 }
 
 impl DatasetSpec {
@@ -50,6 +53,7 @@ impl DatasetSpec {
                 format: source.format.or(options.format),
                 images: source.images.as_ref().map(|f| base.join(f)).or(options.images.clone()),
                 split: source.split.clone().or(options.split.clone()),
+                allow_outside: source.follow_symlinks || options.allow_outside,
                 ..options.clone()
             };
             all.push(read(&base.join(&source.path), &options)?);

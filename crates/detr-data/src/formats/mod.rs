@@ -2,6 +2,7 @@
 //! [`Dataset`] and written from it. Which one a path holds is found by looking, unless it is said.
 
 mod coco;
+mod contents;
 mod detect;
 mod error;
 mod files;
@@ -9,14 +10,18 @@ mod format;
 mod header;
 mod kitti;
 mod named;
+mod neighbour;
 mod options;
 mod panoptic;
 mod paths;
 mod shard;
+mod splits;
 mod text;
 mod voc;
+mod voc_files;
 mod write;
 mod yolo;
+mod yolo_files;
 
 use std::path::Path;
 

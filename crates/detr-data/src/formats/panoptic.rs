@@ -83,16 +83,15 @@ pub(super) fn read(
     let folder = options.images.clone().unwrap_or_else(|| {
         coco::image_folder(path, images.iter().map(|image| image.file_name.as_ref()))
     });
-    let open = |folder: &Path| {
-        Root::new(folder, options.allow_outside, options.check_files)
-            .map_err(DatasetError::io(folder))
-    };
-    let root = open(&folder)?;
+    let names = images.iter().map(|image| image.file_name.as_ref());
+    let root = coco::root(path, &folder, names, options)?;
     for image in images {
         coco::add_image(&mut builder, &root, &image);
     }
     let beside = path.with_extension("");
-    let masks = open(segments.unwrap_or(&beside))?;
+    let masks = segments.unwrap_or(&beside);
+    let masks = Root::new(masks, options.allow_outside, options.check_files)
+        .map_err(DatasetError::io(masks))?;
     let mut files = BTreeMap::new();
     for annotation in
         place.records::<Annotation<'_>>("annotations", &file.annotations, &mut builder)

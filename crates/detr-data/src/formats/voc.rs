@@ -6,88 +6,46 @@
 //! any of its boxes has a corner below 1. `difficult` objects, which VOC's evaluation ignores, become
 //! crowds, which COCO's ignores.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use detr_types::{ImageSize, Xyxy};
 use roxmltree::{Document, Node};
 
 use super::named::{NamedImage, NamedObject, assemble};
-use super::paths::Root;
-use super::{DatasetError, Format, ReadOptions, files, text};
+use super::paths::{Located, Root, UnsafeName};
+use super::voc_files::{self, Stems};
+use super::{DatasetError, Format, ReadOptions, files, neighbour, text};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Stated in `<source><annotation>` by our writer: corners are VOC's, whatever they are.
 pub(super) const ONE_BASED: &str = "pixels from 1, last one included";
 
-/// The XML files of a data set.
-pub(super) fn annotations(
-    root: &Path,
-    options: &ReadOptions,
-) -> Result<Option<Vec<PathBuf>>, DatasetError> {
-    let folder = root.join("Annotations");
-    if let Some(split) = &options.split {
-        let list = root.join("ImageSets/Main").join(format!("{split}.txt"));
-        if list.is_file() {
-            let text = text::read(&list, options.limits.annotation_bytes)?;
-            // Lists of one class have a second column.
-            let names = text.lines().filter_map(|line| line.split_whitespace().next());
-            let mut found = Vec::new();
-            for name in names {
-                let path = super::safe_join(&folder, &format!("{name}.xml")).map_err(|reason| {
-                    DatasetError::layout(&list, format!("the name {name:?} {reason}"))
-                })?;
-                found.push(path);
-            }
-            return Ok(Some(found));
-        }
-    }
-    let mut places = vec![folder, root.to_owned()];
-    places.splice(0..0, options.split.iter().map(|split| root.join(split)));
-    for folder in places {
-        let found = files::here(&folder, &["xml"])?;
-        if !found.is_empty() {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
 pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
-    let Some(annotations) = annotations(root, options)? else {
-        let reason = "holds no VOC annotations; looked for Annotations/*.xml and *.xml";
-        return Err(DatasetError::layout(root, reason));
-    };
+    let annotations = voc_files::annotations(root, options)?;
     let mut builder = Builder::new(format!("{} {}", Format::Voc, root.display()));
-    let images = options.images.clone().unwrap_or_else(|| {
-        let usual = root.join("JPEGImages");
-        let beside = annotations.first().and_then(|file| file.parent()).unwrap_or(root);
-        if usual.is_dir() { usual } else { beside.to_owned() }
-    });
-    let folder = Root::new(&images, options.allow_outside, options.check_files)
-        .map_err(DatasetError::io(&images))?;
-    let (mut found, mut from_zero) = (Vec::with_capacity(annotations.len()), false);
+    let mut files = Vec::with_capacity(annotations.len());
     for path in annotations {
         let text = text::read(&path, options.limits.annotation_bytes)?;
-        let file = match parse(&text, &mut builder, &path) {
-            Ok(file) => file,
+        match parse(&text, &mut builder, &path) {
+            Ok(file) => files.push((path, file)),
             Err((offset, reason)) => {
                 return Err(text::syntax(&path, text.as_bytes(), offset, reason));
             }
-        };
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let name = file.name.unwrap_or_else(|| format!("{stem}.jpg"));
-        let located = match folder.locate(&name) {
-            Ok(located) => located,
-            Err(reason) => {
-                builder
-                    .report
-                    .add(Problem::UnsafeFileName, format!("{}: {name:?} {reason}", path.display()));
-                continue;
-            }
-        };
-        if !located.exists {
-            builder.report.add(Problem::MissingFile, &located.name);
         }
+    }
+    let images = options.images.clone().unwrap_or_else(|| {
+        let names = files.iter().map(|(path, file)| (path.as_path(), file.name.as_deref()));
+        voc_files::image_folder(root, &names.collect::<Vec<_>>())
+    });
+    let folder = Root::new(&images, options.allow_outside, options.check_files)
+        .map_err(DatasetError::io(&images))?
+        .within(root);
+    let (mut found, mut from_zero) = (Vec::with_capacity(files.len()), false);
+    let mut stems = None;
+    for (path, file) in files {
+        let Some(located) = locate(&folder, &path, &file, &mut stems, &mut builder)? else {
+            continue;
+        };
         let mut corners = file.objects.iter().map(|object| object.corners);
         from_zero |= !file.one_based && corners.any(|corners| corners.x1 < 1.0 || corners.y1 < 1.0);
         found.push((located, file.size, file.objects));
@@ -100,6 +58,56 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         objects: objects.into_iter().map(|object| object.named(origin)).collect(),
     });
     Ok(assemble(builder, records.collect(), None))
+}
+
+/// The image of an XML file: what `<filename>` says, or, where that leads nowhere, the image that is named like the
+/// XML file, which is VOC's own rule. None if the name leads out of the data set, which is counted.
+fn locate(
+    folder: &Root,
+    xml: &Path,
+    file: &VocFile,
+    stems: &mut Option<Stems>,
+    builder: &mut Builder,
+) -> Result<Option<Located>, DatasetError> {
+    let stem = xml.file_stem().unwrap_or_default().to_string_lossy();
+    let name = file.name.clone().unwrap_or_else(|| format!("{stem}.jpg"));
+    let named = folder.locate(&name);
+    let leads_nowhere = match &named {
+        Ok(located) => !located.exists,
+        Err(reason) => matches!(reason, UnsafeName::Absolute | UnsafeName::Url | UnsafeName::Empty),
+    };
+    if leads_nowhere && folder.checks_files() {
+        let stems = match stems {
+            Some(stems) => stems,
+            None => stems.insert(Stems::of(folder.folder())?),
+        };
+        if let Some(path) = stems.find(xml, file.name.as_deref()) {
+            let located = folder.locate(&files::relative(path, folder.folder()));
+            if let Ok(located) = located
+                && located.exists
+            {
+                // Without `<filename>` nothing else was said.
+                if file.name.is_some() {
+                    let example = format!("{}: {}, not {name}", xml.display(), located.name);
+                    builder.report.add(Problem::NamedLikeXml, example);
+                }
+                return Ok(Some(located));
+            }
+        }
+    }
+    match named {
+        Ok(located) => {
+            if !located.exists {
+                neighbour::add_missing(&mut builder.report, folder.folder(), &located.name);
+            }
+            Ok(Some(located))
+        }
+        Err(reason) => {
+            let example = format!("{}: {name:?} {reason}", xml.display());
+            builder.report.add(Problem::UnsafeFileName, example);
+            Ok(None)
+        }
+    }
 }
 
 struct VocFile {

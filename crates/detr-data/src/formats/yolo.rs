@@ -2,8 +2,7 @@
 //! of files) per split, and for each `images/X.jpg` a `labels/X.txt` of lines `class cx cy w h`, or
 //! `class x1 y1 x2 y2 ...` for outlines, all relative to the image.
 //!
-//! Folders that start with `../` are looked for below `data.yaml` too, because many files in
-//! circulation are written for another place.
+//! Where all this lies, also for files that were written for another place, is in `yolo_files`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,13 +11,10 @@ use detr_types::{ImageSize, Xywh};
 use serde::Deserialize;
 
 use super::named::{NamedImage, NamedObject, assemble};
-use super::paths::{self, Root};
-use super::{DatasetError, Format, ReadOptions, files, image_size, text};
+use super::yolo_files::{self, Outline};
+use super::{DatasetError, Format, ReadOptions, image_size, neighbour, splits, text};
 use crate::dataset::{Builder, Dataset, Problem};
 use crate::segmentation::Segmentation;
-
-/// Splits in the order in which they are tried.
-const SPLITS: [&str; 3] = ["train", "val", "test"];
 
 #[derive(Deserialize)]
 pub(super) struct DataYaml {
@@ -26,7 +22,11 @@ pub(super) struct DataYaml {
     train: Option<Places>,
     val: Option<Places>,
     valid: Option<Places>,
+    validation: Option<Places>,
     test: Option<Places>,
+    /// All images, where no split was asked for and none is named.
+    #[serde(skip)]
+    all: Option<Places>,
     names: Names,
 }
 
@@ -80,158 +80,106 @@ impl DataYaml {
         Ok((0..).take(count).map(name).collect())
     }
 
-    fn places(&self, split: &str) -> Option<&Places> {
+    /// What a data set without such a file names.
+    fn of_outline(outline: Outline) -> Self {
+        let place = |split: &str| {
+            let found = splits::choose(split, &outline.splits, |(name, _)| name);
+            found.map(|(_, place)| Places::One(place.clone()))
+        };
+        Self {
+            path: None,
+            train: place("train"),
+            val: place("val"),
+            valid: None,
+            validation: None,
+            test: place("test"),
+            all: outline.all.clone().map(Places::One),
+            names: Names::List(outline.names),
+        }
+    }
+
+    /// The splits that the file names, with their places.
+    fn splits(&self) -> Vec<(&'static str, &Places)> {
+        let all = [
+            ("train", &self.train),
+            ("val", &self.val),
+            ("valid", &self.valid),
+            ("validation", &self.validation),
+            ("test", &self.test),
+        ];
+        all.into_iter().filter_map(|(name, places)| Some((name, places.as_ref()?))).collect()
+    }
+
+    /// The places of a split, or of the first one.
+    fn places(&self, split: Option<&str>) -> Option<&Places> {
+        let splits = self.splits();
         match split {
-            "train" => self.train.as_ref(),
-            "val" | "valid" => self.val.as_ref().or(self.valid.as_ref()),
-            "test" => self.test.as_ref(),
-            _ => None,
+            Some(split) => splits::choose(split, &splits, |(name, _)| name).map(|found| found.1),
+            None => self.all.as_ref().or(splits.first().map(|found| found.1)),
+        }
+    }
+}
+
+impl Places {
+    fn list(&self) -> Vec<&str> {
+        match self {
+            Self::One(place) => vec![place],
+            Self::Several(places) => places.iter().map(String::as_str).collect(),
         }
     }
 }
 
 pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
-    let yaml = DataYaml::read(path)?;
-    let names = yaml.names(path)?;
-    let here = path.parent().unwrap_or(Path::new("."));
-    let mut builder = Builder::new(format!("{} {}", Format::Yolo, path.display()));
-    let wanted: Vec<&str> = match &options.split {
-        Some(split) => vec![split.as_str()],
-        None => SPLITS.into_iter().filter(|split| yaml.places(split).is_some()).take(1).collect(),
+    let yaml = if yolo_files::is_outline(path) {
+        DataYaml::of_outline(yolo_files::outline(path)?)
+    } else {
+        DataYaml::read(path)?
     };
-    let places = wanted.first().and_then(|split| yaml.places(split));
-    let Some(places) = places else {
+    let names = yaml.names(path)?;
+    let mut builder = Builder::new(format!("{} {}", Format::Yolo, path.display()));
+    let Some(wanted) = yaml.places(options.split.as_deref()) else {
         let split = options.split.as_deref().unwrap_or("train");
-        let reason =
-            format!("has no `{split}:`\nhint: the splits it may name are train, val and test");
+        let known: Vec<String> =
+            yaml.splits().iter().map(|(name, _)| format!("`{name}:`")).collect();
+        let known = match known.as_slice() {
+            [] => "none of the others".to_owned(),
+            known => known.join(", "),
+        };
+        let reason = format!(
+            "has no `{split}:`; it has {known}\nhint: the splits it may name are train, val and test"
+        );
         return Err(DatasetError::layout(path, reason));
     };
-    let places = match places {
-        Places::One(place) => std::slice::from_ref(place),
-        Places::Several(places) => places,
-    };
-    let base = base_folder(path, here, yaml.path.as_deref(), options)?;
+    let splits = yaml.splits();
+    let all: Vec<&str> = splits.iter().flat_map(|(_, places)| places.list()).collect();
+    let wanted = wanted.list();
+    let places = yolo_files::Places::new(path, yaml.path.as_deref(), &wanted, options)?;
+    let root = places.root()?;
     let mut images = Vec::new();
-    for place in places {
-        let place = resolve(path, &base, place, options)?;
-        images.extend(list_images(&place, &base, &mut builder, options)?);
+    for place in places.resolve(&wanted, &all)? {
+        images.extend(places.images(&place, &root, &mut builder)?);
     }
     images.sort();
     images.dedup_by(|a, b| a.0 == b.0);
-    let root = Root::new(&base, options.allow_outside, options.check_files)
-        .map_err(DatasetError::io(&base))?;
     let mut records = Vec::with_capacity(images.len());
     for (image, name) in images {
-        match root.locate(&files::relative(&image, &base)) {
-            Ok(located) if located.exists => {
-                records.extend(read_image(located.path, name, &names, &mut builder, options)?);
+        match root.check(&image) {
+            Ok(true) => {
+                neighbour::note_encoding(&mut builder.report, &image);
+                let label = places.label(&image);
+                records.extend(read_image(image, name, label, &names, &mut builder, options)?);
             }
-            Ok(_) => builder.report.add(Problem::MissingFile, &name),
-            // A folder outside was allowed when it was resolved.
-            Err(_) if options.allow_outside => {
-                records.extend(read_image(image, name, &names, &mut builder, options)?);
-            }
+            Ok(false) => neighbour::add_missing(&mut builder.report, places.base(), &name),
             Err(reason) => builder.report.add(Problem::UnsafeFileName, format!("{name}: {reason}")),
         }
     }
     Ok(assemble(builder, records, Some(names)))
 }
 
-/// The folder that `path:` names.
-fn base_folder(
-    yaml: &Path,
-    here: &Path,
-    path: Option<&str>,
-    options: &ReadOptions,
-) -> Result<PathBuf, DatasetError> {
-    if let Some(folder) = &options.images {
-        return Ok(folder.clone());
-    }
-    let Some(path) = path.filter(|path| !matches!(*path, "" | "." | "./")) else {
-        return Ok(here.to_owned());
-    };
-    if options.allow_outside && here.join(path).is_dir() {
-        return Ok(here.join(path));
-    }
-    match paths::clean(path) {
-        Ok(inside) if here.join(&inside).is_dir() => Ok(here.join(inside)),
-        // Written for another machine or working folder: the splits may be beside the file.
-        _ if SPLITS.iter().any(|split| here.join(split).is_dir())
-            || here.join("images").is_dir() =>
-        {
-            Ok(here.to_owned())
-        }
-        _ => {
-            let reason = format!(
-                "`path: {path}` is not a folder below it\n\
-                 hint: give the folder of the images, or allow data outside of the folder"
-            );
-            Err(DatasetError::layout(yaml, reason))
-        }
-    }
-}
-
-/// A folder or list of a split.
-fn resolve(
-    yaml: &Path,
-    base: &Path,
-    place: &str,
-    options: &ReadOptions,
-) -> Result<PathBuf, DatasetError> {
-    if options.allow_outside && base.join(place).exists() {
-        return Ok(base.join(place));
-    }
-    let inside = place.trim_start_matches("../");
-    match paths::clean(inside) {
-        Ok(inside) if base.join(&inside).exists() => Ok(base.join(inside)),
-        Ok(inside) => {
-            let reason = format!("names {inside}, which is not in {}", base.display());
-            Err(DatasetError::layout(yaml, reason))
-        }
-        Err(reason) => {
-            let reason =
-                format!("the place {place:?} {reason}\nhint: allow data outside of the folder");
-            Err(DatasetError::layout(yaml, reason))
-        }
-    }
-}
-
-/// Images of a folder, or those that a text file lists; with their names in the folder, so that a
-/// data set that was converted has its old names.
-fn list_images(
-    place: &Path,
-    base: &Path,
-    builder: &mut Builder,
-    options: &ReadOptions,
-) -> Result<Vec<(PathBuf, String)>, DatasetError> {
-    if place.is_dir() {
-        let found = files::below(place, files::IMAGES)?.into_iter();
-        return Ok(found.map(|path| (path.clone(), files::relative(&path, place))).collect());
-    }
-    let text = text::read(place, options.limits.annotation_bytes)?;
-    let mut images = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        match paths::clean(line) {
-            Ok(name) => images.push((base.join(&name), name)),
-            Err(_) if options.allow_outside => images.push((line.into(), line.to_owned())),
-            Err(reason) => builder.report.add(Problem::UnsafeFileName, format!("{line}: {reason}")),
-        }
-    }
-    Ok(images)
-}
-
-/// `a/images/b/c.jpg` has its labels in `a/labels/b/c.txt`; without such a folder, beside it.
-fn label_path(image: &Path) -> PathBuf {
-    let mut parts: Vec<_> = image.iter().collect();
-    if let Some(at) = parts.iter().rposition(|part| *part == "images") {
-        parts[at] = "labels".as_ref();
-    }
-    parts.iter().collect::<PathBuf>().with_extension("txt")
-}
-
 fn read_image(
     path: PathBuf,
     file_name: String,
+    label: Option<PathBuf>,
     names: &[String],
     builder: &mut Builder,
     options: &ReadOptions,
@@ -244,9 +192,8 @@ fn read_image(
             return Ok(None);
         }
     };
-    let label = label_path(&path);
     let mut objects = Vec::new();
-    if label.is_file() {
+    if let Some(label) = label {
         let text = text::read(&label, options.limits.annotation_bytes)?;
         for (line, columns) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
         {

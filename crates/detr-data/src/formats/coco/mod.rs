@@ -15,8 +15,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::paths::{Located, Root};
-use super::{DatasetError, Format, ReadOptions, text};
+use super::contents::{self, JsonKind};
+use super::paths::{self, Located, Root, UnsafeName};
+use super::{DatasetError, Format, ReadOptions, files, neighbour, splits, text};
 use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
 use crate::segmentation::{Rle, Segmentation};
 use lenient::{Flag, Int, Num};
@@ -94,8 +95,8 @@ pub(super) fn read(
         Some(folder) => folder.clone(),
         None => image_folder(path, images.iter().map(|image| image.file_name.as_ref())),
     };
-    let root = Root::new(&folder, options.allow_outside, options.check_files)
-        .map_err(DatasetError::io(&folder))?;
+    let names = images.iter().map(|image| image.file_name.as_ref());
+    let root = root(path, &folder, names, options)?;
     for image in images {
         add_image(&mut builder, &root, &image);
     }
@@ -111,6 +112,13 @@ pub(super) fn read(
 pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Result<T, DatasetError> {
     serde_json::from_str(text).map_err(|error| {
         let mut reason = lenient::message(&error);
+        let kind = contents::json_of(text.as_bytes());
+        if kind == JsonKind::Labelme {
+            return DatasetError::layout(path, format!("is {}", contents::LABELME));
+        }
+        if reason.contains("missing field `images`") {
+            reason += "\nhint: this is no COCO file; give that of the annotations, or the folder of the data set";
+        }
         if text.trim_start().starts_with('[') {
             reason += "\nhint: a list looks like detection results; annotations are an object with \
                        `images`, `annotations` and `categories`";
@@ -160,12 +168,20 @@ pub(super) fn locate(
     match root.locate(name) {
         Ok(located) => {
             if !located.exists {
-                builder.report.add(Problem::MissingFile, &located.name);
+                neighbour::add_missing(&mut builder.report, root.folder(), &located.name);
+            }
+            if located.by_tail {
+                builder.report.add(Problem::NameOfOtherPlace, name);
             }
             Some(located)
         }
         Err(reason) => {
-            let example = format!("image {image_id}: {name:?} {reason}");
+            let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+            let is_there =
+                root.checks_files() && root.locate(last).is_ok_and(|located| located.exists);
+            let there = || format!("; {last} is in {}", root.folder().display());
+            let there = is_there.then(there).unwrap_or_default();
+            let example = format!("image {image_id}: {name:?} {reason}{there}");
             builder.report.add(Problem::UnsafeFileName, example);
             None
         }
@@ -299,6 +315,46 @@ impl<'a> Place<'a> {
     }
 }
 
+/// The folder of the images, with all files of the data set's own folder inside.
+pub(super) fn root<'a>(
+    path: &Path,
+    folder: &Path,
+    names: impl Iterator<Item = &'a str>,
+    options: &ReadOptions,
+) -> Result<Root, DatasetError> {
+    let root = Root::new(folder, options.allow_outside, options.check_files)
+        .map_err(DatasetError::io(folder))?;
+    Ok(root.within(&own_folder(path)).with_tails(all_elsewhere(names)))
+}
+
+/// The folder of the data set: that of the file, or the one above where that is `annotations`.
+fn own_folder(path: &Path) -> PathBuf {
+    let here = path.parent().unwrap_or(Path::new("."));
+    let real = std::path::absolute(here).unwrap_or_default();
+    let is_annotations = |name: &std::ffi::OsStr| {
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        name == "annotations" || name == "annotation"
+    };
+    match real.file_name() {
+        Some(name) if is_annotations(name) => above(here),
+        _ => here.to_owned(),
+    }
+}
+
+fn above(here: &Path) -> PathBuf {
+    match here.file_name() {
+        Some(_) => here.parent().unwrap_or(here).to_owned(),
+        None => here.join(".."),
+    }
+}
+
+/// Whether no name is relative: the file was written at another place.
+fn all_elsewhere<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
+    let is_elsewhere =
+        |name| matches!(paths::clean(name), Err(UnsafeName::Absolute | UnsafeName::Url));
+    names.by_ref().all(is_elsewhere)
+}
+
 /// Where images are: the first of the usual places that holds the first image.
 pub(super) fn image_folder<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> PathBuf {
     let here = path.parent().unwrap_or(Path::new("."));
@@ -306,19 +362,40 @@ pub(super) fn image_folder<'a>(path: &Path, names: impl Iterator<Item = &'a str>
     let split = stem.rsplit('_').next().unwrap_or_default();
     let mut folders = Vec::new();
     // `annotations/x.json` is beside the images' folders.
-    let above = match here.file_name() {
-        Some(_) => here.parent().unwrap_or(here).to_owned(),
-        None => here.join(".."),
-    };
-    for base in [here.to_owned(), above] {
+    for base in [here.to_owned(), above(here)] {
         for sub in [split, stem.as_ref(), "images", "", "data"] {
             folders.push(base.join(sub));
         }
         folders.push(base.join("images").join(split));
+        // The same in another spelling.
+        let same = splits::names(split);
+        let same: Vec<&str> = same.iter().map(String::as_str).collect();
+        let images = files::folder(&base, &["images", "jpegimages", "image", "imgs", "img"]);
+        folders.extend(files::folder(&base, &same));
+        folders.extend(images.iter().filter_map(|images| files::folder(images, &same)));
+        folders.extend(images);
     }
     let names: Vec<&str> = names.take(20).collect();
+    let elsewhere = all_elsewhere(names.iter().copied());
     let holds = |folder: &&PathBuf| {
-        names.iter().any(|name| super::safe_join(folder, name).is_ok_and(|path| path.is_file()))
+        names.iter().any(|name| match super::safe_join(folder, name) {
+            Ok(path) => path.is_file(),
+            Err(_) if elsewhere => {
+                paths::tails(name).iter().any(|tail| folder.join(tail).is_file())
+            }
+            Err(_) => false,
+        })
     };
-    folders.iter().find(holds).cloned().unwrap_or_else(|| here.to_owned())
+    let found = folders.iter().find(holds).cloned();
+    // If no file is there, its name is compared with those that are.
+    let near = || {
+        let name = names.first()?;
+        let last = name.rsplit(['/', '\\']).next().filter(|last| paths::clean(last).is_ok());
+        let is_near = |folder: &&PathBuf| {
+            last.is_some_and(|last| folder.join(last).is_file())
+                || neighbour::describe(folder, name).is_some()
+        };
+        folders.iter().find(is_near).cloned()
+    };
+    found.or_else(near).unwrap_or_else(|| here.to_owned())
 }

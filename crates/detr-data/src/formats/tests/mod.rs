@@ -1,5 +1,6 @@
 //! Bad input of every kind: each is refused or counted with its place, none ends the program.
 
+mod elsewhere;
 #[allow(clippy::float_cmp)] // numbers that come back as they were written
 mod layouts;
 
@@ -344,8 +345,13 @@ fn sources_are_joined_by_the_names_of_their_classes() {
         r#"{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}"#,
     );
     let folder = folder(&[("one.json", first.as_bytes()), ("two.json", second.as_bytes())]);
-    let source =
-        |name: &str| SourceSpec { path: name.into(), images: None, split: None, format: None };
+    let source = |name: &str| SourceSpec {
+        path: name.into(),
+        images: None,
+        split: None,
+        format: None,
+        follow_symlinks: false,
+    };
     let spec = DatasetSpec {
         sources: vec![source("one.json"), source("two.json")],
         ..DatasetSpec::default()
