@@ -12,6 +12,7 @@ mod limits;
 pub mod precision;
 mod preprocess;
 mod size;
+mod wording;
 mod words;
 
 pub use boxes::{Cxcywh, Xywh, Xyxy};
@@ -21,4 +22,5 @@ pub use limits::Limits;
 pub use precision::{Precision, UnknownPrecision};
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};
 pub use size::ImageSize;
+pub use wording::in_plain_words;
 pub use words::nearest;

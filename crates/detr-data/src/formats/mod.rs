@@ -2,12 +2,14 @@
 //! [`Dataset`] and written from it. Which one a path holds is found by looking, unless it is said.
 
 mod coco;
+mod data_yaml;
 mod detect;
 mod error;
 mod files;
 mod format;
 mod header;
 mod kitti;
+mod kitti_line;
 mod named;
 mod options;
 mod panoptic;
@@ -16,14 +18,17 @@ mod shard;
 mod text;
 mod voc;
 mod write;
+mod xml_text;
+mod yaml;
 mod yolo;
+mod yolo_line;
 
 use std::path::Path;
 
 pub use detect::{Detected, detect};
 pub use error::DatasetError;
 pub use format::Format;
-pub use header::image_size;
+pub use header::{ImageHeader, image_size};
 pub use options::{Accept, ReadOptions};
 pub use panoptic::{Panoptic, read_panoptic};
 pub use paths::{UnsafeName, safe_join};

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::coco::lenient::{Flag, Int, Num};
-use super::coco::{self, Image, Place, locate};
+use super::coco::{self, Place, locate};
 use super::paths::Root;
 use super::{DatasetError, Format, ReadOptions};
 use crate::dataset::{Builder, Dataset, ObjectRecord};
@@ -79,18 +79,11 @@ pub(super) fn read(
     let place = Place { path, text };
     let mut builder = Builder::new(format!("{} {}", Format::CocoPanoptic, path.display()));
     coco::categories(&mut builder, place, &file.categories);
-    let images = place.records::<Image<'_>>("images", &file.images, &mut builder);
-    let folder = options.images.clone().unwrap_or_else(|| {
-        coco::image_folder(path, images.iter().map(|image| image.file_name.as_ref()))
-    });
+    coco::add_images(&mut builder, place, &file.images, options)?;
     let open = |folder: &Path| {
         Root::new(folder, options.allow_outside, options.check_files)
             .map_err(DatasetError::io(folder))
     };
-    let root = open(&folder)?;
-    for image in images {
-        coco::add_image(&mut builder, &root, &image);
-    }
     let beside = path.with_extension("");
     let masks = open(segments.unwrap_or(&beside))?;
     let mut files = BTreeMap::new();

@@ -5,6 +5,8 @@
 //! `xmin = 1, xmax = W`. Many tools write corners from 0 instead. A data set is taken as such when
 //! any of its boxes has a corner below 1. `difficult` objects, which VOC's evaluation ignores, become
 //! crowds, which COCO's ignores.
+//!
+//! Files may be in UTF-8, UTF-16, ISO-8859-1 or Windows-1252.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,7 @@ use roxmltree::{Document, Node};
 
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::Root;
-use super::{DatasetError, Format, ReadOptions, files, text};
+use super::{DatasetError, Format, ReadOptions, files, text, xml_text};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Stated in `<source><annotation>` by our writer: corners are VOC's, whatever they are.
@@ -67,7 +69,7 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         .map_err(DatasetError::io(&images))?;
     let (mut found, mut from_zero) = (Vec::with_capacity(annotations.len()), false);
     for path in annotations {
-        let text = text::read(&path, options.limits.annotation_bytes)?;
+        let text = xml_text::read(&path, options.limits.annotation_bytes)?;
         let file = match parse(&text, &mut builder, &path) {
             Ok(file) => file,
             Err((offset, reason)) => {

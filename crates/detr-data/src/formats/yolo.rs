@@ -1,94 +1,23 @@
 //! YOLO as Ultralytics writes it: `data.yaml` with the names of the classes and a folder (or list
 //! of files) per split, and for each `images/X.jpg` a `labels/X.txt` of lines `class cx cy w h`, or
-//! `class x1 y1 x2 y2 ...` for outlines, all relative to the image.
+//! `class x1 y1 x2 y2 ...` for outlines, all relative to the image. Where `data.yaml` has a `kpt_shape`, keypoints
+//! follow the box; they are not read.
 //!
 //! Folders that start with `../` are looked for below `data.yaml` too, because many files in
 //! circulation are written for another place.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use detr_types::{ImageSize, Xywh};
-use serde::Deserialize;
-
-use super::named::{NamedImage, NamedObject, assemble};
+pub(super) use super::data_yaml::DataYaml;
+use super::data_yaml::Places;
+use super::named::{NamedImage, assemble};
 use super::paths::{self, Root};
-use super::{DatasetError, Format, ReadOptions, files, image_size, text};
+use super::yolo_line::LineRules;
+use super::{DatasetError, Format, ImageHeader, ReadOptions, files, text};
 use crate::dataset::{Builder, Dataset, Problem};
-use crate::segmentation::Segmentation;
 
 /// Splits in the order in which they are tried.
 const SPLITS: [&str; 3] = ["train", "val", "test"];
-
-#[derive(Deserialize)]
-pub(super) struct DataYaml {
-    path: Option<String>,
-    train: Option<Places>,
-    val: Option<Places>,
-    valid: Option<Places>,
-    test: Option<Places>,
-    names: Names,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Places {
-    One(String),
-    Several(Vec<String>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Names {
-    List(Vec<String>),
-    Map(BTreeMap<u32, String>),
-}
-
-impl DataYaml {
-    /// Reads and checks the file.
-    pub(super) fn read(path: &Path) -> Result<Self, DatasetError> {
-        let text = text::read(path, 1 << 20)?;
-        serde_saphyr::from_str(&text).map_err(|error| {
-            let place = error.location();
-            let number = |value: Option<u64>| value.and_then(|v| v.try_into().ok()).unwrap_or(1);
-            let message = error.without_snippet().to_string();
-            let reason = message.lines().next().unwrap_or_default();
-            // The place has fields of its own.
-            let reason = reason.split(" at line ").next().unwrap_or_default().to_owned();
-            DatasetError::Syntax {
-                path: path.to_owned(),
-                line: number(place.map(|at| at.line())),
-                column: number(place.map(|at| at.column())),
-                reason,
-            }
-        })
-    }
-
-    /// Names by class number; numbers that are left out are named after themselves.
-    pub(super) fn names(&self, path: &Path) -> Result<Vec<String>, DatasetError> {
-        let map = match &self.names {
-            Names::List(names) => return Ok(names.clone()),
-            Names::Map(map) => map,
-        };
-        let count = map.keys().last().map_or(0, |last| *last as usize + 1);
-        if count > map.len() + 10_000 {
-            let reason =
-                format!("`names` has {} classes with numbers up to {}", map.len(), count - 1);
-            return Err(DatasetError::layout(path, reason));
-        }
-        let name = |number| map.get(&number).cloned().unwrap_or_else(|| format!("class {number}"));
-        Ok((0..).take(count).map(name).collect())
-    }
-
-    fn places(&self, split: &str) -> Option<&Places> {
-        match split {
-            "train" => self.train.as_ref(),
-            "val" | "valid" => self.val.as_ref().or(self.valid.as_ref()),
-            "test" => self.test.as_ref(),
-            _ => None,
-        }
-    }
-}
 
 pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
     let yaml = DataYaml::read(path)?;
@@ -110,6 +39,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         Places::One(place) => std::slice::from_ref(place),
         Places::Several(places) => places,
     };
+    let rules = LineRules::new(&yaml, &names);
     let base = base_folder(path, here, yaml.path.as_deref(), options)?;
     let mut images = Vec::new();
     for place in places {
@@ -124,12 +54,12 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     for (image, name) in images {
         match root.locate(&files::relative(&image, &base)) {
             Ok(located) if located.exists => {
-                records.extend(read_image(located.path, name, &names, &mut builder, options)?);
+                records.extend(read_image(located.path, name, &rules, &mut builder, options)?);
             }
             Ok(_) => builder.report.add(Problem::MissingFile, &name),
             // A folder outside was allowed when it was resolved.
             Err(_) if options.allow_outside => {
-                records.extend(read_image(image, name, &names, &mut builder, options)?);
+                records.extend(read_image(image, name, &rules, &mut builder, options)?);
             }
             Err(reason) => builder.report.add(Problem::UnsafeFileName, format!("{name}: {reason}")),
         }
@@ -232,31 +162,41 @@ fn label_path(image: &Path) -> PathBuf {
 fn read_image(
     path: PathBuf,
     file_name: String,
-    names: &[String],
+    rules: &LineRules<'_>,
     builder: &mut Builder,
     options: &ReadOptions,
 ) -> Result<Option<NamedImage>, DatasetError> {
-    let size = match image_size(&path, &options.limits) {
-        Ok(size) => size,
+    let header = match ImageHeader::read(&path, &options.limits) {
+        Ok(header) => header,
         // Without its size nothing is known about its boxes.
         Err(error) => {
             builder.report.add(Problem::UnreadableImage, error);
             return Ok(None);
         }
     };
+    let size = header.size(options.apply_exif);
     let label = label_path(&path);
     let mut objects = Vec::new();
     if label.is_file() {
         let text = text::read(&label, options.limits.annotation_bytes)?;
-        for (line, columns) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
         {
-            match parse(columns, names, size) {
-                Ok(object) => objects.push(object),
+            match rules.parse(line, size) {
+                Ok(line) => {
+                    if line.keypoints {
+                        let place = format!("{}:{}", label.display(), number + 1);
+                        builder.report.add(Problem::Keypoints, place);
+                    }
+                    objects.push(line.object);
+                }
                 Err(reason) => {
-                    let place = format!("{}:{}: {reason}", label.display(), line + 1);
+                    let place = format!("{}:{}: {reason}", label.display(), number + 1);
                     builder.report.add(Problem::MalformedRecord, place);
                 }
             }
+        }
+        if header.is_turned() && !options.apply_exif && !objects.is_empty() {
+            builder.report.add(Problem::TurnedLabels, &file_name);
         }
     } else {
         builder.report.add(Problem::MissingLabels, &file_name);
@@ -264,49 +204,3 @@ fn read_image(
     Ok(Some(NamedImage { path, file_name, size: Some(size), objects }))
 }
 
-fn parse(line: &str, names: &[String], size: ImageSize) -> Result<NamedObject, String> {
-    let mut columns = line.split_whitespace();
-    let class = columns.next().unwrap_or_default();
-    let number =
-        class.parse::<usize>().map_err(|_| format!("class {class:?} is no whole number"))?;
-    let class = names
-        .get(number)
-        .ok_or_else(|| format!("class {number}, but data.yaml names {}", names.len()))?
-        .clone();
-    let numbers = columns.map(|c| c.parse::<f64>().map_err(|_| format!("{c:?} is no number")));
-    let numbers = numbers.collect::<Result<Vec<f64>, String>>()?;
-    let (width, height) = (f64::from(size.width), f64::from(size.height));
-    let object = |bbox, segmentation| NamedObject { class, bbox, iscrowd: false, segmentation };
-    match numbers.as_slice() {
-        &[cx, cy, w, h] => {
-            let (x, y) = ((cx - w / 2.0) * width, (cy - h / 2.0) * height);
-            Ok(object(Xywh { x, y, w: w * width, h: h * height }, None))
-        }
-        outline if outline.len() >= 6 && outline.len() % 2 == 0 => {
-            let points: Vec<f64> = outline
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .flat_map(|[x, y]| [x * width, y * height])
-                .collect();
-            let bbox = around(&points);
-            Ok(object(bbox, Some(Segmentation::Polygons(vec![points]))))
-        }
-        other => Err(format!(
-            "{} numbers after the class, expected 4, or pairs of an outline",
-            other.len()
-        )),
-    }
-}
-
-/// The box around points.
-fn around(points: &[f64]) -> Xywh<f64> {
-    let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
-    for point in points.as_chunks::<2>().0 {
-        for axis in 0..2 {
-            low[axis] = low[axis].min(point[axis]);
-            high[axis] = high[axis].max(point[axis]);
-        }
-    }
-    Xywh { x: low[0], y: low[1], w: high[0] - low[0], h: high[1] - low[1] }
-}
