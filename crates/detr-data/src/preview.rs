@@ -37,12 +37,7 @@ impl Default for PreviewStyle<'_> {
 /// Returns a grid of samples, `columns` to a row, each shrunk or grown to fit a square of `cell` pixels. No samples
 /// give an empty picture.
 #[must_use]
-pub fn preview(
-    samples: &[Loaded],
-    columns: u32,
-    cell: u32,
-    style: &PreviewStyle<'_>,
-) -> RgbImage {
+pub fn preview(samples: &[Loaded], columns: u32, cell: u32, style: &PreviewStyle<'_>) -> RgbImage {
     let columns = columns.clamp(1, 100);
     let cell = cell.clamp(16, 2048);
     let count = u32::try_from(samples.len()).unwrap_or(u32::MAX).min(10_000);

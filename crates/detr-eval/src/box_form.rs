@@ -114,9 +114,8 @@ impl Tally {
         }
         let [as_stated, as_corners, as_centres] = self.met;
         // What fits as it stands is right, whatever else it might be.
-        let explains = |met: usize| {
-            met > 2 * as_stated && met as f64 >= SUSPICIOUS * self.objects as f64
-        };
+        let explains =
+            |met: usize| met > 2 * as_stated && met as f64 >= SUSPICIOUS * self.objects as f64;
         let over = self.over as f64 > SUSPICIOUS * self.boxes as f64;
         if (over && as_corners >= as_stated) || (explains(as_corners) && as_corners >= as_centres) {
             return Some(BoxForm::Corners);
@@ -186,7 +185,10 @@ mod tests {
             assert_eq!(centres, Some(BoxForm::Centres));
             let relative = form(|[x, y, w, h]| [x / 640.0, y / 480.0, w / 640.0, h / 480.0]);
             assert_eq!(relative, Some(BoxForm::Relative));
-            assert_eq!(form(|[x, y, w, h]| [x / 640.0, y / 480.0, (x + w) / 640.0, (y + h) / 480.0]), Some(BoxForm::Relative));
+            assert_eq!(
+                form(|[x, y, w, h]| [x / 640.0, y / 480.0, (x + w) / 640.0, (y + h) / 480.0]),
+                Some(BoxForm::Relative)
+            );
         }
         // Wrong places explain nothing, and objects may be as small as that.
         let far = truth(&BOXES, size);

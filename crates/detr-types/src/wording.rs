@@ -109,7 +109,10 @@ mod tests {
                 "size: data did not match any variant of untagged enum SizeField at line 1 column 4",
                 "size: it has none of the forms that are known",
             ),
-            ("first\ninvalid type: map, expected f64\n", "first\ninvalid type: an object, expected a number"),
+            (
+                "first\ninvalid type: map, expected f64\n",
+                "first\ninvalid type: an object, expected a number",
+            ),
         ] {
             assert_eq!(in_plain_words(message), plain);
         }

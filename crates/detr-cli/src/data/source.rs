@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use detr_data::{Dataset, DecodeOptions};
 use detr_data::dataset::{ClassMap, DatasetSpec, Problem, ReadReport, Severity, SourceSpec};
 use detr_data::formats::{Accept, DatasetError, Format, ReadOptions};
+use detr_data::{Dataset, DecodeOptions};
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_types::in_plain_words;
 

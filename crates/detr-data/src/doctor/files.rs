@@ -95,12 +95,7 @@ fn look(path: &Path, options: &CheckOptions<'_>) -> Looked {
     }
 }
 
-fn compare(
-    image: &ImageRecord,
-    header: ImageHeader,
-    apply_exif: bool,
-    report: &mut ReadReport,
-) {
+fn compare(image: &ImageRecord, header: ImageHeader, apply_exif: bool, report: &mut ReadReport) {
     let found = header.size(apply_exif);
     let Some(stated) = image.size.filter(|stated| *stated != found) else { return };
     let ratio = |size: ImageSize| f64::from(size.width) / f64::from(size.height);

@@ -40,7 +40,8 @@ impl DataYaml {
             return Err(DatasetError::layout(path, reason));
         }
         let names = tree.get("names").ok_or_else(|| {
-            let reason = "has no `names`\nhint: list the names of the classes, as in `names: [cat, dog]`";
+            let reason =
+                "has no `names`\nhint: list the names of the classes, as in `names: [cat, dog]`";
             DatasetError::layout(path, reason)
         })?;
         let folder = tree.get("path").map(|node| {
@@ -245,7 +246,8 @@ mod tests {
             let error = read(yaml).map(|(_, names)| names).unwrap_err();
             assert!(error.contains(message) && error.contains("data.yaml"), "{yaml}: {error}");
         }
-        let (yaml, _) = read("names: [a]\npath: ~\ntest:\ntrain: 007\nkpt_shape: [17, 3.0]").unwrap();
+        let (yaml, _) =
+            read("names: [a]\npath: ~\ntest:\ntrain: 007\nkpt_shape: [17, 3.0]").unwrap();
         assert!(yaml.path.is_none() && yaml.test.is_none());
         assert_eq!(yaml.keypoints, Some([17, 3]));
         assert!(matches!(yaml.train, Some(Places::One(place)) if place == "007"));

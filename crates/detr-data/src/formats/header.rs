@@ -77,7 +77,10 @@ fn quick(path: &Path) -> Option<ImageHeader> {
     {
         let stored = ImageSize::new(u32::try_from(height).ok()?, u32::try_from(width).ok()?);
         let exif = jpeg.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-        return Some(ImageHeader { stored, orientation: exif.unwrap_or(Orientation::NoTransforms) });
+        return Some(ImageHeader {
+            stored,
+            orientation: exif.unwrap_or(Orientation::NoTransforms),
+        });
     }
     let reader = image::ImageReader::new(reader()?).with_guessed_format().ok()?;
     let mut decoder = reader.into_decoder().ok()?;

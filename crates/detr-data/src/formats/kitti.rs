@@ -73,8 +73,7 @@ fn kind_of(path: &Path) -> Option<Labels> {
 
 pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
     let Some((image_folder, label_folder)) = folders(root, options) else {
-        let reason =
-            "holds no KITTI labels; looked for label_2/*.txt and labels/*.txt with 15 columns, \
+        let reason = "holds no KITTI labels; looked for label_2/*.txt and labels/*.txt with 15 columns, \
              and label_02/*.txt with 17";
         return Err(DatasetError::layout(root, reason));
     };
@@ -132,11 +131,8 @@ impl LabelFiles {
     ) -> Result<Self, DatasetError> {
         let found = files::below(folder, &["txt"])?;
         let kind = found.iter().take(50).find_map(|path| kind_of(path));
-        let mut labels = Self {
-            folder: folder.to_owned(),
-            rest: HashSet::new(),
-            sequences: BTreeMap::new(),
-        };
+        let mut labels =
+            Self { folder: folder.to_owned(), rest: HashSet::new(), sequences: BTreeMap::new() };
         if kind != Some(Labels::Sequence) {
             labels.rest = found.into_iter().collect();
             return Ok(labels);

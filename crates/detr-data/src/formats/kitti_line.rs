@@ -39,14 +39,11 @@ impl KittiLine {
 
     /// Reads the columns from the class on; `before` others stand before them.
     fn of_columns(columns: &[&str], before: usize) -> Result<Self, String> {
-        let Some((first, rest)) = columns.split_first() else {
-            return Err(format!("expected {} columns, found none", NUMBERS + 1));
-        };
-        let numbers = rest.iter().rev().map_while(|column| column.parse::<f64>().ok());
-        let mut numbers: Vec<f64> = numbers.take(rest.len()).collect();
+        let numbers = columns.iter().skip(1).rev().map_while(|column| column.parse::<f64>().ok());
+        let mut numbers: Vec<f64> = numbers.collect();
         numbers.reverse();
         let words = &columns[..columns.len() - numbers.len()];
-        let mut class = if words.is_empty() { (*first).to_owned() } else { words.join(" ") };
+        let mut class = words.join(" ");
         match numbers.len() {
             NUMBERS => {}
             // A class that ends in a number looks like a line with a score.
@@ -183,7 +180,10 @@ mod tests {
             ("2", ""),
         ] {
             let line = KittiLine::parse(&format!("{class}  {rest}{score}")).unwrap();
-            assert_eq!((line.class.as_str(), line.bbox.to_array()), (class, [50.0, 40.0, 40.0, 40.0]));
+            assert_eq!(
+                (line.class.as_str(), line.bbox.to_array()),
+                (class, [50.0, 40.0, 40.0, 40.0])
+            );
         }
         // A number at the end of a name, told from a score by KITTI's ranges.
         for class in ["Level 2", "Class 0", "Type A 1"] {
@@ -214,6 +214,8 @@ mod tests {
         assert_eq!(labels(&good.replace("Car", "3 wheeler")), Some(Labels::Image));
         assert_eq!(labels("0 0.5 0.5 0.1 0.1"), None);
         assert_eq!(labels(&good.replace("Car", "1")), None);
-        assert!(TrackingLine::parse(&tracked.replace(" 2 3", " x 3")).unwrap_err().contains("column 9"));
+        assert!(
+            TrackingLine::parse(&tracked.replace(" 2 3", " x 3")).unwrap_err().contains("column 9")
+        );
     }
 }

@@ -28,12 +28,7 @@ pub struct ShardOptions {
 
 impl Default for ShardOptions {
     fn default() -> Self {
-        Self {
-            shards: 8,
-            prefix: "shard".to_owned(),
-            limits: Limits::default(),
-            apply_exif: false,
-        }
+        Self { shards: 8, prefix: "shard".to_owned(), limits: Limits::default(), apply_exif: false }
     }
 }
 

@@ -75,15 +75,10 @@ fn declared(bytes: &[u8]) -> Option<String> {
     Some(name.trim().chars().take(40).collect())
 }
 
-fn utf16(
-    bytes: &[u8],
-    unit: fn([u8; 2]) -> u16,
-    before: usize,
-) -> Result<String, (usize, String)> {
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16, before: usize) -> Result<String, (usize, String)> {
     let (units, rest) = bytes.as_chunks::<2>();
-    let wrong = |offset| {
-        Err((offset, "the text is not valid UTF-16\nhint: save it as UTF-8".to_owned()))
-    };
+    let wrong =
+        |offset| Err((offset, "the text is not valid UTF-16\nhint: save it as UTF-8".to_owned()));
     if !rest.is_empty() {
         return wrong(before + bytes.len() - 1);
     }

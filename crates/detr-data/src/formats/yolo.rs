@@ -179,8 +179,7 @@ fn read_image(
     let mut objects = Vec::new();
     if label.is_file() {
         let text = text::read(&label, options.limits.annotation_bytes)?;
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
-        {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match rules.parse(line, size) {
                 Ok(line) => {
                     if line.keypoints {
@@ -203,4 +202,3 @@ fn read_image(
     }
     Ok(Some(NamedImage { path, file_name, size: Some(size), objects }))
 }
-

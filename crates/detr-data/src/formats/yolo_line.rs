@@ -111,10 +111,14 @@ mod tests {
             let rest = " 0.25".repeat(numbers);
             let rules = LineRules { names: &names, keypoints };
             let read = rules.parse(&format!("1.0 0.5 0.5 0.5 0.2{rest}"), size);
-            read.map(|line| (line.object.bbox.to_array(), line.keypoints, line.object.segmentation.is_some()))
+            read.map(|line| {
+                (line.object.bbox.to_array(), line.keypoints, line.object.segmentation.is_some())
+            })
         };
         let bbox = [50.0, 40.0, 100.0, 20.0];
-        for (numbers, shape) in [(10, [5, 2]), (12, [4, 3]), (51, [17, 3]), (34, [17, 2]), (2, [1, 2])] {
+        for (numbers, shape) in
+            [(10, [5, 2]), (12, [4, 3]), (51, [17, 3]), (34, [17, 2]), (2, [1, 2])]
+        {
             assert_eq!(line(numbers, Some(shape)), Ok((bbox, true, false)), "{shape:?}");
             assert_eq!(line(0, Some(shape)), Ok((bbox, false, false)));
             assert!(line(numbers + 1, Some(shape)).unwrap_err().contains("kpt_shape"));

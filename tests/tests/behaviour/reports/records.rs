@@ -7,7 +7,7 @@ use jpeg_encoder::ColorType;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::images::{jpeg_of, orientation, picture, png};
+use crate::support::images::{crc32, jpeg_of, orientation, picture, png};
 use crate::support::{Outcome, detr, golden, root};
 
 /// A folder with these files, each below as many folders as its name has.
@@ -34,7 +34,8 @@ fn data(folder: &Path, args: &[&str]) -> Outcome {
 fn found(folder: &Path, args: &[&str]) -> Vec<(String, u64)> {
     let args = [&["check", ".", "--json", "--rare", "0"][..], args].concat();
     let report: Value = serde_json::from_str(&data(folder, &args).stdout).unwrap();
-    let finding = |f: &Value| (f["kind"].as_str().unwrap().to_owned(), f["count"].as_u64().unwrap());
+    let finding =
+        |f: &Value| (f["kind"].as_str().unwrap().to_owned(), f["count"].as_u64().unwrap());
     report["findings"].as_array().unwrap().iter().map(finding).collect()
 }
 
@@ -130,7 +131,12 @@ fn kitti_sequences_are_read() {
     let coco = converted(folder.path(), &[]);
     let expected = ["Car", "Towed Object", "Car"].map(|class| (class.to_owned(), KITTI_BOX));
     assert_eq!(objects(&coco), expected);
-    let images: Vec<u64> = coco["annotations"].as_array().unwrap().iter().map(|o| o["image_id"].as_u64().unwrap()).collect();
+    let images: Vec<u64> = coco["annotations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| o["image_id"].as_u64().unwrap())
+        .collect();
     assert_eq!((images, coco["images"].as_array().unwrap().len()), (vec![1, 3, 5], 5));
     let outcome = data(folder.path(), &["check", "."]).expect(0);
     for part in ["region to be ignored", "label_02/0002.txt", "label_02/0001.txt, frame 9"] {
@@ -153,7 +159,9 @@ const YOLO_BOX: [f64; 4] = [30.0, 24.0, 40.0, 32.0];
 
 #[test]
 fn pose_lines_are_boxes_where_the_shape_of_keypoints_is_stated() {
-    for (shape, numbers) in [("[5, 2]", 10), ("[4, 3]", 12), ("[17, 3]", 51), ("[17, 2]", 34), ("[1, 2]", 2)] {
+    for (shape, numbers) in
+        [("[5, 2]", 10), ("[4, 3]", 12), ("[17, 3]", 51), ("[17, 2]", 34), ("[1, 2]", 2)]
+    {
         let points = " 0.45".repeat(numbers);
         let folder = yolo(
             &format!("kpt_shape: {shape}\nflip_idx: [0]\nnames: [face]"),
@@ -183,7 +191,11 @@ fn pose_lines_are_boxes_where_the_shape_of_keypoints_is_stated() {
 fn classes_are_whole_numbers_in_any_notation() {
     for class in ["1.000000000000000000e+00", "1.0", "1e0", "+1", "01", "1."] {
         let folder = yolo("names: [cat, dog]", &format!("{class} 0.5 0.5 0.4 0.4\n"));
-        assert_eq!(objects(&converted(folder.path(), &[])), [("dog".to_owned(), YOLO_BOX)], "{class}");
+        assert_eq!(
+            objects(&converted(folder.path(), &[])),
+            [("dog".to_owned(), YOLO_BOX)],
+            "{class}"
+        );
     }
     for class in ["1.5", "-1", "-1.0", "nan", "inf", "1e300", "dog", "2.0"] {
         let folder = yolo("names: [cat, dog]", &format!("{class} 0.5 0.5 0.4 0.4\n"));
@@ -205,7 +217,11 @@ fn names_that_are_numbers_keep_their_text() {
         ("['1', \"2\"]", "1"),
     ] {
         let folder = yolo(&format!("nc: 2\nnames: {names}"), "0 0.5 0.5 0.4 0.4\n");
-        assert_eq!(objects(&converted(folder.path(), &[])), [(first.to_owned(), YOLO_BOX)], "{names}");
+        assert_eq!(
+            objects(&converted(folder.path(), &[])),
+            [(first.to_owned(), YOLO_BOX)],
+            "{names}"
+        );
     }
     for (name, text) in [("1", "1"), ("2.50", "2.50"), ("true", "true"), ("\"007\"", "007")] {
         let json = format!(
@@ -216,7 +232,10 @@ fn names_that_are_numbers_keep_their_text() {
         let folder = tree([("x.json", json.into_bytes()), ("7", photo(1))]);
         let coco = converted(folder.path(), &[]);
         assert_eq!(objects(&coco), [(text.to_owned(), [1.0, 2.0, 30.0, 40.0])]);
-        assert_eq!((&coco["images"][0]["file_name"], &coco["categories"][0]["supercategory"]), (&json!("7"), &json!("5")));
+        assert_eq!(
+            (&coco["images"][0]["file_name"], &coco["categories"][0]["supercategory"]),
+            (&json!("7"), &json!("5"))
+        );
     }
 }
 
@@ -236,7 +255,9 @@ fn xml_is_read_in_the_encoding_that_it_declares() {
     let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
         format!("\u{feff}{text}").encode_utf16().flat_map(bytes).collect()
     };
-    let latin = |text: &str| text.chars().map(|c| if c == '€' { 0x80 } else { u8::try_from(c).unwrap() }).collect();
+    let latin = |text: &str| {
+        text.chars().map(|c| if c == '€' { 0x80 } else { u8::try_from(c).unwrap() }).collect()
+    };
     let class = "Fußgänger";
     for (name, bytes, class) in [
         ("le", utf16(&voc("UTF-16", class), u16::to_le_bytes), class),
@@ -256,7 +277,11 @@ fn xml_is_read_in_the_encoding_that_it_declares() {
         let text = [&text[..at], bytes, &text[at + 1..]].concat();
         let folder = tree([("Annotations/a.xml", text), ("JPEGImages/a.png", photo(1))]);
         let outcome = data(folder.path(), &["check", "."]).expect(3);
-        assert!(outcome.stderr.contains(declared) && outcome.ends_with_hint(), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(declared) && outcome.ends_with_hint(),
+            "{}",
+            outcome.stderr
+        );
     }
 }
 
@@ -264,9 +289,7 @@ fn xml_is_read_in_the_encoding_that_it_declares() {
 
 /// COCO's JSON of one image and these annotations: id, box and area.
 fn coco(annotations: &[(Value, [f64; 4], Value)]) -> Vec<u8> {
-    let annotation = |(id, bbox, area): &(Value, [f64; 4], Value)| {
-        json!({ "id": id, "image_id": 1, "category_id": 1, "bbox": bbox, "area": area, "iscrowd": 0, "segmentation": null })
-    };
+    let annotation = |(id, bbox, area): &(Value, [f64; 4], Value)| json!({ "id": id, "image_id": 1, "category_id": 1, "bbox": bbox, "area": area, "iscrowd": 0, "segmentation": null });
     let annotations: Vec<Value> = annotations.iter().map(annotation).collect();
     let image = json!({ "id": 1, "file_name": "a.png", "width": 100, "height": 80 });
     let file = json!({ "info": {}, "licenses": {}, "images": [image], "annotations": annotations,
@@ -278,12 +301,14 @@ fn coco(annotations: &[(Value, [f64; 4], Value)]) -> Vec<u8> {
 fn annotation_ids_may_be_texts() {
     let bbox = |x: f64| [x, 6.0, 25.0, 25.0];
     let ids = [json!("c33c3539-4f6e"), json!(7), json!("12"), json!("c33c3539-4f6e")];
-    let annotations: Vec<_> = (0..).zip(ids).map(|(at, id)| (id, bbox(f64::from(at)), json!(625))).collect();
+    let annotations: Vec<_> =
+        (0..).zip(ids).map(|(at, id)| (id, bbox(f64::from(at)), json!(625))).collect();
     let folder = tree([("x.json", coco(&annotations)), ("a.png", photo(1))]);
     let findings = found(folder.path(), &[]);
     assert_eq!((count(&findings, "text_id"), count(&findings, "duplicate_object_id")), (3, 0));
     let read = converted(folder.path(), &[]);
-    let ids: Vec<i64> = read["annotations"].as_array().unwrap().iter().map(|o| o["id"].as_i64().unwrap()).collect();
+    let ids: Vec<i64> =
+        read["annotations"].as_array().unwrap().iter().map(|o| o["id"].as_i64().unwrap()).collect();
     assert_eq!((ids, objects(&read).len()), (vec![8, 7, 9, 10], 4));
     data(folder.path(), &["check", "."]).expect(0);
     // An id that is nothing is still wrong.
@@ -306,7 +331,8 @@ fn areas_that_contradict_their_boxes_are_counted() {
         (json!(650.0), 0),
         (json!(null), 0),
     ] {
-        let folder = tree([("x.json", coco(&[(json!(1), bbox, area.clone())])), ("a.png", photo(1))]);
+        let folder =
+            tree([("x.json", coco(&[(json!(1), bbox, area.clone())])), ("a.png", photo(1))]);
         assert_eq!(count(&found(folder.path(), &[]), "area_differs"), contradicts, "{area}");
     }
 }
@@ -318,7 +344,8 @@ fn truth(image: impl Fn(i64) -> Value) -> Value {
     let boxes = [[100.0, 120.0, 80.0, 60.0], [300.0, 200.0, 120.0, 150.0]];
     let mut annotations = Vec::new();
     for (at, bbox) in (0..6).map(|at| (at, boxes[at % 2])) {
-        annotations.push(json!({ "id": at + 1, "image_id": at / 2 + 1, "category_id": 1, "bbox": bbox,
+        annotations
+            .push(json!({ "id": at + 1, "image_id": at / 2 + 1, "category_id": 1, "bbox": bbox,
                                  "area": bbox[2] * bbox[3], "iscrowd": 0 }));
     }
     json!({ "images": (1..4).map(image).collect::<Vec<_>>(), "annotations": annotations,
@@ -334,7 +361,10 @@ fn scored(truth: &Value, form: impl Fn([f64; 4]) -> [f64; 4]) -> Outcome {
     let results: Vec<Value> = truth["annotations"].as_array().unwrap().iter().map(result).collect();
     let results = Value::Array(results).to_string().into_bytes();
     let folder = tree([("gt.json", truth.to_string().into_bytes()), ("dt.json", results)]);
-    detr(["eval", "--results", "dt.json", "--data", "gt.json"]).inside(folder.path()).run().expect(0)
+    detr(["eval", "--results", "dt.json", "--data", "gt.json"])
+        .inside(folder.path())
+        .run()
+        .expect(0)
 }
 
 #[test]
@@ -354,7 +384,11 @@ fn results_are_scored_without_names_of_files() {
     // Elsewhere, images need their files.
     let folder = tree([("gt.json", truth(|id| json!({ "id": id })).to_string().into_bytes())]);
     let outcome = data(folder.path(), &["check", "."]).expect(1);
-    assert!(outcome.stdout.contains("images[0] (") && outcome.stdout.contains("`file_name`"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("images[0] (") && outcome.stdout.contains("`file_name`"),
+        "{}",
+        outcome.stdout
+    );
 }
 
 #[test]
@@ -363,13 +397,20 @@ fn results_in_another_form_are_told() {
     for truth in [truth(sized), truth(|id| json!({ "id": id }))] {
         let told = |form: fn([f64; 4]) -> [f64; 4]| {
             let outcome = scored(&truth, form);
-            outcome.stderr.lines().find(|line| line.contains("the boxes of the results")).unwrap_or_default().to_owned()
+            outcome
+                .stderr
+                .lines()
+                .find(|line| line.contains("the boxes of the results"))
+                .unwrap_or_default()
+                .to_owned()
         };
         assert_eq!(told(|bbox| bbox), "");
         assert_eq!(told(|[x, y, w, h]| [x + 4.0, y - 3.0, w, h]), "");
         assert!(told(|[x, y, w, h]| [x, y, x + w, y + h]).contains("corners"));
         assert!(told(|[x, y, w, h]| [x + w / 2.0, y + h / 2.0, w, h]).contains("centres"));
-        assert!(told(|[x, y, w, h]| [x / 640.0, y / 480.0, w / 640.0, h / 480.0]).contains("relative"));
+        assert!(
+            told(|[x, y, w, h]| [x / 640.0, y / 480.0, w / 640.0, h / 480.0]).contains("relative")
+        );
     }
 }
 
@@ -394,11 +435,16 @@ fn turned_yolo(orientation_value: u8) -> TempDir {
 
 #[test]
 fn turned_photographs_are_counted_and_yolo_needs_them_upright() {
-    for (value, kind) in [(1, ""), (3, "turned_labels"), (6, "turned_labels"), (8, "turned_labels")] {
+    for (value, kind) in [(1, ""), (3, "turned_labels"), (6, "turned_labels"), (8, "turned_labels")]
+    {
         let folder = turned_yolo(value);
         for files in ["skip", "header", "decode"] {
             let findings = found(folder.path(), &["--files", files]);
-            assert_eq!(count(&findings, "turned_labels"), u64::from(!kind.is_empty()), "{value} {files}");
+            assert_eq!(
+                count(&findings, "turned_labels"),
+                u64::from(!kind.is_empty()),
+                "{value} {files}"
+            );
             assert_eq!(count(&findings, "turned_image"), 0);
         }
         let code = i32::from(!kind.is_empty());
@@ -412,9 +458,22 @@ fn turned_photographs_are_counted_and_yolo_needs_them_upright() {
     assert_eq!(count(&found(folder.path(), &[]), "turned_image"), 1);
     data(folder.path(), &["check", "."]).expect(0);
     assert_eq!(count(&found(folder.path(), &["--apply-exif"]), "turned_image"), 0);
+    // Other formats of images have EXIF data, too.
+    let plain = photo(1);
+    let chunk = [b"eXIf".as_slice(), &orientation(8)].concat();
+    let length = u32::try_from(chunk.len() - 4).unwrap().to_be_bytes();
+    // Behind the header, which has 25 bytes, and the signature.
+    let turned_png = [&plain[..33], &length, &chunk, &crc32(&chunk).to_be_bytes(), &plain[33..]];
+    let folder = tree([
+        ("image_2/1.png", turned_png.concat()),
+        ("image_2/2.png", plain.clone()),
+        ("label_2/1.txt", label.as_bytes().to_vec()),
+    ]);
+    assert_eq!(count(&found(folder.path(), &[]), "turned_image"), 1);
     // A size that was stated of the upright view.
     let json = String::from_utf8(coco(&[(json!(1), [5.0, 5.0, 20.0, 20.0], json!(400))])).unwrap();
-    let json = json.replace("\"height\":80", "\"height\":96").replace("\"width\":100", "\"width\":64");
+    let json =
+        json.replace("\"height\":80", "\"height\":96").replace("\"width\":100", "\"width\":64");
     let folder = tree([("x.json", json.into_bytes()), ("a.png", turned(6))]);
     let outcome = data(folder.path(), &["check", "."]).expect(1);
     assert!(outcome.stdout.contains("its size when turned upright"), "{}", outcome.stdout);
@@ -427,8 +486,12 @@ fn orientation_is_applied_by_all_commands_alike() {
     let upright = [("square".to_owned(), [40.0, 0.0, 24.0, 24.0])];
     let coco = converted(folder.path(), &["--apply-exif"]);
     assert_eq!(objects(&coco), upright);
-    assert_eq!((&coco["images"][0]["width"], &coco["images"][0]["height"]), (&json!(64), &json!(96)));
-    let stored = data(folder.path(), &["convert", ".", "--to", "coco", "--output", "stored"]).expect(0);
+    assert_eq!(
+        (&coco["images"][0]["width"], &coco["images"][0]["height"]),
+        (&json!(64), &json!(96))
+    );
+    let stored =
+        data(folder.path(), &["convert", ".", "--to", "coco", "--output", "stored"]).expect(0);
     assert!(stored.stderr.contains("EXIF orientation"), "{}", stored.stderr);
     // The other formats, which look up the size when they are written.
     for format in ["kitti", "voc", "yolo"] {
@@ -445,10 +508,14 @@ fn orientation_is_applied_by_all_commands_alike() {
     data(folder.path(), &args).expect(0);
     let shard = fs::read(folder.path().join("shards/shard-00000-of-00001.json")).unwrap();
     let shard: Value = serde_json::from_slice(&shard).unwrap();
-    assert_eq!((objects(&shard).as_slice(), &shard["images"][0]["height"]), (upright.as_slice(), &json!(96)));
+    assert_eq!(
+        (objects(&shard).as_slice(), &shard["images"][0]["height"]),
+        (upright.as_slice(), &json!(96))
+    );
     // The picture: the square is white, and inside of the box.
     fs::write(folder.path().join("none.toml"), "transforms = []\n").unwrap();
-    let args = ["preview", ".", "--output", "grid.png", "--cell", "96", "--augmentation", "none.toml"];
+    let args =
+        ["preview", ".", "--output", "grid.png", "--cell", "96", "--augmentation", "none.toml"];
     let cell = |flags: &[&str]| {
         data(folder.path(), &[&args[..], flags].concat()).expect(0);
         image::open(folder.path().join("grid.png")).unwrap().to_rgb8()
@@ -461,14 +528,32 @@ fn orientation_is_applied_by_all_commands_alike() {
     assert!(stored.get_pixel(4 + 12, 4 + 16 + 12).0.iter().all(|&level| level > 200));
 }
 
+#[test]
+fn training_takes_photographs_upright_where_its_settings_say_so() {
+    let folder = turned_yolo(6);
+    let settings = "[model]\narch = 'deformable-detr-tiny'\n[data]\ntrain = { sources = [{ path = '.' }] }\n\
+                    augmentation = { transforms = [] }\nloader = { batch_size = 1, workers = 0 }\n\
+                    [train]\nepochs = 1\n";
+    fs::write(folder.path().join("run.toml"), settings).unwrap();
+    for (flag, size) in [("data.apply_exif=false", "96x64"), ("data.apply_exif=true", "64x96")] {
+        let args =
+            ["train", "--config", "run.toml", "--dry-run", "--backend", "flex", "--set", flag];
+        let outcome = detr(args).inside(folder.path()).run().expect(0);
+        let batch = format!("1 images of {size}, 1 objects");
+        assert!(outcome.stdout.contains(&batch), "{}", outcome.stdout);
+    }
+}
+
 // Preview ----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_preview_shows_names_of_classes() {
-    let json = String::from_utf8(coco(&[(json!(1), [20.0, 30.0, 60.0, 40.0], json!(2400))])).unwrap();
+    let json =
+        String::from_utf8(coco(&[(json!(1), [20.0, 30.0, 60.0, 40.0], json!(2400))])).unwrap();
     let grid = |class: &str| {
         let json = json.replace("\"cat\"", &format!("\"{class}\""));
-        let folder = tree([("x.json", json.into_bytes()), ("a.png", png(image::RgbImage::new(100, 80)))]);
+        let folder =
+            tree([("x.json", json.into_bytes()), ("a.png", png(image::RgbImage::new(100, 80)))]);
         fs::write(folder.path().join("none.toml"), "transforms = []\n").unwrap();
         let args = ["preview", ".", "--output", "grid.png", "--augmentation", "none.toml"];
         data(folder.path(), &args).expect(0);
@@ -477,7 +562,8 @@ fn the_preview_shows_names_of_classes() {
     let (cat, dog, long) = (grid("cat"), grid("dog"), grid("a longer name"));
     assert_ne!(cat, dog);
     // A plate of the class's colour stands on the box; a longer name needs a longer one.
-    let lit = |image: &image::RgbImage| image.pixels().filter(|p| p.0.iter().any(|&v| v > 90)).count();
+    let lit =
+        |image: &image::RgbImage| image.pixels().filter(|p| p.0.iter().any(|&v| v > 90)).count();
     assert!(lit(&long) > lit(&cat) + 300, "{} {}", lit(&long), lit(&cat));
 }
 
@@ -485,9 +571,28 @@ fn the_preview_shows_names_of_classes() {
 
 /// Words of the program's own language, which say nothing to those who write the files.
 const RUST: [&str; 22] = [
-    "untagged", "did not match any variant", "struct ", "enum ", "invalid type: map", "expected a map", "unit value",
-    "newtype", "Option<", "Option value", "usize", "u64", "u32", "i64", "f64", "f32", "serde", "deserialize", "Policy",
-    "RawValue", "identifier", "tuple",
+    "untagged",
+    "did not match any variant",
+    "struct ",
+    "enum ",
+    "invalid type: map",
+    "expected a map",
+    "unit value",
+    "newtype",
+    "Option<",
+    "Option value",
+    "usize",
+    "u64",
+    "u32",
+    "i64",
+    "f64",
+    "f32",
+    "serde",
+    "deserialize",
+    "Policy",
+    "RawValue",
+    "identifier",
+    "tuple",
 ];
 
 fn check_words(outcome: &Outcome, input: &str) {
@@ -504,9 +609,13 @@ fn spoilt(document: &Value, others: &[Value]) -> Vec<Value> {
     fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
         found.push(at.to_owned());
         match value {
-            Value::Object(map) => map.iter().for_each(|(key, value)| pointers(value, &format!("{at}/{key}"), found)),
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| pointers(value, &format!("{at}/{key}"), found))
+            }
             // One of a list stands for all.
-            Value::Array(list) => list.iter().take(1).for_each(|value| pointers(value, &format!("{at}/0"), found)),
+            Value::Array(list) => {
+                list.iter().take(1).for_each(|value| pointers(value, &format!("{at}/0"), found))
+            }
             _ => {}
         }
     }
@@ -544,11 +653,34 @@ fn messages_about_annotations_are_in_plain_words() {
         check_words(&outcome, &document.to_string());
     }
     for yaml in [
-        "", "cat", "[]", "- a", "names:", "names: 1", "names: {a: b}", "names: [[a]]", "names: [a, {}]", "names: [a",
-        "names: [a]\nnames: [b]", "names: {~: a}", "names: {[a]: b}", "names: !!set {a}", "names: !x [a]", "a: *b",
-        "names: [a]\ntrain: {}", "names: [a]\ntrain: [[a]]", "names: [a]\npath: []", "names: [a]\nkpt_shape: {}",
-        "names: [a]\n--- \nnames: [b]", "names: !!binary x", "names: [!!int x]", "names: [!!binary '%']", "\tnames: [a]",
-        "names: &a [*a]", "names: [a]\ntrain: !!float x", "<<: 1\nnames: [a]",
+        "",
+        "cat",
+        "[]",
+        "- a",
+        "names:",
+        "names: 1",
+        "names: {a: b}",
+        "names: [[a]]",
+        "names: [a, {}]",
+        "names: [a",
+        "names: [a]\nnames: [b]",
+        "names: {~: a}",
+        "names: {[a]: b}",
+        "names: !!set {a}",
+        "names: !x [a]",
+        "a: *b",
+        "names: [a]\ntrain: {}",
+        "names: [a]\ntrain: [[a]]",
+        "names: [a]\npath: []",
+        "names: [a]\nkpt_shape: {}",
+        "names: [a]\n--- \nnames: [b]",
+        "names: !!binary x",
+        "names: [!!int x]",
+        "names: [!!binary '%']",
+        "\tnames: [a]",
+        "names: &a [*a]",
+        "names: [a]\ntrain: !!float x",
+        "<<: 1\nnames: [a]",
     ] {
         let folder = yolo("names: [cat]", "0 0.5 0.5 0.1 0.1");
         fs::write(folder.path().join("data.yaml"), yaml).unwrap();
@@ -556,17 +688,35 @@ fn messages_about_annotations_are_in_plain_words() {
             check_words(&data(folder.path(), args), yaml);
         }
     }
-    for list in ["", "x", "sources = 1", "sources = [1]", "[[sources]]", "[[sources]]\npath = 1", "sources = {}",
-        "[[sources]]\npath = 'a'\nformat = 'x'", "[[sources]]\npath = 'a'\nspilt = 1", "classes = []",
-        "[[sources]]\npath = 'a'\n[classes]\nmap = []\n", "[[sources]]\npath = 'a'\n[classes]\nkeep = {}\n"]
-    {
+    for list in [
+        "",
+        "x",
+        "sources = 1",
+        "sources = [1]",
+        "[[sources]]",
+        "[[sources]]\npath = 1",
+        "sources = {}",
+        "[[sources]]\npath = 'a'\nformat = 'x'",
+        "[[sources]]\npath = 'a'\nspilt = 1",
+        "classes = []",
+        "[[sources]]\npath = 'a'\n[classes]\nmap = []\n",
+        "[[sources]]\npath = 'a'\n[classes]\nkeep = {}\n",
+    ] {
         let folder = tree([("list.toml", list.as_bytes().to_vec())]);
         check_words(&data(folder.path(), &["check", "list.toml"]), list);
     }
-    for list in ["x = 1", "transforms = 1", "transforms = [1]", "transforms = [{ color_jitter = 1 }]",
-        "transforms = [{ center_crop = { height = 'x', width = 1 } }]", "transforms = [{ random_resize = { short_sides = 1 } }]",
-        "transforms = [{ center_crop = {} }]", "transforms = ['x']", "mean = 1", "mean = [1]"]
-    {
+    for list in [
+        "x = 1",
+        "transforms = 1",
+        "transforms = [1]",
+        "transforms = [{ color_jitter = 1 }]",
+        "transforms = [{ center_crop = { height = 'x', width = 1 } }]",
+        "transforms = [{ random_resize = { short_sides = 1 } }]",
+        "transforms = [{ center_crop = {} }]",
+        "transforms = ['x']",
+        "mean = 1",
+        "mean = [1]",
+    ] {
         let folder = yolo("names: [cat]", "0 0.5 0.5 0.1 0.1");
         fs::write(folder.path().join("a.toml"), list).unwrap();
         let args = ["preview", ".", "--output", "grid.png", "--augmentation", "a.toml"];
@@ -617,7 +767,8 @@ fn messages_about_settings_are_in_plain_words() {
     ] {
         let text = sound.replacen(from, to, 1);
         let folder = tree([("run.toml", text.clone().into_bytes())]);
-        let outcome = detr(["train", "--config", "run.toml", "--dry-run"]).inside(folder.path()).run();
+        let outcome =
+            detr(["train", "--config", "run.toml", "--dry-run"]).inside(folder.path()).run();
         assert_ne!(outcome.code, 0, "{text}");
         check_words(&outcome, &text);
     }
@@ -632,7 +783,9 @@ fn check_model(folder: &Path, file: &str, sound: &Value, others: &[Value]) {
     }
     for document in spoilt(sound, others) {
         fs::write(copy.path().join(file), document.to_string()).unwrap();
-        let outcome = detr(["models", "inspect", "."]).inside(copy.path()).run();
+        let mut outcome = detr(["models", "inspect", "."]).inside(copy.path()).run();
+        // What a sound model is printed as has names of data types.
+        outcome.stdout.clear();
         check_words(&outcome, &document.to_string());
     }
 }

@@ -158,7 +158,10 @@ pub(super) fn add_images(
     for (index, record) in records.iter().enumerate() {
         let Some(image) = place.record::<Image>("images", index, record, builder) else { continue };
         if image.file_name.is_none() && options.file_names {
-            let message = format!("{}: missing field `file_name`", place.of(&format!("images[{index}]"), record));
+            let message = format!(
+                "{}: missing field `file_name`",
+                place.of(&format!("images[{index}]"), record)
+            );
             builder.report.add(Problem::MalformedRecord, message);
             continue;
         }

@@ -84,7 +84,12 @@ pub(super) fn cases() -> Vec<Case> {
         "images[0].id",
     );
     add("image without name", image(r#"{"id": 1}"#), 1, "missing field `file_name`");
-    add("image name as number", image(r#"{"id": 1, "file_name": 7}"#), 1, "not there\n                  7\n");
+    add(
+        "image name as number",
+        image(r#"{"id": 1, "file_name": 7}"#),
+        1,
+        "not there\n                  7\n",
+    );
     add(
         "negative width",
         image(r#"{"id": 1, "file_name": "a.png", "width": -60}"#),
