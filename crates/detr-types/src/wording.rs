@@ -59,12 +59,10 @@ fn what_is_expected(expected: &str) -> String {
                 .strip_prefix("an array of length ")
                 .or_else(|| other.strip_prefix("a tuple of size "))
                 .or_else(|| other.strip_suffix(" elements in sequence"));
-            let is_type = ["struct ", "enum ", "tuple struct ", "unit struct ", "newtype struct "];
+            let is_type = other.contains("struct ") || other.contains("enum ");
             return match length {
                 Some(length) => format!("a list of {length}"),
-                None if is_type.iter().any(|word| other.starts_with(word)) => {
-                    "an object".to_owned()
-                }
+                None if is_type => "an object".to_owned(),
                 None => other.to_owned(),
             };
         }
@@ -102,6 +100,10 @@ mod tests {
             (
                 "invalid type: unit value, expected a borrowed string",
                 "invalid type: nothing, expected a text",
+            ),
+            (
+                "architecture: invalid type: string \"x\", expected internally tagged enum ModelConfig",
+                "architecture: invalid type: string \"x\", expected an object",
             ),
             ("missing field `id`", "missing field `id`"),
             ("unknown field `a`, expected `b` or `c`", "unknown field `a`, expected `b` or `c`"),
