@@ -13,7 +13,13 @@ fn line(message: &str) -> String {
         return format!("{}it has none of the forms that are known", &message[..at]);
     }
     let Some((before, expected)) = message.rsplit_once(", expected ") else {
-        return message.to_owned();
+        return match message.rsplit_once(" at line ") {
+            // The end of the object, not the place of the field.
+            Some((before, place)) if before.contains("missing field `") => {
+                format!("{before} (line {})", place.replacen(" column", ", column", 1))
+            }
+            _ => message.to_owned(),
+        };
     };
     let kinds = ["invalid type: ", "invalid value: ", "invalid length "];
     let Some((at, kind)) = kinds.iter().find_map(|kind| Some((before.find(kind)?, kind))) else {
@@ -106,6 +112,10 @@ mod tests {
                 "architecture: invalid type: string \"x\", expected an object",
             ),
             ("missing field `id`", "missing field `id`"),
+            (
+                "a.json: missing field `id` at line 1 column 20",
+                "a.json: missing field `id` (line 1, column 20)",
+            ),
             ("unknown field `a`, expected `b` or `c`", "unknown field `a`, expected `b` or `c`"),
             (
                 "size: data did not match any variant of untagged enum SizeField at line 1 column 4",

@@ -119,12 +119,18 @@ fn reason(message: &str) -> String {
         "cannot deserialize null into string" => {
             return "a key of a table is nothing, expected a text".to_owned();
         }
-        line if line.contains("deserialize") || line.contains("binary") => {
+        line if line.contains("deserialize") || line.contains("binary") || is_type(line) => {
             return "the tag of a value does not fit it".to_owned();
         }
         _ => {}
     }
     line.replace("mapping", "table").replace("sequence", "list").replace("scalar", "value")
+}
+
+/// Whether a message is no more than the type of a number that a value is not.
+fn is_type(message: &str) -> bool {
+    let types = ["u64", "i64", "u128", "i128", "f64", "floating point"];
+    message.strip_prefix("invalid ").is_some_and(|name| types.contains(&name))
 }
 
 /// A value as the parser gives it.
@@ -274,7 +280,15 @@ mod tests {
 
     #[test]
     fn messages_are_in_plain_words() {
-        for text in ["a: [b", "a: 1\na: 2\n", "a: b: c", "a: *none", "--- 1\n--- 2\n", "{~: 1}"] {
+        for text in [
+            "a: [b",
+            "a: 1\na: 2\n",
+            "a: b: c",
+            "a: *none",
+            "--- 1\n--- 2\n",
+            "{~: 1}",
+            "a: !!int x",
+        ] {
             let message = Node::parse(Path::new("x.yaml"), text).unwrap_err().to_string();
             for word in ["Option", "Policy", "deserialize", "enum", "struct", "serde"] {
                 assert!(!message.contains(word), "{text:?}: {message}");
