@@ -28,7 +28,7 @@ pub use image::RgbImage;
 pub use loader::{
     Batch, Batches, CacheMode, DatasetSource, Loader, LoaderConfig, LoaderError, SampleError, Shard,
 };
-pub use preview::preview;
+pub use preview::{PreviewStyle, preview};
 pub use read_ahead::{ReadImage, ReadImages, read_ahead};
 pub use resize::{Region, resize_bilinear, resize_bilinear_region};
 pub use segmentation::{Mask, Rle, Segmentation};

@@ -1,7 +1,7 @@
-//! A picture of what training will see: augmented samples in a grid, with their boxes and masks.
+//! A picture of what training will see: augmented samples in a grid, with their objects and masks.
 //!
-//! It is for a quick look whether annotations and augmentation are as meant. It writes no names and
-//! no scores; the drawing of detections is elsewhere.
+//! It is for a quick look whether annotations and augmentation are as meant. How objects are drawn is the caller's
+//! choice, because names need a font, which is elsewhere.
 
 use detr_types::{ImageSize, PreprocessSpec, Xyxy};
 use image::{Rgb, RgbImage};
@@ -9,6 +9,7 @@ use image::{Rgb, RgbImage};
 use crate::loader::Loaded;
 use crate::resize::resize_bilinear;
 use crate::segmentation::Mask;
+use crate::target::Target;
 
 /// Pixels between the cells.
 const GAP: u32 = 4;
@@ -17,11 +18,26 @@ const BACKGROUND: Rgb<u8> = Rgb([32, 32, 32]);
 /// Width of a box's line.
 const LINE: u32 = 2;
 
-/// A grid of samples, `columns` to a row, each shrunk or grown to fit a square of `cell` pixels.
-/// Every class has its colour ([`class_color`]); masks are tinted with it. No samples give an empty
-/// picture.
+/// The way in which the objects of a sample are drawn.
+#[derive(Clone, Copy)]
+pub struct PreviewStyle<'a> {
+    /// The colour of a label, with which masks are tinted.
+    pub color: &'a dyn Fn(usize) -> [u8; 3],
+    /// A function that draws the objects of a target into the resized image of its sample.
+    pub objects: &'a dyn Fn(&mut RgbImage, &Target),
+}
+
+impl Default for PreviewStyle<'_> {
+    /// Draws boxes without names, each class in its colour ([`class_color`]).
+    fn default() -> Self {
+        Self { color: &class_color, objects: &outlines }
+    }
+}
+
+/// Returns a grid of samples, `columns` to a row, each shrunk or grown to fit a square of `cell` pixels. No samples
+/// give an empty picture.
 #[must_use]
-pub fn preview(samples: &[Loaded], columns: u32, cell: u32) -> RgbImage {
+pub fn preview(samples: &[Loaded], columns: u32, cell: u32, style: &PreviewStyle<'_>) -> RgbImage {
     let columns = columns.clamp(1, 100);
     let cell = cell.clamp(16, 2048);
     let count = u32::try_from(samples.len()).unwrap_or(u32::MAX).min(10_000);
@@ -32,7 +48,7 @@ pub fn preview(samples: &[Loaded], columns: u32, cell: u32) -> RgbImage {
     let (width, height) = (side(columns.min(count)), side(count.div_ceil(columns)));
     let mut grid = RgbImage::from_pixel(width, height, BACKGROUND);
     for (number, sample) in (0..count).zip(samples) {
-        let drawn = draw(sample, cell);
+        let drawn = draw(sample, cell, style);
         let (x, y) = (number % columns, number / columns);
         let (x, y) = (GAP + x * (cell + GAP), GAP + y * (cell + GAP));
         // In the middle of its cell.
@@ -56,7 +72,7 @@ pub fn class_color(label: usize) -> [u8; 3] {
 }
 
 /// A sample of at most `cell` pixels on each side.
-fn draw(sample: &Loaded, cell: u32) -> RgbImage {
+fn draw(sample: &Loaded, cell: u32, style: &PreviewStyle<'_>) -> RgbImage {
     let size = sample.target.size;
     let spec =
         PreprocessSpec { shortest_edge: cell, longest_edge: cell, ..PreprocessSpec::default() };
@@ -65,12 +81,18 @@ fn draw(sample: &Loaded, cell: u32) -> RgbImage {
     let mut image = resize_bilinear(&sample.image, fit);
     let target = &sample.target;
     for (mask, &label) in target.masks.iter().flatten().zip(&target.labels) {
-        tint(&mut image, mask, class_color(label));
+        tint(&mut image, mask, (style.color)(label));
     }
-    for (bbox, &label) in target.boxes.iter().zip(&target.labels) {
-        outline(&mut image, bbox.to_xyxy().scaled(fit), class_color(label));
-    }
+    (style.objects)(&mut image, target);
     image
+}
+
+/// Draws the boxes of a target.
+fn outlines(image: &mut RgbImage, target: &Target) {
+    let size = ImageSize::new(image.height(), image.width());
+    for (bbox, &label) in target.boxes.iter().zip(&target.labels) {
+        outline(image, bbox.to_xyxy().scaled(size), class_color(label));
+    }
 }
 
 /// Mixes a colour into the pixels of a mask.
@@ -111,7 +133,7 @@ fn outline(image: &mut RgbImage, bbox: Xyxy, color: [u8; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{Target, TargetCounts};
+    use crate::target::TargetCounts;
     use detr_types::Cxcywh;
 
     #[test]
@@ -133,12 +155,12 @@ mod tests {
             Loaded { image, target, counts: TargetCounts::default(), scratch_bytes: 0 }
         };
         let samples = [sample(100, 50), sample(1, 400), sample(400, 1), sample(3, 3)];
-        let grid = preview(&samples, 3, 40);
+        let grid = preview(&samples, 3, 40, &PreviewStyle::default());
         assert_eq!(grid.dimensions(), (3 * 44 + 4, 2 * 44 + 4));
         // Below and above the first image, and its corner.
         assert_eq!((*grid.get_pixel(20, 10), *grid.get_pixel(20, 38)), (BACKGROUND, BACKGROUND));
         assert_eq!(grid.get_pixel(43, 14).0, class_color(0));
-        assert_eq!(preview(&[], 3, 40).dimensions(), (0, 0));
+        assert_eq!(preview(&[], 3, 40, &PreviewStyle::default()).dimensions(), (0, 0));
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! Architecture invariant: this crate never depends on Burn, and `engine` is the only module of
 //! the whole workspace that names `hotcoco`.
 
+mod box_form;
 mod chart;
 mod curves;
 mod engine;
@@ -40,6 +41,7 @@ mod svg;
 mod table;
 mod truth;
 
+pub use box_form::{BoxForm, suspected_form};
 pub use chart::{Chart, ChartLine, charts_svg};
 pub use curves::{Arrays, ClassCurve, CurveSet};
 pub use error::EvalError;

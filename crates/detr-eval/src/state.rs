@@ -42,8 +42,8 @@ impl Evaluator {
             other_images: self.other_images,
             seen: self.seen.clone(),
         };
-        let header =
-            serde_json::to_vec(&header).map_err(|error| EvalError::State(error.to_string()))?;
+        let header = serde_json::to_vec(&header)
+            .map_err(|error| EvalError::State(detr_types::in_plain_words(&error.to_string())))?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend((header.len() as u64).to_le_bytes());
         bytes.extend(header);

@@ -14,6 +14,7 @@ pub mod precision;
 mod preprocess;
 pub mod range;
 mod size;
+mod wording;
 mod words;
 
 pub use boxes::{Cxcywh, Xywh, Xyxy};
@@ -24,4 +25,5 @@ pub use precision::{Precision, UnknownPrecision};
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};
 pub use range::RangeError;
 pub use size::ImageSize;
+pub use wording::in_plain_words;
 pub use words::nearest;

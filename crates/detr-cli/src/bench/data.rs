@@ -13,7 +13,7 @@ use detr_data::{Batch, CacheMode, DatasetSource, Loader, LoaderConfig};
 use detr_infer::cli::{CliError, Console, print, print_json};
 use serde::Serialize;
 
-use crate::data::{AugmentationArgs, ReadArgs};
+use crate::data::{AugmentationArgs, ReadArgs, UprightArgs};
 use crate::machine::peak_memory_mb;
 
 /// Flags of `detr bench data`.
@@ -25,6 +25,9 @@ pub(crate) struct BenchDataArgs {
 
     #[command(flatten)]
     read: ReadArgs,
+
+    #[command(flatten)]
+    upright: UprightArgs,
 
     #[command(flatten)]
     augmentation: AugmentationArgs,
@@ -103,7 +106,7 @@ struct Report {
 pub(crate) fn data(args: &BenchDataArgs, console: &Console) -> Result<(), CliError> {
     let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
     let augmentation = args.augmentation.load()?;
-    let dataset = args.read.load(&args.data, Accept::Errors)?;
+    let dataset = args.read.load(&args.data, Accept::Errors, args.upright)?;
     let classes = dataset.class_table(Labels::Auto).map_err(|error| usage(&error))?;
     let cache = match args.cache {
         Cache::None => CacheMode::None,
@@ -112,6 +115,7 @@ pub(crate) fn data(args: &BenchDataArgs, console: &Console) -> Result<(), CliErr
     };
     let source = DatasetSource::new(Arc::new(dataset), &classes, augmentation, args.seed)
         .map_err(|error| usage(&error))?
+        .with_decode(args.upright.decoding())
         .with_cache(cache, u64::MAX);
     let config = LoaderConfig {
         batch_size: args.batch_size,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use detr_data::Augmentation;
 use detr_infer::cli::{CliError, read_text};
-use detr_types::PreprocessSpec;
+use detr_types::{PreprocessSpec, in_plain_words};
 
 /// What is done with the images.
 #[derive(Args, Clone, Debug, Default)]
@@ -32,7 +32,9 @@ impl AugmentationArgs {
                 Augmentation::training()
             });
         };
-        toml::from_str(&read_text(path)?)
-            .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
+        toml::from_str(&read_text(path)?).map_err(|error: toml::de::Error| {
+            let message = in_plain_words(error.to_string().trim_end());
+            CliError::Usage(format!("{}: {message}", path.display()))
+        })
     }
 }

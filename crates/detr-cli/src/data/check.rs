@@ -11,7 +11,7 @@ use detr_infer::cli::{CliError, Console, escaped, print, print_json};
 use detr_types::Limits;
 use serde::Serialize;
 
-use super::ReadArgs;
+use super::{ReadArgs, UprightArgs};
 
 /// Flags of `detr data check`.
 #[derive(Args)]
@@ -22,6 +22,9 @@ pub(crate) struct CheckArgs {
 
     #[command(flatten)]
     read: ReadArgs,
+
+    #[command(flatten)]
+    upright: UprightArgs,
 
     /// How closely image files are looked at
     #[arg(long, value_enum, default_value_t = Files::Decode)]
@@ -73,9 +76,12 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
-    let dataset = args.read.load(&args.data, Accept::Everything)?;
+    let dataset = args.read.load(&args.data, Accept::Everything, args.upright)?;
     let other = match &args.against {
-        Some(path) => Some(args.read.load(std::slice::from_ref(path), Accept::Everything)?),
+        Some(path) => {
+            let path = std::slice::from_ref(path);
+            Some(args.read.load(path, Accept::Everything, args.upright)?)
+        }
         None => None,
     };
     let bar = console.progress("files");
@@ -92,6 +98,7 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
             queries: args.queries,
             rare: args.rare,
             limits: Limits { pixels: args.max_pixels, ..Limits::default() },
+            apply_exif: args.upright.apply_exif,
             progress: Some(&progress),
             ..CheckOptions::default()
         },

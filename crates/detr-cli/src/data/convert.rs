@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use detr_data::formats::{Accept, Format, ImageMode, WriteOptions, write};
 use detr_infer::cli::{CliError, Console, escaped, print, print_json};
 
-use super::{ReadArgs, not_written, note_left_out};
+use super::{ReadArgs, UprightArgs, not_written, note_left_out};
 
 /// Flags of `detr data convert`.
 #[derive(Args)]
@@ -17,6 +17,9 @@ pub(crate) struct ConvertArgs {
 
     #[command(flatten)]
     read: ReadArgs,
+
+    #[command(flatten)]
+    upright: UprightArgs,
 
     /// Format to write: coco, kitti, yolo or voc
     #[arg(long, value_name = "FORMAT")]
@@ -62,7 +65,7 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Result<(), CliError>
     }
     args.data.iter().try_for_each(|source| refuse_source(source, &args.output))?;
     let accept = if args.strict { Accept::Warnings } else { Accept::Errors };
-    let dataset = args.read.load(&args.data, accept)?;
+    let dataset = args.read.load(&args.data, accept, args.upright)?;
     note_left_out(&dataset, console);
     let bar = console.progress("images");
     let progress = |done, all| bar.set(done, all);
@@ -73,11 +76,18 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Result<(), CliError>
             Images::Link => ImageMode::Link,
             Images::Skip => ImageMode::Skip,
         },
+        apply_exif: args.upright.apply_exif,
         progress: Some(&progress),
         ..WriteOptions::default()
     };
     let report = write(&dataset, args.to, &args.output, &options).map_err(not_written)?;
     drop(bar);
+    if args.upright.apply_exif {
+        console.note(
+            "note: boxes are those of the upright images, whose files are as they were: \
+             read the result with --apply-exif, too",
+        );
+    }
     if args.json {
         return print_json(&report);
     }

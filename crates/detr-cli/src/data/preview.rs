@@ -1,4 +1,4 @@
-//! `detr data preview`: augmented images in a grid, with boxes and masks, as training will see them.
+//! `detr data preview`: augmented images in a grid, with boxes, names and masks, as training will see them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,10 +7,13 @@ use clap::Args;
 use detr_data::dataset::Labels;
 use detr_data::formats::Accept;
 use detr_data::loader::SampleSource;
-use detr_data::{DatasetSource, Dice, Purpose, preview};
+use detr_data::{DatasetSource, Dice, PreviewStyle, Purpose, preview};
 use detr_infer::cli::{CliError, Console, write_png};
+use detr_infer::draw::draw_truth;
+use detr_infer::palette::Palette;
+use detr_types::{ClassTable, Detection, ImageSize, Xyxy};
 
-use super::{AugmentationArgs, ReadArgs, note_left_out};
+use super::{AugmentationArgs, ReadArgs, UprightArgs, note_left_out};
 
 /// Flags of `detr data preview`.
 #[derive(Args)]
@@ -21,6 +24,9 @@ pub(crate) struct PreviewArgs {
 
     #[command(flatten)]
     read: ReadArgs,
+
+    #[command(flatten)]
+    upright: UprightArgs,
 
     /// Picture to write
     #[arg(long, value_name = "FILE.png")]
@@ -60,13 +66,14 @@ pub(crate) struct PreviewArgs {
 
 pub(crate) fn run(args: &PreviewArgs, console: &Console) -> Result<(), CliError> {
     let augmentation = args.augmentation.load()?;
-    let dataset = args.read.load(&args.data, Accept::Errors)?;
+    let dataset = args.read.load(&args.data, Accept::Errors, args.upright)?;
     note_left_out(&dataset, console);
     let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
     let classes = dataset.class_table(Labels::Auto).map_err(|error| usage(&error))?;
     let wanted = wanted(args, &dataset)?;
     let source = DatasetSource::new(Arc::new(dataset), &classes, augmentation, args.seed)
         .map_err(|error| usage(&error))?
+        .with_decode(args.upright.decoding())
         .with_masks(args.masks);
     let bar = console.progress("images");
     let mut samples = Vec::with_capacity(wanted.len());
@@ -76,7 +83,19 @@ pub(crate) fn run(args: &PreviewArgs, console: &Console) -> Result<(), CliError>
         samples.push(loaded.map_err(|error| CliError::Failed(error.to_string()))?);
     }
     drop(bar);
-    write_png(&args.output, &preview(&samples, args.columns, args.cell))?;
+    let palette = Palette::default();
+    let style = PreviewStyle {
+        color: &|label| palette.color(&object(&classes, label, Xyxy::default())).0,
+        objects: &|image, target| {
+            let size = ImageSize::new(image.height(), image.width());
+            let boxes = target.boxes.iter().zip(&target.labels);
+            let objects: Vec<Detection> = boxes
+                .map(|(bbox, &label)| object(&classes, label, bbox.to_xyxy().scaled(size)))
+                .collect();
+            draw_truth(image, &objects, &palette);
+        },
+    };
+    write_png(&args.output, &preview(&samples, args.columns, args.cell, &style))?;
     let objects: usize = samples.iter().map(|sample| sample.target.len()).sum();
     console.note(&format!(
         "{} images with {objects} objects: {}",
@@ -84,6 +103,14 @@ pub(crate) fn run(args: &PreviewArgs, console: &Console) -> Result<(), CliError>
         args.output.display()
     ));
     Ok(())
+}
+
+/// An object to be drawn, with the name of its class.
+fn object(classes: &ClassTable, label: usize, bbox: Xyxy) -> Detection {
+    let class = classes.get(label);
+    let name = class.map_or_else(|| format!("class {label}"), |class| class.name.clone());
+    let category_id = class.map_or(-1, |class| class.id);
+    Detection { label, category_id, name, score: 1.0, bbox }
 }
 
 /// Index and epoch of each image of the picture.

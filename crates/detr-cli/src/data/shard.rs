@@ -7,7 +7,7 @@ use clap::Args;
 use detr_data::formats::{Accept, ShardOptions, shard};
 use detr_infer::cli::{CliError, Console, escaped, print, print_json};
 
-use super::{ReadArgs, not_written, note_left_out};
+use super::{ReadArgs, UprightArgs, not_written, note_left_out};
 
 /// Flags of `detr data shard`.
 #[derive(Args)]
@@ -18,6 +18,9 @@ pub(crate) struct ShardArgs {
 
     #[command(flatten)]
     read: ReadArgs,
+
+    #[command(flatten)]
+    upright: UprightArgs,
 
     /// Number of files
     #[arg(long, value_name = "N")]
@@ -37,7 +40,7 @@ pub(crate) struct ShardArgs {
 }
 
 pub(crate) fn run(args: &ShardArgs, console: &Console) -> Result<(), CliError> {
-    let dataset = args.read.load(&args.data, Accept::Errors)?;
+    let dataset = args.read.load(&args.data, Accept::Errors, args.upright)?;
     note_left_out(&dataset, console);
     let images = dataset.images.len();
     if args.shards == 0 || args.shards > images {
@@ -46,8 +49,12 @@ pub(crate) fn run(args: &ShardArgs, console: &Console) -> Result<(), CliError> {
             args.shards
         )));
     }
-    let options =
-        ShardOptions { shards: args.shards, prefix: args.prefix.clone(), ..Default::default() };
+    let options = ShardOptions {
+        shards: args.shards,
+        prefix: args.prefix.clone(),
+        apply_exif: args.upright.apply_exif,
+        ..Default::default()
+    };
     let report = shard(&dataset, &args.output, &options).map_err(not_written)?;
     if args.json {
         return print_json(&report);

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use detr_data::Dataset;
 use detr_data::dataset::{ClassMap, DatasetSpec, Problem, ReadReport, Severity, SourceSpec};
 use detr_data::formats::{Accept, DatasetError, Format, ReadOptions};
+use detr_data::{Dataset, DecodeOptions};
 use detr_infer::cli::{CliError, Console, read_text};
+use detr_types::in_plain_words;
 
 /// How data sets are read.
 #[derive(Args, Clone, Debug, Default)]
@@ -40,16 +41,36 @@ pub(crate) struct ReadArgs {
     follow_symlinks: bool,
 }
 
+/// Which way up images are; commands that run a model have the flag among theirs.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct UprightArgs {
+    /// Turn images upright by their EXIF orientation
+    #[arg(long)]
+    pub(crate) apply_exif: bool,
+}
+
+impl UprightArgs {
+    /// The options of decoding an image.
+    pub(crate) fn decoding(self) -> DecodeOptions {
+        DecodeOptions { apply_exif: self.apply_exif, ..DecodeOptions::default() }
+    }
+}
+
 impl ReadArgs {
     /// Reads the data sets at these paths as one. A path that ends in `.toml` is a list of sources.
     ///
     /// # Errors
     /// [`CliError::Usage`] for flags and lists, [`CliError::Data`] for what they lead to.
-    pub(crate) fn load(&self, paths: &[PathBuf], accept: Accept) -> Result<Dataset, CliError> {
-        self.read(paths, &ReadOptions { accept, ..ReadOptions::default() })
+    pub(crate) fn load(
+        &self,
+        paths: &[PathBuf],
+        accept: Accept,
+        UprightArgs { apply_exif }: UprightArgs,
+    ) -> Result<Dataset, CliError> {
+        self.read(paths, &ReadOptions { accept, apply_exif, ..ReadOptions::default() })
     }
 
-    /// The same without looking whether image files are there.
+    /// The same without the image files, whose names may be missing.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
@@ -57,8 +78,10 @@ impl ReadArgs {
         &self,
         paths: &[PathBuf],
         accept: Accept,
+        UprightArgs { apply_exif }: UprightArgs,
     ) -> Result<Dataset, CliError> {
-        self.read(paths, &ReadOptions { accept, check_files: false, ..ReadOptions::default() })
+        let options = ReadOptions { accept, apply_exif, ..ReadOptions::default() };
+        self.read(paths, &ReadOptions { check_files: false, file_names: false, ..options })
     }
 
     fn read(&self, paths: &[PathBuf], options: &ReadOptions) -> Result<Dataset, CliError> {
@@ -116,8 +139,9 @@ fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
     }
     let spec: DatasetSpec = toml::from_str(&read_text(path)?).map_err(|error| {
         CliError::Usage(format!(
-            "{}: {error}\nhint: a list of [[sources]] with `path`, and perhaps [classes]",
-            path.display()
+            "{}: {}\nhint: a list of [[sources]] with `path`, and perhaps [classes]",
+            path.display(),
+            in_plain_words(error.to_string().trim_end())
         ))
     })?;
     if spec.sources.is_empty() {
@@ -193,7 +217,8 @@ mod tests {
             "[[sources]]\npath = \"a.json\"\n[classes]\nmap = { cat = \"animal\" }\n",
         );
         let read = ReadArgs::default();
-        let dataset = read.load(&[list], Accept::Everything).unwrap();
+        let upright = UprightArgs::default();
+        let dataset = read.load(&[list], Accept::Everything, upright).unwrap();
         assert_eq!(dataset.categories[0].name, "animal");
         for (text, part) in [
             ("sources = []", "no sources"),
@@ -202,7 +227,7 @@ mod tests {
             ("[[sources]]\npath = \"a.json\"\n[classes]\ndrop = [\"dog\"]", "\"dog\""),
         ] {
             let list = write("bad.toml", text);
-            let error = read.load(&[list], Accept::Everything).unwrap_err();
+            let error = read.load(&[list], Accept::Everything, upright).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
     }

@@ -7,7 +7,7 @@ use detr_data::doctor::Stats;
 use detr_data::formats::Accept;
 use detr_infer::cli::{CliError, Console, escaped, print, print_json, write_text};
 
-use super::{ReadArgs, note_left_out};
+use super::{ReadArgs, UprightArgs, note_left_out};
 
 /// Flags of `detr data stats`.
 #[derive(Args)]
@@ -19,6 +19,9 @@ pub(crate) struct StatsArgs {
     #[command(flatten)]
     read: ReadArgs,
 
+    #[command(flatten)]
+    upright: UprightArgs,
+
     /// Write bar charts of classes, box sizes and objects per image
     #[arg(long, value_name = "FILE.svg")]
     svg: Option<PathBuf>,
@@ -29,7 +32,7 @@ pub(crate) struct StatsArgs {
 }
 
 pub(crate) fn run(args: &StatsArgs, console: &Console) -> Result<(), CliError> {
-    let dataset = args.read.load(&args.data, Accept::Errors)?;
+    let dataset = args.read.load(&args.data, Accept::Errors, args.upright)?;
     note_left_out(&dataset, console);
     let stats = Stats::of(&dataset);
     if let Some(path) = &args.svg {

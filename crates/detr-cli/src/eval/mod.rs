@@ -16,7 +16,7 @@ use detr_data::formats::Accept;
 use detr_eval::{ConfusionOptions, EvalError, EvalOptions, IouKind};
 use detr_infer::cli::{CliError, Console, DeviceArgs, ImageArgs, LoadArgs, print_json};
 
-use crate::data::{ReadArgs, note_left_out};
+use crate::data::{ReadArgs, UprightArgs, note_left_out};
 use report::Report;
 
 /// Flags of `detr eval`.
@@ -82,7 +82,7 @@ pub(crate) struct EvalArgs {
 }
 
 /// Flags that mean nothing to a file of results.
-const MODEL_FLAGS: [&str; 12] = [
+const MODEL_FLAGS: [&str; 11] = [
     "model",
     "arch",
     "offline",
@@ -92,7 +92,6 @@ const MODEL_FLAGS: [&str; 12] = [
     "batch_size",
     "size",
     "max_size",
-    "apply_exif",
     "max_pixels",
     "strict",
 ];
@@ -107,10 +106,11 @@ enum Iou {
 
 pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
     let options = options(args);
+    let upright = UprightArgs { apply_exif: args.image.apply_exif };
     let report = Report::new(args.output.as_deref())?;
     let (metrics, failed) = match (&args.results, &args.model) {
         (Some(path), _) => {
-            let dataset = args.read.load_annotations(&args.data, Accept::Errors)?;
+            let dataset = args.read.load_annotations(&args.data, Accept::Errors, upright)?;
             note_data(&dataset, console);
             args.read.refuse_other_ids(&dataset)?;
             let truth =
@@ -125,7 +125,7 @@ pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
             ));
         }
         (None, Some(name)) => {
-            let dataset = args.read.load(&args.data, Accept::Errors)?;
+            let dataset = args.read.load(&args.data, Accept::Errors, upright)?;
             note_data(&dataset, console);
             model::score(name, args, &dataset, options, &report, console)?
         }

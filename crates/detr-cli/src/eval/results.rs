@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use detr_eval::{Detected, EvalError, EvalOptions, Evaluator, GroundTruth, Metrics, read_results};
+use detr_eval::{
+    Detected, EvalError, EvalOptions, Evaluator, GroundTruth, Metrics, read_results, suspected_form,
+};
 use detr_infer::cli::{CliError, Console};
 use detr_types::Xywh;
 use detr_types::fs::PendingFile;
@@ -23,6 +25,11 @@ pub(super) fn score(
     console: &Console,
 ) -> Result<Metrics, CliError> {
     let results = read_results(path, options.iou).map_err(unusable)?;
+    if let Some(form) = suspected_form(&results, &truth) {
+        console.warn(&format!(
+            "the boxes of the results should be left, top, width and height in pixels, but {form}"
+        ));
+    }
     let mut evaluator = Evaluator::new(truth, options).map_err(unusable)?;
     evaluator.add_results(results).map_err(|error| match error {
         EvalError::File { .. } => unusable(error),

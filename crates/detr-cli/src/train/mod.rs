@@ -123,7 +123,8 @@ pub(crate) fn run(
     info.settings = flatten(&toml::Table::try_from(&complete).unwrap_or_default());
     let classes = parts.classes.clone();
     let samples = val.map(|dataset| SampleSource { dataset, classes });
-    let recorder = Rc::new(RefCell::new(recorder(info, samples, console)));
+    let recorder =
+        Rc::new(RefCell::new(recorder(info, samples, parts::decoding(&config), console)));
     let batch = Rc::new(RefCell::new(String::new()));
     let mut records = {
         let (recorder, batch) = (recorder.clone(), batch.clone());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use detr_data::dataset::DatasetSpec;
 use detr_data::formats::ReadOptions;
-use detr_data::{Augmentation, Dataset, DatasetSource, Loader, LoaderConfig};
+use detr_data::{Augmentation, Dataset, DatasetSource, DecodeOptions, Loader, LoaderConfig};
 use detr_eval::IouKind;
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_model::{Model, ModelConfig};
@@ -35,8 +35,10 @@ pub(super) fn build(
     goes_on: bool,
     console: &Console,
 ) -> Result<Built, CliError> {
-    let mut train = load(&config.data.train, base)?;
-    let mut val = config.data.val.as_ref().map(|spec| load(spec, base)).transpose()?;
+    let apply_exif = config.data.apply_exif;
+    let load = |spec| load(spec, base, apply_exif);
+    let mut train = load(&config.data.train)?;
+    let mut val = config.data.val.as_ref().map(load).transpose()?;
     let mut augmentation = config.data.augmentation.clone();
     if let Some(count) = config.run.overfit {
         train.images.retain(|image| image.objects.iter().any(|object| !object.iscrowd));
@@ -65,6 +67,7 @@ pub(super) fn build(
     let seed = config.train.seed;
     let source = DatasetSource::new(Arc::new(train), &classes, augmentation, seed)
         .map_err(data)?
+        .with_decode(decoding(config))
         .with_cache(config.data.cache_mode, u64::MAX);
     let loader = LoaderConfig { seed, ..config.data.loader.clone() };
     let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
@@ -104,6 +107,7 @@ fn validation(
     let augmentation = Augmentation::validation(&config.data.preprocess);
     let source = DatasetSource::new(dataset.clone(), classes, augmentation, 0)
         .map_err(data)?
+        .with_decode(decoding(config))
         .with_cache(config.data.cache_mode, u64::MAX);
     let batch_size = config.data.loader.batch_size;
     Ok(ValidationSet { source: Arc::new(source), truth: Arc::new(truth), batch_size })
@@ -113,8 +117,14 @@ fn data(error: impl std::fmt::Display) -> CliError {
     CliError::Data(error.to_string())
 }
 
-fn load(spec: &DatasetSpec, base: &Path) -> Result<Dataset, CliError> {
-    spec.load(base, &ReadOptions::default()).map_err(unreadable)
+fn load(spec: &DatasetSpec, base: &Path, apply_exif: bool) -> Result<Dataset, CliError> {
+    let options = ReadOptions { apply_exif, ..ReadOptions::default() };
+    spec.load(base, &options).map_err(unreadable)
+}
+
+/// The options with which all images of a run are decoded.
+pub(super) fn decoding(config: &TrainConfig) -> DecodeOptions {
+    DecodeOptions { apply_exif: config.data.apply_exif, ..DecodeOptions::default() }
 }
 
 /// The model's architecture with a head for the classes.

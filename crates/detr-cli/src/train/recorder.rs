@@ -16,10 +16,11 @@ use super::console::ConsoleSink;
 pub(super) fn recorder(
     info: RunInfo,
     samples: Option<SampleSource>,
+    decoding: DecodeOptions,
     console: &Console,
 ) -> Recorder {
     let palette = Palette::default();
-    let draw = move |sample: &Sample, path: &Path| draw(sample, path, &palette);
+    let draw = move |sample: &Sample, path: &Path| draw(sample, path, &decoding, &palette);
     let mut sinks: Vec<Box<dyn Sink>> = folder_sinks(&info.folder);
     sinks.push(Box::new(SamplePictures::new(draw)));
     sinks.push(Box::new(ConsoleSink::new(console)));
@@ -30,9 +31,10 @@ pub(super) fn recorder(
 fn draw(
     sample: &Sample,
     path: &Path,
+    decoding: &DecodeOptions,
     palette: &Palette,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let Ok(image) = read_image(&sample.file, &DecodeOptions::default()) else { return Ok(()) };
+    let Ok(image) = read_image(&sample.file, decoding) else { return Ok(()) };
     let picture = draw_comparison(&image, &sample.detections, &sample.truth, palette);
     Ok(write_png(path, &picture)?)
 }

@@ -126,6 +126,12 @@ fn is_box(object: &ObjectRecord) -> bool {
     object.bbox.has_inside()
 }
 
+/// Whether an outline with this area fits into the box; masks cover pixels that the box cuts.
+fn fits(object: &ObjectRecord) -> bool {
+    let Xywh { w, h, .. } = object.bbox;
+    object.area > 0.0 && object.area <= (w + 2.0) * (h + 2.0)
+}
+
 /// Counts boxes that have no inside.
 fn check_shapes(images: &[ImageRecord], report: &mut ReadReport) {
     for object in images.iter().flat_map(|image| &image.objects).filter(|object| !is_box(object)) {
@@ -154,6 +160,16 @@ pub(crate) fn check_places<'a>(
                 report.add(Problem::BoxOutsideImage, format_args!("annotation {}", object.id));
             } else if over || x < -1.0 || y < -1.0 {
                 report.add(Problem::BoxBeyondImage, format_args!("annotation {}", object.id));
+            } else if !fits(object) {
+                report.add(
+                    Problem::AreaDiffers,
+                    format_args!(
+                        "annotation {} has area {}, its box {}",
+                        object.id,
+                        object.area,
+                        object.bbox.area()
+                    ),
+                );
             }
             // As corners it would be inside; as left, top, width, height it is not.
             if over && w > x && h > y && w <= width && h <= height {

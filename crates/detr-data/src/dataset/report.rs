@@ -150,6 +150,9 @@ problems! {
     /// A category with another id than in an earlier source, or an id that is taken there.
     RenumberedCategory, Info, "category whose id differs from an earlier source's",
         "it has the earlier source's id, or a new one; classes are joined by name";
+    /// An annotation id that is a text.
+    TextId, Info, "annotation id that is a text",
+        "it has a number in the data set; nothing depends on the ids of annotations";
     /// An annotation id of 0.
     ZeroId, Warning, "annotation id 0",
         "pycocotools takes annotation id 0 for `no match`; count from 1";
@@ -159,6 +162,9 @@ problems! {
     /// No area.
     MissingArea, Warning, "annotation without an area",
         "the area of the box is used; small, medium and large objects are told apart by it";
+    /// A stated area that cannot be that of the box.
+    AreaDiffers, Warning, "area that contradicts its box",
+        "small, medium and large objects are told apart by the area; it is neither 0 nor larger than the box";
     /// No `iscrowd`.
     MissingCrowd, Info, "annotation without `iscrowd`",
         "0 is assumed";
@@ -177,6 +183,14 @@ problems! {
     /// A box that reaches over the border of its image by more than a pixel.
     BoxBeyondImage, Warning, "box that reaches over the border of its image",
         "it is clamped to the image for training";
+    /// Relative boxes of a photograph whose EXIF orientation is not applied.
+    TurnedLabels, Error, "relative boxes of a photograph that its EXIF orientation turns",
+        "they were drawn on the upright view, as all tools show it, and miss the objects of the stored pixels; \
+         apply the orientation (--apply-exif, or `data.apply_exif` of a training)";
+    /// A photograph whose EXIF orientation is not applied.
+    TurnedImage, Warning, "photograph that its EXIF orientation turns",
+        "boxes are taken for those of the stored pixels; if they were drawn on the upright view, apply the \
+         orientation (--apply-exif, or `data.apply_exif` of a training)";
     /// Boxes that look like corners.
     CornersAsSize, Error, "boxes that look like corners instead of left, top, width, height",
         "convert x2, y2 to width = x2 - x1, height = y2 - y1";
@@ -206,7 +220,7 @@ problems! {
         "the file's size counts; are the boxes of another resolution?";
     /// A size whose ratio differs too.
     AspectDiffers, Error, "stated size differs from the file, in another ratio",
-        "is the image turned or cropped? (EXIF orientation is not applied)";
+        "is the image turned or cropped? (EXIF orientation is applied with --apply-exif only)";
     /// One file listed twice.
     DuplicateFileName, Warning, "file listed more than once",
         "merge the annotations of the two entries";
@@ -222,6 +236,9 @@ problems! {
     /// A region without class that its format tells to ignore.
     IgnoredRegion, Info, "region to be ignored, without a class",
         "KITTI's DontCare; it is left out";
+    /// An object with keypoints.
+    Keypoints, Info, "object with keypoints, which are not read",
+        "its box is used; a converted data set is without them";
     /// A field of the annotations that is not read.
     OtherField, Info, "field that is not read",
         "training does not need it, and a converted data set is without it";

@@ -14,14 +14,14 @@ use sha2::{Digest, Sha256};
 use super::options::{CheckOptions, FileCheck};
 use crate::dataset::{Dataset, ImageRecord, Problem, ReadReport};
 use crate::decode::{DecodeOptions, ImageError, read_image};
-use crate::formats::image_size;
+use crate::formats::ImageHeader;
 
 /// What one file is.
 enum Looked {
     /// Not there; counted while reading unless it vanished since.
     Missing,
     Unreadable(ImageError),
-    Size(ImageSize),
+    Readable(ImageHeader),
 }
 
 /// Counts what is wrong with the files; sizes by image id, from the files where these were asked.
@@ -46,6 +46,7 @@ pub(super) fn check(
     let looked: Vec<Looked> = dataset.images.par_iter().map(look).collect();
     let counted = report.count(Problem::MissingFile);
     let missing = looked.iter().filter(|looked| matches!(looked, Looked::Missing)).count();
+    let mut turned = Vec::new();
     for (image, looked) in dataset.images.iter().zip(looked) {
         match looked {
             // Readers that look at the files have listed these already.
@@ -56,11 +57,18 @@ pub(super) fn check(
                 let reason = reason.lines().next().unwrap_or_default();
                 report.add(Problem::UnreadableImage, format!("{} {reason}", image.file_name));
             }
-            Looked::Size(found) => {
-                sizes.insert(image.id, found);
-                compare(image, found, report);
+            Looked::Readable(header) => {
+                sizes.insert(image.id, header.size(options.apply_exif));
+                compare(image, header, options.apply_exif, report);
+                if header.is_turned() && !options.apply_exif {
+                    turned.push(&image.file_name);
+                }
             }
         }
+    }
+    // Where boxes are relative, reading has counted these as errors.
+    if turned.len() > report.count(Problem::TurnedLabels) {
+        turned.iter().for_each(|name| report.add(Problem::TurnedImage, name));
     }
     if options.duplicates {
         copies(dataset, report);
@@ -69,15 +77,15 @@ pub(super) fn check(
 }
 
 fn look(path: &Path, options: &CheckOptions<'_>) -> Looked {
-    let size = match options.files {
+    let decoded = match options.files {
         FileCheck::Decode => {
             let decode = DecodeOptions { limits: options.limits, ..DecodeOptions::default() };
-            read_image(path, &decode).map(|image| ImageSize::new(image.height(), image.width()))
+            read_image(path, &decode).map(drop)
         }
-        _ => image_size(path, &options.limits),
+        _ => Ok(()),
     };
-    match size {
-        Ok(size) => Looked::Size(size),
+    match decoded.and_then(|()| ImageHeader::read(path, &options.limits)) {
+        Ok(header) => Looked::Readable(header),
         Err(error) => match error.reason() {
             ImageError::Io { error } if error.kind() == std::io::ErrorKind::NotFound => {
                 Looked::Missing
@@ -87,12 +95,18 @@ fn look(path: &Path, options: &CheckOptions<'_>) -> Looked {
     }
 }
 
-fn compare(image: &ImageRecord, found: ImageSize, report: &mut ReadReport) {
+fn compare(image: &ImageRecord, header: ImageHeader, apply_exif: bool, report: &mut ReadReport) {
+    let found = header.size(apply_exif);
     let Some(stated) = image.size.filter(|stated| *stated != found) else { return };
     let ratio = |size: ImageSize| f64::from(size.width) / f64::from(size.height);
     let same_ratio = (ratio(stated) / ratio(found) - 1.0).abs() < 0.02;
     let problem = if same_ratio { Problem::SizeDiffers } else { Problem::AspectDiffers };
-    report.add(problem, format!("{} is {found}, stated {stated}", image.file_name));
+    let other = if header.size(!apply_exif) == stated {
+        if apply_exif { ", its size before it is turned" } else { ", its size when turned upright" }
+    } else {
+        ""
+    };
+    report.add(problem, format!("{} is {found}, stated {stated}{other}", image.file_name));
 }
 
 /// Files of equal content under several names.

@@ -29,6 +29,8 @@ pub struct CheckOptions<'a> {
     pub rare: usize,
     /// The limits of an image.
     pub limits: Limits,
+    /// Whether images are taken upright, as their EXIF orientation turns them.
+    pub apply_exif: bool,
     /// A function that is called after each file with the number done and the number of all, from
     /// several threads.
     pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
@@ -43,6 +45,7 @@ impl Default for CheckOptions<'_> {
             input: PreprocessSpec::default(),
             rare: 10,
             limits: Limits::default(),
+            apply_exif: false,
             progress: None,
         }
     }

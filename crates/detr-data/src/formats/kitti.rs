@@ -4,21 +4,28 @@
 //! counted and left out.
 //!
 //! Folders as in KITTI (`image_2`, `label_2`) or TAO (`images`, `labels`), also below `training` or
-//! the name of the split.
+//! the name of the split. KITTI's tracking data (`image_02`, `label_02`) has a text file for each sequence and a
+//! folder of images beside it; a line starts with the number of the image.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::kitti_line::{KittiLine, Labels, TrackingLine, labels};
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::Root;
 use super::{DatasetError, Format, ReadOptions, files, neighbour, splits, text};
 use crate::dataset::{Builder, Dataset, Problem};
 
-/// Columns of which the box is the fifth to the eighth.
-const BOX_END: usize = 8;
+/// Bytes of a file that is only looked at.
+const LOOKED_AT: u64 = 16 << 20;
 /// Pairs of folders, images first.
-const FOLDERS: [(&str, &str); 4] =
-    [("image_2", "label_2"), ("images", "labels"), ("image", "label"), ("", "")];
+const FOLDERS: [(&str, &str); 5] = [
+    ("image_2", "label_2"),
+    ("image_02", "label_02"),
+    ("images", "labels"),
+    ("image", "label"),
+    ("", ""),
+];
 
 /// Whether a folder, or one of its splits, holds KITTI's labels.
 pub(super) fn are_in(root: &Path, options: &ReadOptions) -> bool {
@@ -92,17 +99,12 @@ type List = fn(&Path, &[&str]) -> Result<Vec<PathBuf>, DatasetError>;
 /// Whether any of the first label files has KITTI's columns; those of images without objects are empty.
 fn hold_labels(folder: &Path, list: List) -> bool {
     let found = list(folder, &["txt"]).unwrap_or_default();
-    let is_kitti = |path: &PathBuf| text::read(path, 1 << 20).is_ok_and(|text| looks_right(&text));
-    found.iter().take(50).any(is_kitti)
+    found.iter().take(50).any(|path| kind_of(path).is_some())
 }
 
-fn looks_right(text: &str) -> bool {
-    text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        (15..=16).contains(&columns.len())
-            && columns[0].parse::<f64>().is_err()
-            && columns[1..].iter().all(|column| column.parse::<f64>().is_ok())
-    })
+/// The kind of labels in a file; none if they are not KITTI's.
+fn kind_of(path: &Path) -> Option<Labels> {
+    labels(&text::read(path, LOOKED_AT).ok()?)
 }
 
 pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
@@ -120,15 +122,15 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
             );
             return Err(DatasetError::layout(root, reason));
         }
-        let reason =
-            "holds no KITTI labels; looked for label_2/*.txt and labels/*.txt with 15 columns";
+        let reason = "holds no KITTI labels; looked for label_2/*.txt and labels/*.txt with 15 columns, \
+             and label_02/*.txt with 17";
         return Err(DatasetError::layout(root, reason));
     };
     let mut builder = Builder::new(format!("{} {}", Format::Kitti, root.display()));
     let folder = Root::new(&image_folder, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(&image_folder))?
         .within(root);
-    let mut labels: HashSet<PathBuf> = files::below(&label_folder, &["txt"])?.into_iter().collect();
+    let mut labels = LabelFiles::read(&label_folder, &mut builder, options)?;
     let mut images = Vec::new();
     for path in folder.images(&image_folder, &mut builder.report)? {
         let name = files::relative(&path, &image_folder);
@@ -141,50 +143,127 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
             }
         }
         neighbour::note_encoding(&mut builder.report, &path);
-        let inner = path.strip_prefix(&image_folder).unwrap_or(&path);
-        let label = label_folder.join(inner).with_extension("txt");
-        let mut objects = Vec::new();
-        if labels.remove(&label) {
-            let text = text::read(&label, options.limits.annotation_bytes)?;
-            objects = parse(&text, &label, &mut builder);
-        } else {
+        let objects = labels.of_image(&name, &mut builder, options)?.unwrap_or_else(|| {
             builder.report.add(Problem::MissingLabels, &name);
-        }
+            Vec::new()
+        });
         images.push(NamedImage { path, file_name: name, size: None, objects });
     }
-    let mut orphans: Vec<_> = labels.into_iter().collect();
-    orphans.sort();
-    for label in orphans {
-        builder.report.add(Problem::OrphanLabels, files::relative(&label, root));
+    for label in labels.unused(root) {
+        builder.report.add(Problem::OrphanLabels, label);
     }
     Ok(assemble(builder, images, None))
 }
 
-fn parse(text: &str, path: &Path, builder: &mut Builder) -> Vec<NamedObject> {
-    let mut objects = Vec::new();
-    for (line, columns) in text.lines().enumerate() {
-        let columns: Vec<&str> = columns.split_whitespace().collect();
-        let wrong = |reason: &str| format!("{}:{}: {reason}", path.display(), line + 1);
-        let [class, .., _, _, _, _] = columns.as_slice() else {
-            if !columns.is_empty() {
-                builder.report.add(Problem::MalformedRecord, wrong("expected 15 columns"));
-            }
-            continue;
-        };
-        let numbers: Option<Vec<f64>> =
-            columns.get(4..BOX_END).map(|c| c.iter().filter_map(|c| c.parse().ok()).collect());
-        let Some(&[x1, y1, x2, y2]) = numbers.as_deref() else {
-            let reason = "expected left, top, right and bottom in columns 5 to 8";
-            builder.report.add(Problem::MalformedRecord, wrong(reason));
-            continue;
-        };
-        if class.eq_ignore_ascii_case("DontCare") {
-            builder.report.add(Problem::IgnoredRegion, wrong("DontCare"));
-            continue;
+/// The label files of a data set: one for each image, or one for each sequence of images.
+struct LabelFiles {
+    folder: PathBuf,
+    /// Those of images that were not asked for yet.
+    rest: HashSet<PathBuf>,
+    /// Those of sequences, and whether an image was found for them.
+    sequences: BTreeMap<PathBuf, Sequence>,
+}
+
+/// A file of a sequence.
+#[derive(Default)]
+struct Sequence {
+    frames: HashMap<u64, Vec<NamedObject>>,
+    used: bool,
+}
+
+impl LabelFiles {
+    /// Lists the files; those of sequences are read.
+    fn read(
+        folder: &Path,
+        builder: &mut Builder,
+        options: &ReadOptions,
+    ) -> Result<Self, DatasetError> {
+        let found = files::below(folder, &["txt"])?;
+        let kind = found.iter().take(50).find_map(|path| kind_of(path));
+        let mut labels =
+            Self { folder: folder.to_owned(), rest: HashSet::new(), sequences: BTreeMap::new() };
+        if kind != Some(Labels::Sequence) {
+            labels.rest = found.into_iter().collect();
+            return Ok(labels);
         }
-        let bbox = [x1, y1, x2 - x1, y2 - y1].into();
-        let class = (*class).to_owned();
-        objects.push(NamedObject { class, bbox, iscrowd: false, segmentation: None });
+        for path in found {
+            let text = text::read(&path, options.limits.annotation_bytes)?;
+            let mut sequence = Sequence::default();
+            let frame = |line: &str| TrackingLine::parse(line).map(|l| (l.frame, l.object));
+            for (frame, object) in parse(&text, &path, builder, frame) {
+                sequence.frames.entry(frame).or_default().push(object);
+            }
+            labels.sequences.insert(path, sequence);
+        }
+        Ok(labels)
+    }
+
+    /// The objects of an image; none if it has no label file.
+    fn of_image(
+        &mut self,
+        name: &str,
+        builder: &mut Builder,
+        options: &ReadOptions,
+    ) -> Result<Option<Vec<NamedObject>>, DatasetError> {
+        let label = self.folder.join(name).with_extension("txt");
+        if self.rest.remove(&label) {
+            let text = text::read(&label, options.limits.annotation_bytes)?;
+            let objects = parse(&text, &label, builder, |line| Ok(((), KittiLine::parse(line)?)));
+            return Ok(Some(objects.into_iter().map(|(_, object)| object).collect()));
+        }
+        // `0003/000012.png` is image 12 of the sequence in `0003.txt`; a single sequence may go without a folder.
+        let name = Path::new(name);
+        let frame = name.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        let only = self.sequences.len() == 1;
+        let sequence = match name.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => self.sequences.get_mut(&self.folder.join(parent).with_extension("txt")),
+            None => self.sequences.values_mut().next().filter(|_| only),
+        };
+        Ok(sequence.zip(frame).map(|(sequence, frame): (&mut Sequence, u64)| {
+            sequence.used = true;
+            sequence.frames.remove(&frame).unwrap_or_default()
+        }))
+    }
+
+    /// The files, and frames of sequences, that no image belongs to.
+    fn unused(self, root: &Path) -> Vec<String> {
+        let mut unused: Vec<String> =
+            self.rest.iter().map(|label| files::relative(label, root)).collect();
+        for (path, sequence) in self.sequences {
+            let name = files::relative(&path, root);
+            if sequence.used {
+                let mut frames: Vec<u64> = sequence.frames.into_keys().collect();
+                frames.sort_unstable();
+                unused.extend(frames.iter().map(|frame| format!("{name}, frame {frame}")));
+            } else {
+                unused.push(name);
+            }
+        }
+        unused.sort();
+        unused
+    }
+}
+
+/// The objects of a label file, each with what else `read` finds in its line.
+fn parse<T>(
+    text: &str,
+    path: &Path,
+    builder: &mut Builder,
+    read: impl Fn(&str) -> Result<(T, KittiLine), String>,
+) -> Vec<(T, NamedObject)> {
+    let mut objects = Vec::new();
+    for (line, columns) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let place = |reason: &str| format!("{}:{}: {reason}", path.display(), line + 1);
+        match read(columns) {
+            Ok((_, object)) if object.is_ignored() => {
+                builder.report.add(Problem::IgnoredRegion, place("DontCare"));
+            }
+            Ok((other, KittiLine { class, bbox })) => {
+                let object = NamedObject { class, bbox, iscrowd: false, segmentation: None };
+                objects.push((other, object));
+            }
+            Err(reason) => builder.report.add(Problem::MalformedRecord, place(&reason)),
+        }
     }
     objects
 }

@@ -3,12 +3,14 @@
 
 mod coco;
 mod contents;
+mod data_yaml;
 mod detect;
 mod error;
 mod files;
 mod format;
 mod header;
 mod kitti;
+mod kitti_line;
 mod named;
 mod neighbour;
 mod options;
@@ -20,15 +22,18 @@ mod text;
 mod voc;
 mod voc_files;
 mod write;
+mod xml_text;
+mod yaml;
 mod yolo;
 mod yolo_files;
+mod yolo_line;
 
 use std::path::Path;
 
 pub use detect::{Detected, detect};
 pub use error::DatasetError;
 pub use format::Format;
-pub use header::image_size;
+pub use header::{ImageHeader, image_size};
 pub use options::{Accept, ReadOptions};
 pub use panoptic::{Panoptic, read_panoptic};
 pub use paths::{UnsafeName, safe_join};

@@ -35,6 +35,12 @@ pub struct ReadOptions {
     pub allow_outside: bool,
     /// Whether each image file is looked for. If not, file names are checked by their text only.
     pub check_files: bool,
+    /// Whether images are taken upright, as their EXIF orientation turns them: their sizes, and with these what
+    /// relative boxes mean. Whoever reads their pixels has to turn them, too.
+    pub apply_exif: bool,
+    /// Whether the names of the image files matter. If not, as for scoring results, they may be missing or lead
+    /// anywhere, and the images have no paths.
+    pub file_names: bool,
     /// The problems that make reading fail.
     pub accept: Accept,
 }
@@ -48,6 +54,8 @@ impl Default for ReadOptions {
             limits: Limits::default(),
             allow_outside: false,
             check_files: true,
+            apply_exif: false,
+            file_names: true,
             accept: Accept::default(),
         }
     }

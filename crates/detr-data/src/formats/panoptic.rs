@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::coco::lenient::{Flag, Int, Num};
-use super::coco::{self, Image, Place, locate};
+use super::coco::{self, Place, locate};
 use super::paths::Root;
 use super::{DatasetError, Format, ReadOptions};
 use crate::dataset::{Builder, Dataset, ObjectRecord};
@@ -79,15 +79,7 @@ pub(super) fn read(
     let place = Place { path, text };
     let mut builder = Builder::new(format!("{} {}", Format::CocoPanoptic, path.display()));
     coco::categories(&mut builder, place, &file.categories);
-    let images = place.records::<Image<'_>>("images", &file.images, &mut builder);
-    let folder = options.images.clone().unwrap_or_else(|| {
-        coco::image_folder(path, images.iter().map(|image| image.file_name.as_ref()))
-    });
-    let names = images.iter().map(|image| image.file_name.as_ref());
-    let root = coco::root(path, &folder, names, options)?;
-    for image in images {
-        coco::add_image(&mut builder, &root, &image);
-    }
+    coco::add_images(&mut builder, place, &file.images, options)?;
     let beside = path.with_extension("");
     let masks = segments.unwrap_or(&beside);
     let masks = Root::new(masks, options.allow_outside, options.check_files)

@@ -8,8 +8,9 @@ use detr_types::fs::atomic_write;
 use serde::Serialize;
 
 use super::write::write_json;
-use super::{DatasetError, image_size};
+use super::{DatasetError, ImageHeader};
 use crate::dataset::{Category, Dataset, ImageRecord};
+use crate::decode::ImageError;
 use detr_types::Limits;
 
 /// How shards are made.
@@ -21,11 +22,13 @@ pub struct ShardOptions {
     pub prefix: String,
     /// What an image file may cost when its size has to be looked up.
     pub limits: Limits,
+    /// Whether that size is the one of the upright image.
+    pub apply_exif: bool,
 }
 
 impl Default for ShardOptions {
     fn default() -> Self {
-        Self { shards: 8, prefix: "shard".to_owned(), limits: Limits::default() }
+        Self { shards: 8, prefix: "shard".to_owned(), limits: Limits::default(), apply_exif: false }
     }
 }
 
@@ -73,7 +76,11 @@ pub fn shard(
     for (index, images) in deal(&dataset.images, count).into_iter().enumerate() {
         let mut sized = Vec::with_capacity(images.len());
         for image in images {
-            let size = image.size.map_or_else(|| image_size(&image.path, &options.limits), Ok)?;
+            let look = || {
+                let header = ImageHeader::read(&image.path, &options.limits)?;
+                Ok::<_, ImageError>(header.size(options.apply_exif))
+            };
+            let size = image.size.map_or_else(look, Ok)?;
             sized.push(ImageRecord { size: Some(size), ..image.clone() });
         }
         let file = PathBuf::from(format!("{}-{index:05}-of-{count:05}.json", options.prefix));

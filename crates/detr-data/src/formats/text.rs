@@ -8,6 +8,23 @@ use super::DatasetError;
 
 /// A text file, without its byte order mark.
 pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
+    let mut bytes = read_bytes(path, limit)?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        syntax(
+            path,
+            error.as_bytes(),
+            offset,
+            "the text is not valid UTF-8\nhint: save it as UTF-8",
+        )
+    })
+}
+
+/// The bytes of a regular file.
+pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DatasetError> {
     // Looked at before opening: opening a named pipe waits for its writer.
     let metadata = path.metadata().map_err(DatasetError::io(path))?;
     if !metadata.is_file() {
@@ -26,18 +43,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
     }
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        syntax(
-            path,
-            error.as_bytes(),
-            offset,
-            "the text is not valid UTF-8\nhint: save it as UTF-8",
-        )
-    })
+    Ok(bytes)
 }
 
 /// An error at a byte of a text.

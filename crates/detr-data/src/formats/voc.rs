@@ -5,6 +5,8 @@
 //! `xmin = 1, xmax = W`. Many tools write corners from 0 instead. A data set is taken as such when
 //! any of its boxes has a corner below 1. `difficult` objects, which VOC's evaluation ignores, become
 //! crowds, which COCO's ignores.
+//!
+//! Files may be in UTF-8, UTF-16, ISO-8859-1 or Windows-1252.
 
 use std::path::Path;
 
@@ -14,7 +16,7 @@ use roxmltree::{Document, Node};
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::{Located, Root, UnsafeName};
 use super::voc_files::{self, Stems};
-use super::{DatasetError, Format, ReadOptions, files, neighbour, text};
+use super::{DatasetError, Format, ReadOptions, files, neighbour, text, xml_text};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Stated in `<source><annotation>` by our writer: corners are VOC's, whatever they are.
@@ -25,7 +27,7 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     let mut builder = Builder::new(format!("{} {}", Format::Voc, root.display()));
     let mut files = Vec::with_capacity(annotations.len());
     for path in annotations {
-        let text = text::read(&path, options.limits.annotation_bytes)?;
+        let text = xml_text::read(&path, options.limits.annotation_bytes)?;
         match parse(&text, &mut builder, &path) {
             Ok(file) => files.push((path, file)),
             Err((offset, reason)) => {

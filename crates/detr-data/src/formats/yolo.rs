@@ -1,52 +1,19 @@
 //! YOLO as Ultralytics writes it: `data.yaml` with the names of the classes and a folder (or list
 //! of files) per split, and for each `images/X.jpg` a `labels/X.txt` of lines `class cx cy w h`, or
-//! `class x1 y1 x2 y2 ...` for outlines, all relative to the image.
+//! `class x1 y1 x2 y2 ...` for outlines, all relative to the image. Where `data.yaml` has a `kpt_shape`, keypoints
+//! follow the box; they are not read.
 //!
 //! Where all this lies, also for files that were written for another place, is in `yolo_files`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use detr_types::{ImageSize, Xywh};
-use serde::Deserialize;
-
-use super::named::{NamedImage, NamedObject, assemble};
-use super::yolo_files::{self, Outline};
-use super::{DatasetError, Format, ReadOptions, image_size, neighbour, splits, text};
+pub(super) use super::data_yaml::DataYaml;
+use super::named::{NamedImage, assemble};
+use super::yolo_line::LineRules;
+use super::{DatasetError, Format, ImageHeader, ReadOptions, neighbour, text, yolo_files};
 use crate::dataset::{Builder, Dataset, Problem};
-use crate::segmentation::Segmentation;
 
-#[derive(Deserialize)]
-pub(super) struct DataYaml {
-    path: Option<String>,
-    train: Option<Places>,
-    val: Option<Places>,
-    valid: Option<Places>,
-    validation: Option<Places>,
-    test: Option<Places>,
-    /// All images, where no split was asked for and none is named.
-    #[serde(skip)]
-    all: Option<Places>,
-    names: Names,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Places {
-    One(String),
-    Several(Vec<String>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Names {
-    List(Vec<String>),
-    Map(BTreeMap<u32, String>),
-}
-
-impl DataYaml {
-    /// Reads and checks the file.
-    pub(super) fn read(path: &Path) -> Result<Self, DatasetError> {
+pub(super) fn read(path: &Path) -> Result<Self, DatasetError> {
         let text = text::read(path, 1 << 20)?;
         serde_saphyr::from_str(&text).map_err(|error| {
             let place = error.location();
@@ -150,6 +117,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         );
         return Err(DatasetError::layout(path, reason));
     };
+    let rules = LineRules::new(&yaml, &names);
     let splits = yaml.splits();
     let all: Vec<&str> = splits.iter().flat_map(|(_, places)| places.list()).collect();
     let wanted = wanted.list();
@@ -167,7 +135,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
             Ok(true) => {
                 neighbour::note_encoding(&mut builder.report, &image);
                 let label = places.label(&image);
-                records.extend(read_image(image, name, label, &names, &mut builder, options)?);
+                records.extend(read_image(image, name, label, &rules, &mut builder, options)?);
             }
             Ok(false) => neighbour::add_missing(&mut builder.report, places.base(), &name),
             Err(reason) => builder.report.add(Problem::UnsafeFileName, format!("{name}: {reason}")),
@@ -180,80 +148,42 @@ fn read_image(
     path: PathBuf,
     file_name: String,
     label: Option<PathBuf>,
-    names: &[String],
+    rules: &LineRules<'_>,
     builder: &mut Builder,
     options: &ReadOptions,
 ) -> Result<Option<NamedImage>, DatasetError> {
-    let size = match image_size(&path, &options.limits) {
-        Ok(size) => size,
+    let header = match ImageHeader::read(&path, &options.limits) {
+        Ok(header) => header,
         // Without its size nothing is known about its boxes.
         Err(error) => {
             builder.report.add(Problem::UnreadableImage, error);
             return Ok(None);
         }
     };
+    let size = header.size(options.apply_exif);
     let mut objects = Vec::new();
     if let Some(label) = label {
         let text = text::read(&label, options.limits.annotation_bytes)?;
-        for (line, columns) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty())
-        {
-            match parse(columns, names, size) {
-                Ok(object) => objects.push(object),
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match rules.parse(line, size) {
+                Ok(line) => {
+                    if line.keypoints {
+                        let place = format!("{}:{}", label.display(), number + 1);
+                        builder.report.add(Problem::Keypoints, place);
+                    }
+                    objects.push(line.object);
+                }
                 Err(reason) => {
-                    let place = format!("{}:{}: {reason}", label.display(), line + 1);
+                    let place = format!("{}:{}: {reason}", label.display(), number + 1);
                     builder.report.add(Problem::MalformedRecord, place);
                 }
             }
+        }
+        if header.is_turned() && !options.apply_exif && !objects.is_empty() {
+            builder.report.add(Problem::TurnedLabels, &file_name);
         }
     } else {
         builder.report.add(Problem::MissingLabels, &file_name);
     }
     Ok(Some(NamedImage { path, file_name, size: Some(size), objects }))
-}
-
-fn parse(line: &str, names: &[String], size: ImageSize) -> Result<NamedObject, String> {
-    let mut columns = line.split_whitespace();
-    let class = columns.next().unwrap_or_default();
-    let number =
-        class.parse::<usize>().map_err(|_| format!("class {class:?} is no whole number"))?;
-    let class = names
-        .get(number)
-        .ok_or_else(|| format!("class {number}, but data.yaml names {}", names.len()))?
-        .clone();
-    let numbers = columns.map(|c| c.parse::<f64>().map_err(|_| format!("{c:?} is no number")));
-    let numbers = numbers.collect::<Result<Vec<f64>, String>>()?;
-    let (width, height) = (f64::from(size.width), f64::from(size.height));
-    let object = |bbox, segmentation| NamedObject { class, bbox, iscrowd: false, segmentation };
-    match numbers.as_slice() {
-        &[cx, cy, w, h] => {
-            let (x, y) = ((cx - w / 2.0) * width, (cy - h / 2.0) * height);
-            Ok(object(Xywh { x, y, w: w * width, h: h * height }, None))
-        }
-        outline if outline.len() >= 6 && outline.len() % 2 == 0 => {
-            let points: Vec<f64> = outline
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .flat_map(|[x, y]| [x * width, y * height])
-                .collect();
-            let bbox = around(&points);
-            Ok(object(bbox, Some(Segmentation::Polygons(vec![points]))))
-        }
-        other => Err(format!(
-            "{} numbers after the class, expected 4, or pairs of an outline",
-            other.len()
-        )),
-    }
-}
-
-/// The box around points.
-fn around(points: &[f64]) -> Xywh<f64> {
-    let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
-    for point in points.as_chunks::<2>().0 {
-        for axis in 0..2 {
-            low[axis] = low[axis].min(point[axis]);
-            high[axis] = high[axis].max(point[axis]);
-        }
-    }
-    Xywh { x: low[0], y: low[1], w: high[0] - low[0], h: high[1] - low[1] }
 }

@@ -2,6 +2,8 @@
 //! inside, the first outside. The compressed form stores differences to the length before last in
 //! groups of five bits, as printable characters.
 
+use std::fmt;
+
 use detr_types::{ImageSize, Limits, Xywh};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -242,17 +244,42 @@ impl<'a> Runs<'a> {
 }
 
 #[derive(Deserialize)]
-struct Stored<'a> {
+struct Stored {
     size: [u32; 2],
-    #[serde(borrow)]
-    counts: Counts<'a>,
+    counts: Counts,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Counts<'a> {
-    Compressed(#[serde(borrow)] std::borrow::Cow<'a, str>),
+enum Counts {
+    Compressed(String),
     Plain(Vec<u32>),
+}
+
+impl<'de> Deserialize<'de> for Counts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> de::Visitor<'de> for Either {
+            type Value = Counts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("run lengths, as a list or as COCO's text")
+            }
+
+            fn visit_str<E: de::Error>(self, code: &str) -> Result<Counts, E> {
+                Ok(Counts::Compressed(code.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Counts, A::Error> {
+                let mut runs = Vec::new();
+                while let Some(run) = list.next_element()? {
+                    runs.push(run);
+                }
+                Ok(Counts::Plain(runs))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl<'de> Deserialize<'de> for Rle {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use detr_types::in_plain_words;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -25,7 +26,8 @@ const MAX_BYTES: u64 = 2 << 30;
 const TRUTH_HINT: &str = "ground truth is an object with the lists images, annotations and \
                           categories; NaN and Infinity are no JSON";
 const RESULTS_HINT: &str = "results are a list of objects with image_id, category_id, score and \
-                            bbox or segmentation; NaN and Infinity are no JSON";
+                            bbox or segmentation; NaN and Infinity are no JSON. detr-infer writes them \
+                            with --format coco";
 
 /// Reads COCO annotations. Masks are read only where they are compared.
 ///
@@ -97,7 +99,7 @@ fn json_error(field: &str, error: &serde_json::Error, hint: &'static str) -> Eva
     let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
     EvalError::Json {
         field: if field == "." { "document".to_owned() } else { field.to_owned() },
-        message: message.to_owned(),
+        message: in_plain_words(message),
         line: error.line(),
         column: error.column(),
         hint,

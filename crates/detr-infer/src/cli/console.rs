@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use detr_types::env;
+use detr_types::{env, in_plain_words};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
@@ -103,13 +103,13 @@ impl Console {
     /// Says something that is good to know; nothing with `-q`.
     pub fn note(&self, message: &str) {
         if !self.quiet {
-            self.line(&escaped(message));
+            self.line(&escaped(&in_plain_words(message)));
         }
     }
 
     /// Says something that must not be missed, even with `-q`.
     pub fn warn(&self, message: &str) {
-        self.line(&escaped(&format!("note: {message}")));
+        self.line(&escaped(&in_plain_words(&format!("note: {message}"))));
     }
 
     /// Prints what was asked for, even with `-q`.
@@ -117,13 +117,14 @@ impl Console {
         self.line(text);
     }
 
-    /// Prints `error: ...`, and the hints in the message in their own colour.
+    /// Prints `error: ...`, and the hints in the message in their own colour. Names of a program's types, which
+    /// messages of parsers have, are put into words.
     pub fn error(&self, message: &str) {
         let paint = |color: &str, word: &str| {
             if self.color { format!("{color}{word}{RESET}") } else { word.to_owned() }
         };
         let mut text = paint(RED, "error:") + " ";
-        for (index, line) in escaped(message).lines().enumerate() {
+        for (index, line) in escaped(&in_plain_words(message)).lines().enumerate() {
             if index > 0 {
                 text.push('\n');
             }

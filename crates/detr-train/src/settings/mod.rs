@@ -67,6 +67,9 @@ pub struct DataSettings {
     /// The data for validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val: Option<DatasetSpec>,
+    /// Whether images are turned upright by their EXIF orientation, for training and validation alike.
+    #[serde(default)]
+    pub apply_exif: bool,
     /// The rule that makes labels of categories.
     #[serde(default)]
     pub labels: Labels,

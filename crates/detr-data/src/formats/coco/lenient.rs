@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use detr_types::in_plain_words;
 use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
+use serde_json::value::RawValue;
 
 /// A whole number, also written as `1.0`.
 pub(crate) struct Int(pub(crate) i64);
@@ -14,13 +16,23 @@ pub(crate) struct Num(pub(crate) f64);
 /// `0`, `1`, `true` or `false`.
 pub(crate) struct Flag(pub(crate) bool);
 
-/// A message of the parser without its place, which refers to a part of the file.
+/// A name: a text, or a number or truth value, which is taken as it is written.
+pub(crate) struct Text(pub(crate) String);
+
+/// The id of an annotation, on which nothing depends: a whole number, or a text.
+pub(crate) enum Id {
+    Number(i64),
+    Text(String),
+}
+
+/// A message of the parser without its place, which refers to a part of the file, and without names of types.
 pub(crate) fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
+    let message = match text.rfind(" at line ") {
+        Some(at) => &text[..at],
+        None => &text,
+    };
+    in_plain_words(message)
 }
 
 /// Replaces `NaN`, `Infinity` and `-Infinity` by empty strings of the same length, which [`Num`]
@@ -76,6 +88,55 @@ impl Visitor<'_> for IntVisitor {
 impl<'de> Deserialize<'de> for Int {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(IntVisitor).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let wrong = |found| Err(de::Error::invalid_type(found, &"a text"));
+        match raw.as_bytes() {
+            [b'"', ..] => serde_json::from_str(raw).map(Self).map_err(de::Error::custom),
+            [b'[', ..] => wrong(Unexpected::Seq),
+            [b'{', ..] => wrong(Unexpected::Map),
+            b"null" => wrong(Unexpected::Unit),
+            _ => Ok(Self(raw.to_owned())),
+        }
+    }
+}
+
+struct IdVisitor;
+
+impl Visitor<'_> for IdVisitor {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Id, E> {
+        IntVisitor.visit_i64(value).map(Id::Number)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Id, E> {
+        IntVisitor.visit_u64(value).map(Id::Number)
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Id, E> {
+        IntVisitor.visit_f64(value).map(Id::Number)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Id, E> {
+        match value.trim() {
+            "" => Err(E::invalid_type(Unexpected::Str(value), &self)),
+            text => Ok(Id::Text(text.to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IdVisitor)
     }
 }
 

@@ -7,7 +7,6 @@
 
 pub(super) mod lenient;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use detr_types::{ImageSize, Xywh};
@@ -20,7 +19,7 @@ use super::paths::{self, Located, Root, UnsafeName};
 use super::{DatasetError, Format, ReadOptions, files, neighbour, splits, text};
 use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
 use crate::segmentation::{Rle, Segmentation};
-use lenient::{Flag, Int, Num};
+use lenient::{Flag, Id, Int, Num, Text};
 
 #[derive(Deserialize)]
 struct File<'a> {
@@ -35,10 +34,9 @@ struct File<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Image<'a> {
+pub(super) struct Image {
     id: Int,
-    #[serde(borrow)]
-    pub(super) file_name: Cow<'a, str>,
+    file_name: Option<Text>,
     width: Option<u32>,
     height: Option<u32>,
     license: Option<IgnoredAny>,
@@ -49,7 +47,7 @@ pub(super) struct Image<'a> {
 
 #[derive(Deserialize)]
 struct Annotation<'a> {
-    id: Int,
+    id: Id,
     image_id: Int,
     category_id: Int,
     bbox: [Num; 4],
@@ -62,12 +60,10 @@ struct Annotation<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct RawCategory<'a> {
+pub(super) struct RawCategory {
     id: Int,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    supercategory: Option<Cow<'a, str>>,
+    name: Text,
+    supercategory: Option<Text>,
     isthing: Option<Flag>,
 }
 
@@ -90,22 +86,42 @@ pub(super) fn read(
     builder.other_fields(lists);
     let place = Place { path, text };
     categories(&mut builder, place, &file.categories);
-    let images = place.records::<Image<'_>>("images", &file.images, &mut builder);
-    let folder = match &options.images {
-        Some(folder) => folder.clone(),
-        None => image_folder(path, images.iter().map(|image| image.file_name.as_ref())),
-    };
-    let names = images.iter().map(|image| image.file_name.as_ref());
-    let root = root(path, &folder, names, options)?;
-    for image in images {
-        add_image(&mut builder, &root, &image);
-    }
+    add_images(&mut builder, place, &file.images, options)?;
+    let mut ids = TextIds::new(&file.annotations);
     for (index, record) in file.annotations.iter().enumerate() {
         if let Some(annotation) = place.record("annotations", index, record, &mut builder) {
-            add_object(&mut builder, annotation);
+            add_object(&mut builder, annotation, &mut ids);
         }
     }
     Ok(builder.finish())
+}
+
+/// Numbers for ids that are texts.
+struct TextIds<'a> {
+    records: &'a [&'a RawValue],
+    next: Option<i64>,
+}
+
+impl<'a> TextIds<'a> {
+    fn new(records: &'a [&'a RawValue]) -> Self {
+        Self { records, next: None }
+    }
+
+    /// A number above all others.
+    fn number(&mut self) -> i64 {
+        #[derive(Deserialize)]
+        struct OnlyId {
+            id: Int,
+        }
+        let next = self.next.unwrap_or_else(|| {
+            let ids = self.records.iter().filter_map(|record| {
+                serde_json::from_str::<OnlyId>(record.get()).ok().map(|record| record.id.0)
+            });
+            ids.max().unwrap_or(0).max(0).saturating_add(1)
+        });
+        self.next = Some(next.saturating_add(1));
+        next
+    }
 }
 
 /// The three lists of the file, or where it stops being JSON.
@@ -129,17 +145,49 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Resul
 }
 
 pub(super) fn categories(builder: &mut Builder, place: Place<'_>, records: &[&RawValue]) {
-    for category in place.records::<RawCategory<'_>>("categories", records, builder) {
+    for category in place.records::<RawCategory>("categories", records, builder) {
         builder.category(Category {
             id: category.id.0,
-            name: category.name.into_owned(),
-            supercategory: category.supercategory.map(Cow::into_owned),
+            name: category.name.0,
+            supercategory: category.supercategory.map(|name| name.0),
             is_thing: category.isthing.is_none_or(|flag| flag.0),
         });
     }
 }
 
-pub(super) fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
+/// Adds the images, and finds their files.
+pub(super) fn add_images(
+    builder: &mut Builder,
+    place: Place<'_>,
+    records: &[&RawValue],
+    options: &ReadOptions,
+) -> Result<(), DatasetError> {
+    let mut images = Vec::with_capacity(records.len());
+    for (index, record) in records.iter().enumerate() {
+        let Some(image) = place.record::<Image>("images", index, record, builder) else { continue };
+        if image.file_name.is_none() && options.file_names {
+            let message = format!(
+                "{}: missing field `file_name`",
+                place.of(&format!("images[{index}]"), record)
+            );
+            builder.report.add(Problem::MalformedRecord, message);
+            continue;
+        }
+        images.push(image);
+    }
+    if !options.file_names {
+        images.into_iter().for_each(|image| add_image(builder, None, image));
+        return Ok(());
+    }
+    let names = || images.iter().filter_map(|image| Some(image.file_name.as_ref()?.0.as_str()));
+    let folder = options.images.clone().unwrap_or_else(|| image_folder(place.path, names()));
+    let root = root(place.path, &folder, names(), options)?;
+    images.into_iter().for_each(|image| add_image(builder, Some(&root), image));
+    Ok(())
+}
+
+/// Adds an image; without a root, one without a file.
+fn add_image(builder: &mut Builder, root: Option<&Root>, image: Image) {
     let id = image.id.0;
     builder.other_fields([
         ("images.license", image.license.is_some()),
@@ -147,7 +195,12 @@ pub(super) fn add_image(builder: &mut Builder, root: &Root, image: &Image<'_>) {
         ("images.flickr_url", image.flickr_url.is_some()),
         ("images.date_captured", image.date_captured.is_some()),
     ]);
-    let Some(located) = locate(builder, root, id, &image.file_name) else { return };
+    let name = image.file_name.map_or_else(String::new, |name| name.0);
+    let located = match root {
+        Some(root) => locate(builder, root, id, &name),
+        None => Some(Located { path: PathBuf::new(), name, exists: false }),
+    };
+    let Some(located) = located else { return };
     let size = image.height.zip(image.width).filter(|&(h, w)| h > 0 && w > 0);
     builder.image(ImageRecord {
         id,
@@ -188,8 +241,17 @@ pub(super) fn locate(
     }
 }
 
-fn add_object(builder: &mut Builder, annotation: Annotation<'_>) {
-    let (id, image_id) = (annotation.id.0, annotation.image_id.0);
+fn add_object(builder: &mut Builder, annotation: Annotation<'_>, ids: &mut TextIds<'_>) {
+    let image_id = annotation.image_id.0;
+    let id = match annotation.id {
+        Id::Number(id) => id,
+        Id::Text(text) => {
+            let id = ids.number();
+            let text: String = text.chars().take(60).collect();
+            builder.report.add(Problem::TextId, format_args!("{text} is {id}"));
+            id
+        }
+    };
     builder.other_fields([
         ("annotations.keypoints", annotation.keypoints.is_some()),
         ("annotations.attributes", annotation.attributes.is_some()),
@@ -308,10 +370,15 @@ impl<'a> Place<'a> {
         };
         let dot =
             if field == "." || field.is_empty() { String::new() } else { format!(".{field}") };
+        format!("{}: {reason}", self.of(&format!("{list}[{index}]{dot}"), record))
+    }
+
+    /// The name and the place of a record or of a field of it: `images[3].id (FILE:7:12)`.
+    fn of(self, name: &str, record: &RawValue) -> String {
         // A record is a slice of the text.
         let offset = record.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
         let (line, column) = text::position(self.text.as_bytes(), offset);
-        format!("{list}[{index}]{dot} ({}:{line}:{column}): {reason}", self.path.display())
+        format!("{name} ({}:{line}:{column})", self.path.display())
     }
 }
 

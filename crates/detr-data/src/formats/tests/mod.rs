@@ -67,7 +67,7 @@ fn object(field: &str, value: &str) -> String {
 fn records_are_counted_by_what_is_wrong_with_them() {
     let image = |field: &str| coco(field, "", CATEGORY);
     for (json, problem) in [
-        (object("id", "\"5\""), Problem::MalformedRecord),
+        (object("id", "\"5\""), Problem::TextId),
         (object("id", ""), Problem::MalformedRecord),
         (object("id", "1.5"), Problem::MalformedRecord),
         (object("id", "99999999999999999999"), Problem::MalformedRecord),
@@ -115,7 +115,7 @@ fn records_are_counted_by_what_is_wrong_with_them() {
         (image(r#"{"id": 1, "id": 2, "file_name": "a.png"}"#), Problem::MalformedRecord),
         (image(r#"{"id": 1, "file_name": "a.png", "width": -4}"#), Problem::MalformedRecord),
         (image("[1]"), Problem::MalformedRecord),
-        (image(r#"{"id": 1, "file_name": 7}"#), Problem::MalformedRecord),
+        (image(r#"{"id": 1, "file_name": 7}"#), Problem::MissingFile),
         (image(r#"{"id": 1, "file_name": "missing.png"}"#), Problem::MissingFile),
         (image(r#"{"id": 1, "file_name": "/etc/passwd"}"#), Problem::UnsafeFileName),
         (image(r#"{"id": 1, "file_name": "../a.png"}"#), Problem::UnsafeFileName),

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::options::{ImageMode, WriteOptions};
 use crate::dataset::{Dataset, ImageRecord, ObjectRecord};
 use crate::decode::ImageError;
-use crate::formats::{DatasetError, image_size};
+use crate::formats::{DatasetError, ImageHeader};
 
 /// Writes text through the one atomic write.
 pub(super) fn write_text(path: &Path, text: &str) -> Result<(), DatasetError> {
@@ -24,7 +24,11 @@ pub(super) fn size_of(
     image: &ImageRecord,
     options: &WriteOptions<'_>,
 ) -> Result<ImageSize, ImageError> {
-    image.size.map_or_else(|| image_size(&image.path, &options.limits), Ok)
+    let look = || {
+        let header = ImageHeader::read(&image.path, &options.limits)?;
+        Ok(header.size(options.apply_exif))
+    };
+    image.size.map_or_else(look, Ok)
 }
 
 /// Brings an image file to its place.

