@@ -6,12 +6,12 @@
 //! Folders as in KITTI (`image_2`, `label_2`) or TAO (`images`, `labels`), also below `training` or
 //! the name of the split.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::Root;
-use super::{DatasetError, Format, ReadOptions, files, text};
+use super::{DatasetError, Format, ReadOptions, class_names, files, text};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Columns of which the box is the fifth to the eighth.
@@ -107,7 +107,29 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     for label in orphans {
         builder.report.add(Problem::OrphanLabels, files::relative(&label, root));
     }
-    Ok(assemble(builder, images, None))
+    let names = class_names::all(&images, classes_elsewhere(root, options, &label_folder));
+    Ok(assemble(builder, images, Some(names)))
+}
+
+/// The classes in folders of labels of the data set other than the one that is read. What is wrong with such a file
+/// is of no concern here.
+fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &Path) -> BTreeSet<String> {
+    let whole = ReadOptions { split: None, ..options.clone() };
+    let known = read.canonicalize().ok();
+    let mut scratch = Builder::default();
+    let mut names = BTreeSet::new();
+    for folder in class_names::folders_of_splits(root) {
+        let Some((_, labels)) = folders(&folder, &whole) else { continue };
+        if labels.canonicalize().ok() == known {
+            continue;
+        }
+        for path in files::below(&labels, &["txt"]).unwrap_or_default() {
+            let Ok(text) = text::read(&path, options.limits.annotation_bytes) else { continue };
+            let objects = parse(&text, &path, &mut scratch);
+            names.extend(objects.into_iter().map(|object| object.class));
+        }
+    }
+    names
 }
 
 fn parse(text: &str, path: &Path, builder: &mut Builder) -> Vec<NamedObject> {

@@ -1,6 +1,7 @@
 //! Annotation formats: COCO, COCO panoptic, KITTI, YOLO and Pascal VOC, read into a
 //! [`Dataset`] and written from it. Which one a path holds is found by looking, unless it is said.
 
+mod class_names;
 mod coco;
 mod detect;
 mod error;

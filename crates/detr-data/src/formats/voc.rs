@@ -6,6 +6,7 @@
 //! any of its boxes has a corner below 1. `difficult` objects, which VOC's evaluation ignores, become
 //! crowds, which COCO's ignores.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use detr_types::{ImageSize, Xyxy};
@@ -13,7 +14,7 @@ use roxmltree::{Document, Node};
 
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::Root;
-use super::{DatasetError, Format, ReadOptions, files, text};
+use super::{DatasetError, Format, ReadOptions, class_names, files, text};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Stated in `<source><annotation>` by our writer: corners are VOC's, whatever they are.
@@ -65,6 +66,7 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     });
     let folder = Root::new(&images, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(&images))?;
+    let elsewhere = classes_elsewhere(root, options, &annotations);
     let (mut found, mut from_zero) = (Vec::with_capacity(annotations.len()), false);
     for path in annotations {
         let text = text::read(&path, options.limits.annotation_bytes)?;
@@ -99,7 +101,31 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         size,
         objects: objects.into_iter().map(|object| object.named(origin)).collect(),
     });
-    Ok(assemble(builder, records.collect(), None))
+    let images: Vec<NamedImage> = records.collect();
+    let names = class_names::all(&images, elsewhere);
+    Ok(assemble(builder, images, Some(names)))
+}
+
+/// The classes in the XML files of the data set that are not among those that are read. What is wrong with such a
+/// file is of no concern here.
+fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &[PathBuf]) -> BTreeSet<String> {
+    let whole = ReadOptions { split: None, ..options.clone() };
+    let known: BTreeSet<PathBuf> =
+        read.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut scratch = Builder::default();
+    let mut names = BTreeSet::new();
+    for folder in class_names::folders_of_splits(root) {
+        for path in annotations(&folder, &whole).ok().flatten().unwrap_or_default() {
+            if path.canonicalize().is_ok_and(|path| known.contains(&path)) {
+                continue;
+            }
+            let Ok(text) = text::read(&path, options.limits.annotation_bytes) else { continue };
+            if let Ok(file) = parse(&text, &mut scratch, &path) {
+                names.extend(file.objects.into_iter().map(|object| object.class));
+            }
+        }
+    }
+    names
 }
 
 struct VocFile {
