@@ -1,5 +1,6 @@
 //! `detr models convert`: any model to our own folder of `model.safetensors` and `model.json`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,7 +13,7 @@ use detr_types::{Category, ClassTable};
 pub(crate) struct ConvertArgs {
     /// A .pth or .safetensors file, a model folder, a remote name, or recipe:PRESET
     #[arg(value_name = "IN")]
-    input: String,
+    input: OsString,
 
     /// Folder to write
     #[arg(value_name = "OUT")]

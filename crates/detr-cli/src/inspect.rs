@@ -1,6 +1,7 @@
 //! `detr models inspect`: what a model file or folder is, without building the model.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write;
 
 use clap::Args;
@@ -16,7 +17,7 @@ use serde::Serialize;
 pub(crate) struct InspectArgs {
     /// A .pth or .safetensors file, a model folder, a remote name, or recipe:PRESET
     #[arg(value_name = "PATH|NAME")]
-    model: String,
+    model: OsString,
 
     #[command(flatten)]
     load: LoadArgs,

@@ -3,6 +3,7 @@
 //! the program with a trainer of their own.
 
 mod bench;
+mod classes;
 mod convert;
 mod data;
 mod devices;

@@ -140,6 +140,26 @@ impl TargetRules {
         Self { masks, ..self }
     }
 
+    /// Counts what becomes of the objects of an image without decoding it. Where the annotations do not state its
+    /// size, a box counts as lying on it unless it is to the left or above.
+    #[must_use]
+    pub fn counts(&self, record: &ImageRecord) -> TargetCounts {
+        let size = record.size.unwrap_or(ImageSize::new(u32::MAX, u32::MAX));
+        let mut counts = TargetCounts::default();
+        for object in &record.objects {
+            if object.iscrowd {
+                counts.crowd += 1;
+            } else if !self.labels.contains_key(&object.category_id) {
+                counts.unknown_class += 1;
+            } else if clamped(object.bbox, size).is_none() {
+                counts.degenerate += 1;
+            } else {
+                counts.kept += 1;
+            }
+        }
+        counts
+    }
+
     /// A decoded image with its objects, ready for augmentation. The size that counts is that of
     /// the decoded image, whatever the annotations state.
     #[must_use]

@@ -1,6 +1,7 @@
 //! Text from files and servers on its way to a terminal.
 
 use std::fmt::Write;
+use std::path::Path;
 
 /// The text with its control characters escaped, line breaks excepted: names in a file of a
 /// stranger must not move the cursor, change colours or retitle the window.
@@ -16,6 +17,20 @@ pub fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// A path as text. Bytes that are not UTF-8 are written as `\xE9`, so that two paths never become one.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\x{byte:02X}");
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -83,6 +83,15 @@ pub(crate) fn validation(record: &ValidationRecord) -> [String; 2] {
 /// Describes another event; `None` for one that is not worth a message.
 pub(crate) fn event(event: &Event, run: &RunContext) -> Option<Message> {
     Some(match event {
+        Event::Resumed { step: 0 } => {
+            let steps = run.info().steps;
+            Message::new(
+                Level::Warning,
+                format!(
+                    "no checkpoint is there, so the run starts over: none of {steps} steps is done"
+                ),
+            )
+        }
         Event::Resumed { step } => {
             Message::new(Level::Note, format!("goes on after step {step} of {}", run.info().steps))
         }

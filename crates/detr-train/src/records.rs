@@ -9,7 +9,8 @@ use detr_track::{
     Event as TrackEvent, RunEnd, RunInfo, Sample, Sink, StepRecord, Tracker, ValidationRecord,
     flatten,
 };
-use detr_types::{ClassTable, Detection};
+use detr_types::{Category, ClassTable, Detection};
+use detr_validate::CategoryMap;
 
 use crate::run::{End, Event, Step, TrainInputs, Watch, named};
 use crate::settings::TrainConfig;
@@ -151,14 +152,34 @@ fn step_record(step: &Step<'_>) -> StepRecord {
 impl SampleSource {
     /// Returns the samples of images, by their ids and the detections on them.
     fn samples(&self, found: &[(i64, Vec<Detection>)]) -> Vec<Sample> {
+        let categories = &self.dataset.categories;
+        let categories = categories.iter().map(|class| (class.id, class.name.as_str()));
+        let map = CategoryMap::new(&self.classes, categories);
         let sample = |(id, detections): &(i64, Vec<Detection>)| {
             let record = self.dataset.image(*id)?;
             let detections = detections.clone();
-            let truth = truth(record, &self.classes);
+            let truth = truth(&by_ids_of_the_model(record, &self.classes, &map), &self.classes);
             Some(Sample { image_id: *id, file: record.path.clone(), detections, truth })
         };
         found.iter().filter_map(sample).collect()
     }
+}
+
+/// Returns an image whose objects have the category ids of the model. Those of classes that the model lacks are left
+/// out.
+fn by_ids_of_the_model(
+    record: &ImageRecord,
+    classes: &ClassTable,
+    map: &CategoryMap,
+) -> ImageRecord {
+    let mut record = record.clone();
+    record.objects.retain_mut(|object| {
+        let is_same = |class: &&Category| map.category(class.label) == Some(object.category_id);
+        let class = classes.categories().find(is_same);
+        object.category_id = class.map_or(object.category_id, |class| class.id);
+        class.is_some()
+    });
+    record
 }
 
 /// Returns the objects of an image without crowds as detections with a score of 1. Objects of classes that the model

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use detr_data::dataset::Severity;
-use detr_data::doctor::{CheckOptions, FileCheck, Findings, check, common_images};
+use detr_data::doctor::{
+    CheckOptions, ClassDifferences, FileCheck, Findings, check, common_images, compare_classes,
+};
 use detr_data::formats::Accept;
 use detr_infer::cli::{CliError, Console, escaped, print, print_json};
 use detr_types::Limits;
 use serde::Serialize;
 
 use super::{ReadArgs, UprightArgs};
+use crate::classes::listed;
 
 /// Flags of `detr data check`.
 #[derive(Args)]
@@ -38,7 +41,8 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     rare: usize,
 
-    /// Another data set that must not share images with this one, such as that for validation
+    /// Another data set, such as that for validation, which must not share images with this one and
+    /// should have the same classes
     #[arg(long, value_name = "DATA")]
     against: Option<PathBuf>,
 
@@ -73,6 +77,9 @@ struct Report<'a> {
     /// Files of the two data sets that are the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     shared_images: Option<Vec<(String, String)>>,
+    /// How the classes of the two data sets differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    classes: Option<ClassDifferences>,
 }
 
 pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
@@ -104,10 +111,12 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
         },
     );
     drop(bar);
+    let classes = other.as_ref().map(|other| compare_classes(&dataset, other));
     let shared_images = other.map(|other| common_images(&dataset, &other));
     let shared = shared_images.as_ref().map_or(0, Vec::len);
+    let class_kinds = classes.as_ref().map_or(0, |classes| class_problems(classes, args.strict));
     if args.json {
-        let report = Report { findings: &findings, shared_images };
+        let report = Report { findings: &findings, shared_images, classes };
         print_json(&report)?;
     } else {
         let mut text = format!("{findings}\n");
@@ -118,11 +127,14 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
                 let _ = writeln!(text, "                  {first} = {second}");
             }
         }
+        if let Some(classes) = &classes {
+            text += &describe_classes(classes);
+        }
         print(&escaped(&text))?;
     }
     let least = if args.strict { Severity::Warning } else { Severity::Error };
     let bad = findings.findings.iter().filter(|finding| finding.severity >= least);
-    let kinds = bad.count() + usize::from(shared > 0);
+    let kinds = bad.count() + usize::from(shared > 0) + class_kinds;
     if kinds > 0 {
         let kinds = if kinds == 1 {
             "1 kind of problem".to_owned()
@@ -135,6 +147,60 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
         )));
     }
     Ok(())
+}
+
+/// The number of kinds of differences that fail the check: classes of other names may be missing from a small split,
+/// but two data sets for one model have some in common.
+fn class_problems(classes: &ClassDifferences, strict: bool) -> usize {
+    let ClassDifferences { shared, only_first, only_second, .. } = classes;
+    let differ = [only_first, only_second].into_iter().filter(|names| !names.is_empty()).count();
+    if *shared == 0 { usize::from(differ > 0) } else { differ * usize::from(strict) }
+}
+
+/// The differences of classes, each with what it means.
+fn describe_classes(classes: &ClassDifferences) -> String {
+    let ClassDifferences { shared, only_first, only_second, other_ids } = classes;
+    let mut text = String::new();
+    let mut add = |severity: Severity, count: usize, what: &str, examples: &str, hint: &str| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{severity:<8}{count:>8}  {what}\n                  {examples}\n");
+        let _ = writeln!(text, "                  hint: {hint}");
+    };
+    let severity = if *shared == 0 { Severity::Error } else { Severity::Warning };
+    for (names, whose, meaning) in [
+        (only_first, "this data set", "are never scored"),
+        (only_second, "the other data set", "are never found by a model of this one"),
+    ] {
+        if !names.is_empty() {
+            let similar =
+                similar(only_first, only_second).map_or_else(String::new, |(one, two)| {
+                    format!("; {one:?} and {two:?} differ in case alone, and --map renames")
+                });
+            let what = format!("classes that only {whose} has");
+            let hint = format!("classes are joined by name, so these {meaning}{similar}");
+            add(severity, names.len(), &what, &listed(names), &hint);
+        }
+    }
+    if !other_ids.is_empty() {
+        let pairs: Vec<String> = other_ids
+            .iter()
+            .map(|class| format!("{} is {} and {}", class.name, class.first, class.second))
+            .collect();
+        let hint = "classes are joined by name here; tools that join them by id would mix them up";
+        add(Severity::Info, other_ids.len(), "classes of other ids", &listed(&pairs), hint);
+    }
+    if text.is_empty() {
+        text = format!("both data sets have the same {shared} classes\n");
+    }
+    text
+}
+
+/// Two names that are one but for case.
+fn similar<'a>(first: &'a [String], second: &'a [String]) -> Option<(&'a str, &'a str)> {
+    first.iter().find_map(|one| {
+        let two = second.iter().find(|two| two.to_lowercase() == one.to_lowercase())?;
+        Some((one.as_str(), two.as_str()))
+    })
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

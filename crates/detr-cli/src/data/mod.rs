@@ -14,7 +14,7 @@ use detr_data::formats::DatasetError;
 use detr_infer::cli::{CliError, Console};
 
 pub(crate) use augmentation::AugmentationArgs;
-pub(crate) use source::{ReadArgs, UprightArgs, note_left_out, unreadable};
+pub(crate) use source::{ReadArgs, UprightArgs, left_out, note_left_out, unreadable};
 
 /// Subcommands of `detr data`.
 #[derive(Subcommand)]

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use detr_data::dataset::{ClassMap, DatasetSpec, Problem, ReadReport, Severity, SourceSpec};
+use detr_data::dataset::{
+    ClassMap, DatasetSpec, Occurrences, Problem, ReadReport, Severity, SourceSpec,
+};
 use detr_data::formats::{Accept, DatasetError, Format, ReadOptions};
 use detr_data::{Dataset, DecodeOptions};
 use detr_infer::cli::{CliError, Console, read_text};
@@ -179,12 +181,17 @@ fn only_empty(report: &ReadReport) -> bool {
 
 /// Says what of a data set is not used.
 pub(crate) fn note_left_out(dataset: &Dataset, console: &Console) {
+    left_out(dataset).iter().for_each(|note| console.note(&format!("note: {note}")));
+}
+
+/// What of a data set is not used, a sentence for each kind of problem.
+pub(crate) fn left_out(dataset: &Dataset) -> Vec<String> {
     let problems = &dataset.report.problems;
-    for (problem, found) in problems.iter().filter(|(p, _)| p.severity() >= Severity::Error) {
+    let sentence = |(problem, found): (&Problem, &Occurrences)| {
         let more = if found.first.len() < found.count { ", ..." } else { "" };
-        let first = found.first.join(", ");
-        console.note(&format!("note: {} x {problem}: {first}{more}", found.count));
-    }
+        format!("{} x {problem}: {}{more}", found.count, found.first.join(", "))
+    };
+    problems.iter().filter(|(p, _)| p.severity() >= Severity::Error).map(sentence).collect()
 }
 
 fn renaming(text: &str) -> Result<(String, String), String> {

@@ -1,11 +1,11 @@
 //! `detr eval`: a model, or the results of any tool, against a data set with COCO's metrics. The
 //! metrics themselves are `detr-eval`'s.
 
-mod classes;
 mod model;
 mod report;
 mod results;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) struct EvalArgs {
     /// Model to run over the images: a .pth or .safetensors file, a model folder, a name such as
     /// facebook/detr-resnet-50, or recipe:PRESET[@SEED] for untrained weights
     #[arg(long, value_name = "PATH|NAME", required_unless_present = "results")]
-    model: Option<String>,
+    model: Option<OsString>,
 
     /// Results to score instead, of any tool, as COCO's JSON
     #[arg(long, value_name = "FILE", conflicts_with_all = MODEL_FLAGS)]

@@ -1,6 +1,7 @@
 //! A model over the images of a data set, as the reference's evaluation runs it: the model's best
 //! answers without a threshold.
 
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -12,9 +13,9 @@ use detr_infer::sources::Source;
 use detr_infer::{PredictError, PredictOptions};
 use detr_validate::{EvaluatedImage, evaluate, ground_truth, max_answers};
 
-use super::classes::shared_classes;
 use super::report::Report;
 use super::{EvalArgs, unusable};
+use crate::classes::{Renaming, shared_classes};
 
 /// Pairs of query and class per image in the numbers that were published for Deformable DETR.
 const DEFORMABLE_PAIRS: usize = 100;
@@ -25,7 +26,7 @@ const DEFORMABLE_PAIRS: usize = 100;
 /// A model, device or data set that cannot be used, a model that knows none of the classes, and
 /// with `--strict` an image that cannot be used.
 pub(super) fn score(
-    name: &str,
+    name: &OsStr,
     args: &EvalArgs,
     dataset: &Dataset,
     options: EvalOptions,
@@ -46,7 +47,9 @@ pub(super) fn score(
     let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new() };
     let predictor = make_predictor(&checkpoint, &selected, &args.device, &args.image, best)?;
     drop(checkpoint);
-    let categories = shared_classes(predictor.classes(), &dataset.categories, console)?;
+    let (categories, notes) =
+        shared_classes(predictor.classes(), &dataset.categories, Renaming::Flag)?;
+    notes.iter().for_each(|note| console.note(&format!("note: {note}")));
 
     let mut file = report.results_file()?;
     let sources: Vec<Source> =

@@ -15,7 +15,11 @@ const LOOKED_AT: usize = 50;
 /// Steps; the first one warms up and does not count.
 const STEPS: usize = 4;
 
-pub(super) fn run(config: &TrainConfig, built: Built, console: &Console) -> Result<(), CliError> {
+pub(super) fn run(
+    config: &TrainConfig,
+    built: Built<'_>,
+    console: &Console,
+) -> Result<(), CliError> {
     let Built { parts, start, .. } = built;
     let step = config.train.step(&parts.model);
     let steps = parts.steps_per_epoch(config.train.accumulate) * config.train.epochs;

@@ -4,6 +4,7 @@
 mod console;
 mod control;
 mod dry_run;
+mod notes;
 mod parts;
 mod recorder;
 
@@ -98,9 +99,10 @@ pub(crate) fn run(
     }
     let checkpoints = Checkpoints::new(folder.join("checkpoints"));
     checkpoints.sweep();
-    let goes_on = args.resume && checkpoints.newest().0.is_some();
+    // With checkpoints none of which counts it is refused further on, before anything is written.
+    let goes_on = args.resume && checkpoints.newest() != (None, Vec::new());
     let build = || parts::build(&config, &base, devices, folder.clone(), goes_on, console);
-    let Built { parts, start, val } = match guarded(build) {
+    let Built { parts, start, val, notes } = match guarded(build) {
         Ok(built) => built,
         Err(error) => {
             // Nothing began here.
@@ -125,6 +127,7 @@ pub(crate) fn run(
     let samples = val.map(|dataset| SampleSource { dataset, classes });
     let recorder =
         Rc::new(RefCell::new(recorder(info, samples, parts::decoding(&config), console)));
+    notes.log(recorder.borrow_mut().tracker());
     let batch = Rc::new(RefCell::new(String::new()));
     let mut records = {
         let (recorder, batch) = (recorder.clone(), batch.clone());
@@ -154,6 +157,14 @@ pub(crate) fn run(
         watchers.extend(dashboard.as_mut().map(|dashboard| dashboard as &mut dyn Watch));
         let (trainer, progress) =
             begin(&config, &parts, start, args.resume, &mut watchers).map_err(to_cli)?;
+        let epochs = config.train.epochs;
+        if args.resume && progress.epoch >= epochs {
+            recorder.borrow_mut().tracker().note(&format!(
+                "train.epochs = {epochs} is reached, so there is nothing left to do\n\
+                 hint: --set train.epochs={} goes on",
+                epochs + 1
+            ));
+        }
         let train_loop = TrainLoop::new(config, parts, wrap(trainer), progress);
         train_loop.fit(&stop, &mut watchers).map_err(to_cli)
     };

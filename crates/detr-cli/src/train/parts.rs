@@ -6,7 +6,9 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use detr_data::dataset::DatasetSpec;
 use detr_data::formats::ReadOptions;
-use detr_data::{Augmentation, Dataset, DatasetSource, DecodeOptions, Loader, LoaderConfig};
+use detr_data::{
+    Augmentation, Dataset, DatasetSource, DecodeOptions, Loader, LoaderConfig, TargetCounts,
+};
 use detr_eval::IouKind;
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_model::{Model, ModelConfig};
@@ -14,40 +16,57 @@ use detr_train::{TrainConfig, TrainInputs, ValidationSet};
 use detr_types::ClassTable;
 use detr_validate::ground_truth;
 
+use super::notes::{StartNotes, nothing_to_learn, refuse_nothing_to_learn};
+use crate::classes::{Renaming, shared_classes};
 use crate::data::unreadable;
 
 /// What a run is made of.
-pub(super) struct Built {
+pub(super) struct Built<'a> {
     pub(super) parts: TrainInputs,
     /// The weights that it starts with.
     pub(super) start: Model,
     /// The data of the validation.
     pub(super) val: Option<Arc<Dataset>>,
+    /// What was said of data and weights.
+    pub(super) notes: StartNotes<'a>,
 }
 
 /// Reads data, makes the model and the loaders. A run that goes on has its weights in its checkpoints; what
 /// it began with may be gone.
-pub(super) fn build(
+pub(super) fn build<'a>(
     config: &TrainConfig,
     base: &Path,
     devices: Vec<Device>,
     folder: PathBuf,
     goes_on: bool,
-    console: &Console,
-) -> Result<Built, CliError> {
+    console: &'a Console,
+) -> Result<Built<'a>, CliError> {
     let apply_exif = config.data.apply_exif;
     let load = |spec| load(spec, base, apply_exif);
+    let mut notes = StartNotes::new(console);
     let mut train = load(&config.data.train)?;
+    notes.dataset("data.train", &train);
     let mut val = config.data.val.as_ref().map(load).transpose()?;
+    if let Some(val) = &val {
+        notes.dataset("data.val", val);
+    }
+    if train.categories.is_empty() {
+        return Err(nothing_to_learn(&train, TargetCounts::default()));
+    }
+    let classes = train.class_table(config.data.labels).map_err(unreadable)?;
+    refuse_nothing_to_learn(&train, &classes)?;
     let mut augmentation = config.data.augmentation.clone();
     if let Some(count) = config.run.overfit {
         train.images.retain(|image| image.objects.iter().any(|object| !object.iscrowd));
         train.images.truncate(count);
         val = Some(train.clone());
         augmentation = Augmentation::validation(&config.data.preprocess);
-        console.note(&format!("learning from {} images alone", train.images.len()));
+        notes.say(&format!("learning from {} images alone", train.images.len()));
+        refuse_nothing_to_learn(&train, &classes)?;
     }
-    let classes = train.class_table(config.data.labels).map_err(unreadable)?;
+    if let Some(val) = &val {
+        compare_classes(&classes, val, &mut notes)?;
+    }
     let model = architecture(config, base, classes.len())?;
     let step = config.train.step(&model);
     let mut others: Vec<Device> = devices.into_iter().map(|device| step.device(device)).collect();
@@ -58,7 +77,7 @@ pub(super) fn build(
     } else {
         let started = detr_train::start(&config.model, base, &model, &classes, &device)
             .map_err(|error| CliError::Model(error.to_string()))?;
-        started.notes.iter().for_each(|note| console.note(note));
+        started.notes.iter().for_each(|note| notes.say(note));
         started.model
     };
     let val = val.map(Arc::new);
@@ -74,7 +93,23 @@ pub(super) fn build(
     let preprocess = config.data.preprocess;
     let parts =
         TrainInputs { model, device, others, classes, loader, validation, preprocess, folder };
-    Ok(Built { parts, start, val })
+    Ok(Built { parts, start, val, notes })
+}
+
+/// Says which classes only the model or only the validation has, which are joined by name as in `detr eval`.
+fn compare_classes(
+    classes: &ClassTable,
+    val: &Dataset,
+    notes: &mut StartNotes<'_>,
+) -> Result<(), CliError> {
+    let (_, differences) = shared_classes(classes, &val.categories, Renaming::Setting)?;
+    differences.iter().for_each(|note| notes.say(&format!("note: data.val: {note}")));
+    if !val.images.iter().flat_map(|image| &image.objects).any(|object| !object.iscrowd) {
+        notes.warn(
+            "data.val: there is no object to be found, so AP is `-` and no model is the best",
+        );
+    }
+    Ok(())
 }
 
 /// The settings with all that they leave to a model, and all files by absolute paths.

@@ -5,6 +5,7 @@
 //! matters for DETR: more objects than queries, objects that become too small, classes that cannot
 //! be learned.
 
+mod classes;
 mod files;
 mod options;
 mod pictures;
@@ -17,6 +18,7 @@ use std::path::Path;
 use detr_types::ImageSize;
 use serde::Serialize;
 
+pub use classes::{ClassDifferences, OtherId, compare_classes};
 pub use files::common_images;
 pub use options::{CheckOptions, FileCheck};
 pub use stats::{Bin, CategoryStats, Stats, Summary};

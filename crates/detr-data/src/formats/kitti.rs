@@ -7,13 +7,15 @@
 //! the name of the split. KITTI's tracking data (`image_02`, `label_02`) has a text file for each sequence and a
 //! folder of images beside it; a line starts with the number of the image.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::kitti_line::{KittiLine, Labels, TrackingLine, labels};
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::Root;
-use super::{DatasetError, Format, ReadOptions, files, neighbour, splits, text};
+use super::{
+    DatasetError, Format, ReadOptions, class_names, files, neighbour, splits, text,
+};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Bytes of a file that is only looked at.
@@ -152,7 +154,25 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     for label in labels.unused(root) {
         builder.report.add(Problem::OrphanLabels, label);
     }
-    Ok(assemble(builder, images, None))
+    let names = class_names::all(&images, classes_elsewhere(root, options, &label_folder));
+    Ok(assemble(builder, images, Some(names)))
+}
+
+/// The classes in folders of labels of the data set other than the one that is read. What is wrong with such a file
+/// is of no concern here.
+fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &Path) -> BTreeSet<String> {
+    let whole = ReadOptions { split: None, ..options.clone() };
+    let known = read.canonicalize().ok();
+    let mut scratch = Builder::default();
+    let mut names = BTreeSet::new();
+    for folder in class_names::folders_of_splits(root) {
+        let Some((_, labels)) = folders(&folder, &whole) else { continue };
+        if labels.canonicalize().ok() == known {
+            continue;
+        }
+        names.extend(LabelFiles::classes(&labels, &mut scratch, options));
+    }
+    names
 }
 
 /// The label files of a data set: one for each image, or one for each sequence of images.
@@ -196,6 +216,19 @@ impl LabelFiles {
             labels.sequences.insert(path, sequence);
         }
         Ok(labels)
+    }
+
+    /// Returns the classes of all files in a folder.
+    fn classes(folder: &Path, builder: &mut Builder, options: &ReadOptions) -> BTreeSet<String> {
+        let Ok(labels) = Self::read(folder, builder, options) else { return BTreeSet::new() };
+        let frames = labels.sequences.into_values().flat_map(|sequence| sequence.frames);
+        let mut objects: Vec<NamedObject> = frames.flat_map(|(_, objects)| objects).collect();
+        for path in labels.rest {
+            let Ok(text) = text::read(&path, options.limits.annotation_bytes) else { continue };
+            let found = parse(&text, &path, builder, |line| Ok(((), KittiLine::parse(line)?)));
+            objects.extend(found.into_iter().map(|(_, object)| object));
+        }
+        objects.into_iter().map(|object| object.class).collect()
     }
 
     /// The objects of an image; none if it has no label file.

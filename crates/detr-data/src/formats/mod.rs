@@ -1,6 +1,8 @@
 //! Annotation formats: COCO, COCO panoptic, KITTI, YOLO and Pascal VOC, read into a
 //! [`Dataset`] and written from it. Which one a path holds is found by looking, unless it is said.
 
+mod class_names;
+mod class_names;
 mod coco;
 mod contents;
 mod data_yaml;

@@ -8,7 +8,8 @@
 //!
 //! Files may be in UTF-8, UTF-16, ISO-8859-1 or Windows-1252.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use detr_types::{ImageSize, Xyxy};
 use roxmltree::{Document, Node};
@@ -16,7 +17,9 @@ use roxmltree::{Document, Node};
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::{Located, Root, UnsafeName};
 use super::voc_files::{self, Stems};
-use super::{DatasetError, Format, ReadOptions, files, neighbour, text, xml_text};
+use super::{
+    DatasetError, Format, ReadOptions, class_names, files, neighbour, text, xml_text,
+};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Stated in `<source><annotation>` by our writer: corners are VOC's, whatever they are.
@@ -25,6 +28,7 @@ pub(super) const ONE_BASED: &str = "pixels from 1, last one included";
 pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
     let annotations = voc_files::annotations(root, options)?;
     let mut builder = Builder::new(format!("{} {}", Format::Voc, root.display()));
+    let elsewhere = classes_elsewhere(root, options, &annotations);
     let mut files = Vec::with_capacity(annotations.len());
     for path in annotations {
         let text = xml_text::read(&path, options.limits.annotation_bytes)?;
@@ -59,7 +63,31 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         size,
         objects: objects.into_iter().map(|object| object.named(origin)).collect(),
     });
-    Ok(assemble(builder, records.collect(), None))
+    let images: Vec<NamedImage> = records.collect();
+    let names = class_names::all(&images, elsewhere);
+    Ok(assemble(builder, images, Some(names)))
+}
+
+/// The classes in the XML files of the data set that are not among those that are read. What is wrong with such a
+/// file is of no concern here.
+fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &[PathBuf]) -> BTreeSet<String> {
+    let whole = ReadOptions { split: None, ..options.clone() };
+    let known: BTreeSet<PathBuf> =
+        read.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut scratch = Builder::default();
+    let mut names = BTreeSet::new();
+    for folder in class_names::folders_of_splits(root) {
+        for path in voc_files::annotations(&folder, &whole).unwrap_or_default() {
+            if path.canonicalize().is_ok_and(|path| known.contains(&path)) {
+                continue;
+            }
+            let Ok(text) = xml_text::read(&path, options.limits.annotation_bytes) else { continue };
+            if let Ok(file) = parse(&text, &mut scratch, &path) {
+                names.extend(file.objects.into_iter().map(|object| object.class));
+            }
+        }
+    }
+    names
 }
 
 /// The image of an XML file: what `<filename>` says, or, where that leads nowhere, the image that is named like the

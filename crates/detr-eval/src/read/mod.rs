@@ -26,8 +26,8 @@ const MAX_BYTES: u64 = 2 << 30;
 const TRUTH_HINT: &str = "ground truth is an object with the lists images, annotations and \
                           categories; NaN and Infinity are no JSON";
 const RESULTS_HINT: &str = "results are a list of objects with image_id, category_id, score and \
-                            bbox or segmentation; NaN and Infinity are no JSON. detr-infer writes them \
-                            with --format coco";
+                            bbox or segmentation, as detr-infer writes with --format coco; \
+                            NaN and Infinity are no JSON";
 
 /// Reads COCO annotations. Masks are read only where they are compared.
 ///

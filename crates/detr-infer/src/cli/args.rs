@@ -1,5 +1,6 @@
 //! The flags of `detr-infer` and `detr predict`, and those shared with other commands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -20,12 +21,12 @@ pub const DEFAULT_MODEL: &str = "recipe:detr-r18";
 pub struct PredictArgs {
     /// Images: files, folders, globs, @list.txt (one path a line), or - for stdin
     #[arg(required = true, value_name = "SOURCE")]
-    pub sources: Vec<String>,
+    pub sources: Vec<OsString>,
 
     /// Model: a .pth or .safetensors file, a model folder, a name such as
     /// facebook/detr-resnet-50, or recipe:PRESET[@SEED] for untrained weights
     #[arg(long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
-    pub model: String,
+    pub model: OsString,
 
     #[command(flatten)]
     #[allow(missing_docs)]

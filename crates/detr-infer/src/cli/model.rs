@@ -1,5 +1,6 @@
 //! From the word after `--model` to an opened checkpoint.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -18,11 +19,15 @@ use crate::hub::{Hub, HubError, Progress, parse_remote_name};
 /// # Errors
 /// A model that does not exist or cannot be used.
 pub fn open_model(
-    name: &str,
+    name: impl AsRef<OsStr>,
     load: &LoadArgs,
     console: &Console,
     device: impl FnOnce() -> Result<Device, CliError>,
 ) -> Result<Checkpoint, CliError> {
+    let path = Path::new(name.as_ref());
+    // A name that is no text can only be a path.
+    let name = path.to_string_lossy();
+    let name = name.as_ref();
     if let Some(recipe) = name.strip_prefix("recipe:") {
         if load.arch.is_some() {
             return Err(CliError::Usage(format!(
@@ -34,7 +39,6 @@ pub fn open_model(
         return Ok(checkpoint);
     }
     let arch = load.arch.as_deref().map(architecture).transpose()?;
-    let path = Path::new(name);
     let checkpoint = if path.exists() {
         if arch.is_some() && path.join(CARD_FILE).is_file() {
             return Err(CliError::Usage(format!(

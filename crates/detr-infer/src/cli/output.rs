@@ -1,6 +1,7 @@
 //! Results on stdout, and annotated pictures.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use super::{CliError, Console, PredictArgs};
 use crate::draw::draw_detections;
 use crate::palette::Palette;
 use crate::sources::Source;
+use crate::text::shown;
 use crate::writers::{ImageResult, OutputFormat, human_line};
 
 /// Prints the output of a command to stdout. A reader that went away, such as `head`, is no error.
@@ -161,7 +163,7 @@ impl Pictures {
             return Err(CliError::Usage(format!("--save {folder}: it is not a folder")));
         }
         std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
-        let stems: Vec<String> = sources.iter().map(stem).collect();
+        let stems: Vec<OsString> = sources.iter().map(stem).collect();
         let names = distinct(&stems);
         let numbered = names.iter().zip(&stems).filter(|(name, stem)| name != stem).count();
         if numbered > 0 {
@@ -169,7 +171,7 @@ impl Pictures {
                 .note(&format!("note: pictures of equal name are numbered ({numbered} of them)"));
         }
         let paths: Vec<PathBuf> =
-            names.iter().map(|name| folder.join(format!("{name}.png"))).collect();
+            names.iter().map(|name| folder.join(with_ending(name, ".png"))).collect();
         refuse_to_replace(sources, &paths, "the annotated picture", "--save another folder")?;
         Ok(Self { paths, palette })
     }
@@ -211,27 +213,32 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
     CliError::Failed(format!("cannot write {}: {error}", path.display()))
 }
 
-fn stem(source: &Source) -> String {
-    match source {
-        Source::File(path) => path.file_stem().map(|stem| stem.to_string_lossy().into_owned()),
-        Source::Stdin => None,
-    }
-    .unwrap_or_else(|| "stdin".to_owned())
+/// The name of an image without its extension, byte by byte.
+fn stem(source: &Source) -> OsString {
+    source.path().file_stem().unwrap_or(OsStr::new("stdin")).to_owned()
+}
+
+/// A name with something after it.
+fn with_ending(name: &OsStr, ending: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(ending);
+    name
 }
 
 /// The stems, the second of a kind as `STEM-2` and so on; case does not make a difference, because
 /// it makes none to some file systems.
-fn distinct(stems: &[String]) -> Vec<String> {
-    let stems_in_use: HashSet<String> = stems.iter().map(|stem| stem.to_lowercase()).collect();
+fn distinct(stems: &[OsString]) -> Vec<OsString> {
+    let key = |stem: &OsStr| shown(Path::new(stem)).to_lowercase();
+    let stems_in_use: HashSet<String> = stems.iter().map(|stem| key(stem)).collect();
     let mut given = HashSet::new();
-    let mut name = |stem: &String| {
+    let mut name = |stem: &OsString| {
         let mut name = stem.clone();
         let mut number = 2;
-        while !given.insert(name.to_lowercase()) {
+        while !given.insert(key(&name)) {
             name = loop {
-                let candidate = format!("{stem}-{number}");
+                let candidate = with_ending(stem, &format!("-{number}"));
                 number += 1;
-                if !stems_in_use.contains(&candidate.to_lowercase()) {
+                if !stems_in_use.contains(&key(&candidate)) {
                     break candidate;
                 }
             };
@@ -256,7 +263,7 @@ pub(super) fn check_output(
         );
     }
     // Images may be called anything, `street.txt` too.
-    let labels = sources.iter().map(|source| output.join(format!("{}.txt", stem(source))));
+    let labels = sources.iter().map(|source| output.join(with_ending(&stem(source), ".txt")));
     let list = (format == OutputFormat::Yolo).then(|| output.join("classes.txt"));
     let paths: Vec<PathBuf> = labels.chain(list).collect();
     refuse_to_replace(sources, &paths, "the file of results", "--output another folder")
@@ -293,7 +300,7 @@ mod tests {
 
     #[test]
     fn pictures_of_equal_stem_get_distinct_names() {
-        let stems = ["a", "b", "A", "a", "a-2", "b"].map(str::to_owned);
+        let stems = ["a", "b", "A", "a", "a-2", "b"].map(OsString::from);
         assert_eq!(distinct(&stems), ["a", "b", "A-3", "a-4", "a-2", "b-2"]);
     }
 }

@@ -1,6 +1,7 @@
 //! `detr-infer` and `detr predict`: images through a model, results out.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use detr_data::RgbImage;
 use detr_types::{Detection, ImageSize};
@@ -74,7 +75,8 @@ impl<'a> Job<'a> {
         let writer = match (args.format, &args.output) {
             (Some(format), Some(path)) => {
                 check_output(format, path, sources)?;
-                Some(ResultWriter::create(format, path, &names, predictor.classes())?)
+                let files: Vec<&Path> = sources.iter().map(Source::path).collect();
+                Some(ResultWriter::create(format, path, &files, predictor.classes())?)
             }
             _ => None,
         };

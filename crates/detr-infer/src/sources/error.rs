@@ -14,6 +14,22 @@ pub enum SourceError {
     /// A file or folder that does not exist.
     #[error("no such file or folder: `{}`", .0.display())]
     Missing(PathBuf),
+    /// A list that does not exist, where a file is called as the argument is.
+    #[error(
+        "no such list: `{}`\nhint: the file {} itself is written ./{}",
+        list.display(), file.display(), file.display()
+    )]
+    MissingList {
+        /// The list that is not there.
+        list: PathBuf,
+        /// The file that starts with `@`.
+        file: PathBuf,
+    },
+    /// An address on the network.
+    #[error(
+        "`{0}` is an address, and images are not fetched\nhint: curl -L '{0}' | detr-infer - reads it from stdin"
+    )]
+    Url(String),
     /// A file, folder or list that cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Unreadable {

@@ -2,15 +2,18 @@
 //! of images to read. Nothing is decoded here, and names are all that is looked at.
 
 mod error;
+mod pattern;
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use detr_types::Limits;
 
 pub use self::error::SourceError;
+use self::pattern::{is_pattern, matching};
+use crate::text::shown;
 
 /// Extensions of the files taken from a folder.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "pbm", "pnm"];
@@ -25,12 +28,19 @@ pub enum Source {
 }
 
 impl Source {
-    /// What to call it in messages and results: the path as given, or `stdin`.
+    /// What to call it in messages and results: the path as given, or `stdin`. Bytes that are not UTF-8 are written
+    /// as `\xE9`, so that every file keeps a name of its own.
     #[must_use]
     pub fn name(&self) -> String {
+        shown(self.path())
+    }
+
+    /// The path as given, or `stdin`: what files of results are named after.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         match self {
-            Self::File(path) => path.display().to_string(),
-            Self::Stdin => "stdin".to_owned(),
+            Self::File(path) => path,
+            Self::Stdin => Path::new("stdin"),
         }
     }
 }
@@ -52,7 +62,7 @@ impl Source {
 ///
 /// # Errors
 /// The first argument that leads to nothing; see [`SourceError`].
-pub fn expand_sources(args: &[String]) -> Result<Vec<Source>, SourceError> {
+pub fn expand_sources(args: &[impl AsRef<OsStr>]) -> Result<Vec<Source>, SourceError> {
     Ok(expand_sources_counted(args)?.0)
 }
 
@@ -63,19 +73,28 @@ pub fn expand_sources(args: &[String]) -> Result<Vec<Source>, SourceError> {
 ///
 /// # Errors
 /// Those of [`expand_sources`].
-pub fn expand_sources_counted(args: &[String]) -> Result<(Vec<Source>, usize), SourceError> {
+pub fn expand_sources_counted(
+    args: &[impl AsRef<OsStr>],
+) -> Result<(Vec<Source>, usize), SourceError> {
     if args.is_empty() {
         return Err(SourceError::Nothing);
     }
     let mut collected = Collected::default();
     for arg in args {
+        let arg = arg.as_ref();
         if arg == "-" {
             if collected.sources.contains(&Source::Stdin) {
                 return Err(SourceError::StdinTwice);
             }
             collected.sources.push(Source::Stdin);
-        } else if let Some(list) = arg.strip_prefix('@') {
-            collected.extend(read_list(Path::new(list))?);
+        } else if let Some(list) = list_of(arg) {
+            let paths = read_list(list).map_err(|error| match error {
+                SourceError::Missing(_) if Path::new(arg).exists() => {
+                    SourceError::MissingList { list: list.to_owned(), file: PathBuf::from(arg) }
+                }
+                other => other,
+            })?;
+            collected.extend(paths);
         } else {
             collected.extend(expand_path(arg)?);
         }
@@ -118,12 +137,32 @@ impl Collected {
     }
 }
 
+/// The list that an argument names, if it starts with `@`.
+fn list_of(arg: &OsStr) -> Option<&Path> {
+    arg.as_encoded_bytes().starts_with(b"@").then(|| Path::new(after_first_byte(arg)))
+}
+
+/// An argument that starts with an ASCII character, without it.
+#[cfg(unix)]
+fn after_first_byte(arg: &OsStr) -> &OsStr {
+    use std::os::unix::ffi::OsStrExt;
+    OsStr::from_bytes(&arg.as_bytes()[1..])
+}
+
+/// An argument that starts with an ASCII character, without it. One that is no text has no list.
+#[cfg(not(unix))]
+fn after_first_byte(arg: &OsStr) -> &OsStr {
+    OsStr::new(arg.to_str().map_or("", |text| &text[1..]))
+}
+
 /// The folder a path lies in, `.` for a bare name.
 fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+    folder_or_current(path.parent().unwrap_or(Path::new("")))
+}
+
+/// A folder, `.` for the empty path.
+fn folder_or_current(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
@@ -131,12 +170,13 @@ fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
 }
 
 /// A file, a folder or, if there is neither, a glob.
-fn expand_path(arg: &str) -> Result<Vec<PathBuf>, SourceError> {
+fn expand_path(arg: &OsStr) -> Result<Vec<PathBuf>, SourceError> {
     let path = Path::new(arg);
     match path.metadata() {
         Ok(data) if data.is_dir() => images_in(path),
         Ok(_) => Ok(vec![path.to_owned()]),
-        Err(_) if arg.contains(['*', '?', '[']) => matching(arg),
+        Err(_) if is_url(arg) => Err(SourceError::Url(arg.to_string_lossy().into_owned())),
+        Err(_) if is_pattern(arg) => matching(arg),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(SourceError::Missing(path.to_owned()))
         }
@@ -174,26 +214,12 @@ fn is_file_or_unknown(path: &Path) -> bool {
     path.metadata().map_or(true, |data| data.is_file())
 }
 
-/// The files that match a glob, by name.
-fn matching(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
-    let options = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
-    let paths = glob::glob_with(pattern, options)
-        .map_err(|error| SourceError::Pattern { pattern: pattern.to_owned(), error })?;
-    let mut files = Vec::new();
-    for path in paths {
-        let path = path.map_err(|error| {
-            let path = error.path().to_owned();
-            SourceError::Unreadable { path, error: error.into() }
-        })?;
-        if is_file_or_unknown(&path) {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        return Err(SourceError::NoMatch(pattern.to_owned()));
-    }
-    files.sort();
-    Ok(files)
+/// Whether an argument is an address on the network, such as `https://example.com/street.jpg`.
+fn is_url(arg: &OsStr) -> bool {
+    let text = arg.to_string_lossy();
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// The paths in a list, relative to the folder it lies in.
@@ -208,22 +234,39 @@ fn read_list(list: &Path) -> Result<Vec<PathBuf>, SourceError> {
     if bytes.len() as u64 > limit {
         return Err(SourceError::LongList { path: list.to_owned(), limit });
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].split(|&byte| byte == b'\n').count();
-        SourceError::NotText { path: list.to_owned(), line }
-    })?;
     let folder = list.parent().unwrap_or(Path::new(""));
-    let paths: Vec<PathBuf> = text
-        .trim_start_matches('\u{feff}')
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| folder.join(line))
-        .collect();
+    let mut paths = Vec::new();
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    for (line, number) in text.split(|&byte| byte == b'\n').zip(1..) {
+        let path = match std::str::from_utf8(line).map(str::trim) {
+            Ok("") => continue,
+            _ if line.trim_ascii_start().starts_with(b"#") => continue,
+            Ok(line) => folder.join(line),
+            // A list in another encoding is told from names of such bytes by what is there.
+            Err(_) => named_by_bytes(line.trim_ascii())
+                .map(|name| folder.join(name))
+                .filter(|path| path.exists())
+                .ok_or_else(|| SourceError::NotText { path: list.to_owned(), line: number })?,
+        };
+        paths.push(path);
+    }
     if paths.is_empty() {
         return Err(SourceError::EmptyList(list.to_owned()));
     }
     Ok(paths)
+}
+
+/// A name of bytes that are not UTF-8, where the system has such names.
+#[cfg(unix)]
+fn named_by_bytes(bytes: &[u8]) -> Option<&OsStr> {
+    use std::os::unix::ffi::OsStrExt;
+    (!bytes.contains(&0)).then(|| OsStr::from_bytes(bytes))
+}
+
+/// A name of bytes that are not UTF-8, where the system has such names.
+#[cfg(not(unix))]
+const fn named_by_bytes(_: &[u8]) -> Option<&OsStr> {
+    None
 }
 
 #[cfg(test)]

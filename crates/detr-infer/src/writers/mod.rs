@@ -53,8 +53,8 @@ pub struct ResultWriter {
 
 impl ResultWriter {
     /// Prepares the output for these images, which are known before the first result so that
-    /// image ids and file names are settled: give all of them, in order, as they will stand in
-    /// [`ImageResult::file`].
+    /// image ids and file names are settled: give all of them, in order. [`ImageResult::file`] is
+    /// [`Source::name`](crate::sources::Source::name) of each.
     ///
     /// # Errors
     /// Two images that need the same label file (of equal stem, in different folders or with
@@ -62,7 +62,7 @@ impl ResultWriter {
     pub fn create(
         format: OutputFormat,
         path: &Path,
-        files: &[String],
+        files: &[impl AsRef<Path>],
         classes: &ClassTable,
     ) -> Result<Self, WriteError> {
         if path.exists() && path.is_dir() != format.is_folder() {
@@ -139,7 +139,9 @@ impl ResultWriter {
             file.write_all(text.as_bytes())
                 .map_err(|error| WriteError::Io { path: self.path.clone(), error })?;
         } else {
-            let path = self.path.join(format!("{stem}.txt"));
+            let mut name = stem.to_owned();
+            name.push(".txt");
+            let path = self.path.join(name);
             atomic_write(&path, |w| w.write_all(text.as_bytes()))
                 .map_err(|error| WriteError::Io { path, error })?;
         }

@@ -1,10 +1,12 @@
 //! What an image is called in the output: its id in COCO results, its file in a folder of labels.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::error::WriteError;
 use super::output_format::OutputFormat;
+use crate::text::shown;
 
 /// Where the image ids in COCO results come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,30 +26,35 @@ pub(super) struct Naming {
 
 struct Entry {
     id: u64,
-    stem: String,
+    stem: OsString,
     written: bool,
 }
 
 impl Naming {
     /// Settles all names; refuses images that would share a label file.
-    pub(super) fn new(files: &[String], format: OutputFormat) -> Result<Self, WriteError> {
+    pub(super) fn new(
+        files: &[impl AsRef<Path>],
+        format: OutputFormat,
+    ) -> Result<Self, WriteError> {
         let mut seen = HashSet::new();
-        let files: Vec<&String> = files.iter().filter(|file| seen.insert(file.as_str())).collect();
+        let files: Vec<&Path> =
+            files.iter().map(AsRef::as_ref).filter(|file| seen.insert(*file)).collect();
         if format.is_folder() {
             refuse_shared_names(&files, format)?;
         }
-        let numbers: Option<Vec<u64>> = files.iter().map(|file| number(&stem(file))).collect();
+        let numbers: Option<Vec<u64>> =
+            files.iter().map(|file| number(stem(file).to_str()?)).collect();
         let distinct = numbers.filter(|n| n.iter().collect::<HashSet<_>>().len() == n.len());
         let ids = if distinct.is_some() { ImageIds::Stems } else { ImageIds::Positions };
         let numbers = distinct.unwrap_or_else(|| (1..).take(files.len()).collect());
-        let entry = |(file, id): (&String, u64)| {
-            (file.clone(), Entry { id, stem: stem(file), written: false })
+        let entry = |(file, id): (&Path, u64)| {
+            (shown(file), Entry { id, stem: stem(file), written: false })
         };
         Ok(Self { ids, entries: files.into_iter().zip(numbers).map(entry).collect() })
     }
 
     /// Id and stem of an image that is now written.
-    pub(super) fn take(&mut self, file: &str) -> Result<(u64, &str), WriteError> {
+    pub(super) fn take(&mut self, file: &str) -> Result<(u64, &OsStr), WriteError> {
         let file = || file.to_owned();
         let Some(entry) = self.entries.get_mut(&file()) else {
             return Err(WriteError::Unexpected { file: file() });
@@ -61,30 +68,26 @@ impl Naming {
 
 /// Two names are the same if a case-insensitive file system could mistake them: that is where
 /// one label file would replace the other.
-fn refuse_shared_names(files: &[&String], format: OutputFormat) -> Result<(), WriteError> {
-    let mut owners: HashMap<String, &String> = HashMap::new();
+fn refuse_shared_names(files: &[&Path], format: OutputFormat) -> Result<(), WriteError> {
+    let mut owners: HashMap<String, &Path> = HashMap::new();
     for file in files {
-        let stem = stem(file);
+        let stem = shown(Path::new(&stem(file)));
         let key = if cfg!(any(windows, target_os = "macos")) { stem.to_lowercase() } else { stem };
         if format == OutputFormat::Yolo && key == "classes" {
-            return Err(WriteError::ClassesName { file: (*file).clone() });
+            return Err(WriteError::ClassesName { file: shown(file) });
         }
         let name = format!("{key}.txt");
         if let Some(first) = owners.insert(key, file) {
-            return Err(WriteError::SameName {
-                first: first.clone(),
-                second: (*file).clone(),
-                name,
-            });
+            return Err(WriteError::SameName { first: shown(first), second: shown(file), name });
         }
     }
     Ok(())
 }
 
-/// The file name without its extension; never empty, never with a separator.
-fn stem(file: &str) -> String {
-    let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    stem.filter(|stem| !stem.is_empty()).unwrap_or_else(|| "image".to_owned())
+/// The file name without its extension, byte by byte; never empty, never with a separator.
+fn stem(file: &Path) -> OsString {
+    let stem = file.file_stem().filter(|stem| !stem.is_empty());
+    stem.unwrap_or(OsStr::new("image")).to_owned()
 }
 
 /// The number a stem consists of, if it does and JSON readers can hold it exactly.

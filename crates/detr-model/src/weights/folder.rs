@@ -10,6 +10,8 @@ use super::WeightsError;
 
 /// The name of the model card in our own folders.
 pub const CARD_FILE: &str = "model.json";
+/// The name of the file that describes a model in Hugging Face's folders.
+pub(super) const CONFIG_FILE: &str = "config.json";
 /// The name of the file that holds the tensors.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 

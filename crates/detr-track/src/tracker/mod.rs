@@ -162,6 +162,11 @@ impl Tracker {
         self.say(&Message::new(Level::Warning, text));
     }
 
+    /// Writes to the log what the user knows already.
+    pub fn log(&mut self, text: &str) {
+        self.say(&Message::new(Level::Log, text));
+    }
+
     /// Ends the records of the run.
     pub fn finish(&mut self, end: &RunEnd) {
         let classes = self.class_table.take().filter(|_| *end == RunEnd::Finished);

@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 /// The name of the manifest.
 const MANIFEST: &str = "MANIFEST.json";
+/// The names of the files that point to checkpoints.
+const POINTERS: [&str; 2] = ["last", "best"];
 /// The newest layout that is written and read.
 const VERSION: u32 = 1;
 
@@ -102,10 +104,11 @@ impl Checkpoints {
         atomic_write(&self.folder.join(name), |file| writeln!(file, "step-{step}"))
     }
 
-    /// Returns the newest checkpoint that counts, and the newer ones that do not.
+    /// Returns the newest checkpoint that counts, the newer ones that do not, and those that `last` or `best` name
+    /// although they are gone.
     #[must_use]
     pub fn newest(&self) -> (Option<UsableCheckpoint>, Vec<RejectedCheckpoint>) {
-        let mut passed = Vec::new();
+        let mut passed = self.gone();
         for (step, path) in self.listed().into_iter().rev() {
             match check(&path, step, true) {
                 Ok(()) => return (Some(UsableCheckpoint { step, path }), passed),
@@ -113,6 +116,22 @@ impl Checkpoints {
             }
         }
         (None, passed)
+    }
+
+    /// Returns the checkpoints that are named and not there.
+    fn gone(&self) -> Vec<RejectedCheckpoint> {
+        let mut gone: Vec<RejectedCheckpoint> = Vec::new();
+        for pointer in POINTERS {
+            let Ok(text) = fs::read_to_string(self.folder.join(pointer)) else { continue };
+            let name = text.trim();
+            let is_step = name.strip_prefix("step-").is_some_and(|n| n.parse::<u64>().is_ok());
+            let path = self.folder.join(name);
+            if is_step && !path.exists() && gone.iter().all(|known| known.path != path) {
+                let reason = format!("is not there any more, though `{pointer}` names it");
+                gone.push(RejectedCheckpoint { path, reason });
+            }
+        }
+        gone
     }
 
     /// Removes the checkpoint at the end of an epoch.
@@ -279,6 +298,22 @@ mod tests {
         assert!(passed[0].reason.starts_with("is of version 2"), "{passed:?}");
         assert!(passed[1].reason.contains(MANIFEST), "{passed:?}");
         assert_eq!(passed[2].reason, "a is not the file that was written");
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_named_and_gone_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(folder.path().to_owned());
+        all.save(5, None, &[("a", vec![1])]).unwrap();
+        for pointer in POINTERS {
+            all.point(pointer, 10).unwrap();
+        }
+        let (found, passed) = all.newest();
+        assert_eq!(found.unwrap().step, 5);
+        let [gone] = &passed[..] else { panic!("{passed:?}") };
+        assert!(gone.path.ends_with("step-10") && gone.reason.contains("`last` names it"));
+        fs::remove_dir_all(folder.path().join("step-5")).unwrap();
+        assert!(matches!(all.newest(), (None, passed) if passed.len() == 1));
     }
 
     #[test]

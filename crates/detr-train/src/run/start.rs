@@ -63,6 +63,9 @@ pub fn start(
         let checkpoint = open(&path, model)?;
         let (model, mut notes) = checkpoint.load_as(model, device)?;
         notes.insert(0, format!("starts from {} ({})", path.display(), checkpoint.format.name()));
+        if path.is_file() && matches!(checkpoint.format, Format::Artifact | Format::HuggingFace) {
+            notes.extend(checkpoint.notes.iter().map(|note| format!("note: {note}")));
+        }
         notes.extend(other_names(&checkpoint, classes));
         return Ok(InitialModel { model, notes });
     }
@@ -77,9 +80,10 @@ pub fn start(
     Ok(InitialModel { model: model.init(device), notes })
 }
 
-/// Opens a checkpoint. A file does not tell everything of its architecture, so that is taken from the settings.
+/// Opens a checkpoint. A file without a description beside it does not tell everything of its architecture, so that is
+/// taken from the settings.
 fn open(path: &Path, model: &ModelConfig) -> Result<Checkpoint, StartError> {
-    let arch = (!path.is_dir()).then_some(model);
+    let arch = (!Checkpoint::is_described(path)).then_some(model);
     let opened =
         Checkpoint::open(path, arch).or_else(|error| match Checkpoint::open(path, None) {
             Ok(other) if matches!(other.architecture, Architecture::Backbone(_)) => Ok(other),

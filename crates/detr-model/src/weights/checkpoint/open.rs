@@ -1,14 +1,16 @@
 //! Opening a checkpoint: which layout it has, which architecture, and each tensor once.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use detr_types::PreprocessSpec;
+use memmap2::Mmap;
 
 use super::super::aliases::{self, MergeError, Merged};
 use super::super::architecture::Architecture;
 use super::super::artifact;
 use super::super::file::{map_file, read_tensors, without_classifier, without_counters};
-use super::super::folder::{CARD_FILE, WEIGHTS_FILE};
+use super::super::folder::{CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, read_json};
 use super::super::training_args::TrainingArgs;
 use super::super::{StateDict, WeightsError, hugging_face, safetensors};
 use super::{Checkpoint, Format, default_classes, unknown};
@@ -17,8 +19,8 @@ use crate::families::ModelConfig;
 
 impl Checkpoint {
     /// Opens a file or folder of any known layout. `arch` replaces the inferred architecture of
-    /// files that do not carry their own. Of the tensors, only heads that are listed several times
-    /// are read.
+    /// files that do not carry their own. A weights file is read with the `model.json` or `config.json` beside it that
+    /// describes it, and a note says so. Of the tensors, only heads that are listed several times are read.
     ///
     /// # Errors
     /// Anything in [`WeightsError`].
@@ -27,7 +29,10 @@ impl Checkpoint {
         if metadata.is_dir() {
             Self::open_folder(path, arch)
         } else if metadata.is_file() {
-            Self::open_file(path, arch)
+            match described(path)? {
+                Some(description) => Self::open_described(path, description, arch),
+                None => Self::open_file(path, arch),
+            }
         } else {
             Err(WeightsError::NotAModel {
                 path: path.to_owned(),
@@ -39,7 +44,7 @@ impl Checkpoint {
     fn open_folder(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
         let weights_path = path.join(WEIGHTS_FILE);
         let is_artifact = path.join(CARD_FILE).is_file();
-        if !is_artifact && !path.join("config.json").is_file() {
+        if !is_artifact && !path.join(CONFIG_FILE).is_file() {
             return Err(WeightsError::NotAModel {
                 path: path.to_owned(),
                 reason: format!("a folder with neither {CARD_FILE} nor config.json"),
@@ -56,7 +61,17 @@ impl Checkpoint {
         }
         let map = map_file(&weights_path)?;
         let theirs = safetensors::read(&weights_path, &map)?;
-        let found = hugging_face::read(path, &theirs)?;
+        Self::open_hugging_face(path, &weights_path, map, &theirs)
+    }
+
+    /// Opens the weights of a Hugging Face folder, whose tensors have Hugging Face's names.
+    fn open_hugging_face(
+        path: &Path,
+        weights_path: &Path,
+        map: Arc<Mmap>,
+        theirs: &StateDict,
+    ) -> Result<Self, WeightsError> {
+        let found = hugging_face::read(path, theirs)?;
         let mut checkpoint = Self {
             path: path.to_owned(),
             format: Format::HuggingFace,
@@ -66,7 +81,7 @@ impl Checkpoint {
             state: without_counters(found.state),
             notes: Vec::new(),
             card: None,
-            weights: Some((weights_path, map)),
+            weights: Some((weights_path.to_owned(), map)),
             missing_copies: Vec::new(),
             looks_like: None,
         };
@@ -74,6 +89,47 @@ impl Checkpoint {
         checkpoint.merge_copies()?;
         checkpoint.note_untold_backbone();
         Ok(checkpoint)
+    }
+
+    /// Opens a weights file together with the file beside it that describes it.
+    fn open_described(
+        path: &Path,
+        description: Description,
+        arch: Option<&ModelConfig>,
+    ) -> Result<Self, WeightsError> {
+        let folder = folder_of(path);
+        let (file, mut checkpoint) = match description {
+            Description::Card => (CARD_FILE, Self::open_artifact(folder, path)?),
+            Description::HuggingFace => {
+                let map = map_file(path)?;
+                let (_, theirs, _) = read_tensors(path, &map)?;
+                (CONFIG_FILE, Self::open_hugging_face(folder, path, map, &theirs)?)
+            }
+            Description::Itself(file) => (file, Self::open_folder(folder, None)?),
+        };
+        if let Some(arch) = arch
+            && checkpoint.architecture.model() != Some(arch)
+        {
+            return Err(WeightsError::config(
+                path,
+                format_args!(
+                    "{file} beside it describes another architecture\nhint: leave out --arch, or copy \
+                     the file to a folder of its own"
+                ),
+            ));
+        }
+        let note = match description {
+            Description::Itself(_) => format!("read as the folder that {file} describes"),
+            _ => format!("read with {file} beside it, as the folder would be"),
+        };
+        checkpoint.notes.insert(0, note);
+        Ok(checkpoint)
+    }
+
+    /// Returns whether the architecture of the weights at a path is told by a file beside them, as in a folder.
+    #[must_use]
+    pub fn is_described(path: &Path) -> bool {
+        path.is_dir() || described(path).is_ok_and(|description| description.is_some())
     }
 
     fn open_artifact(path: &Path, weights_path: &Path) -> Result<Self, WeightsError> {
@@ -215,6 +271,72 @@ impl Checkpoint {
             );
         }
     }
+}
+
+/// The file that describes a weights file.
+#[derive(Clone, Copy)]
+enum Description {
+    /// A model card of ours, beside it.
+    Card,
+    /// A `config.json` of Hugging Face's, beside it.
+    HuggingFace,
+    /// The file itself, which is such a description or an index of shards, and stands for its folder.
+    Itself(&'static str),
+}
+
+/// Returns what describes a weights file. A file of other weights that happens to be in the same folder is not
+/// described, nor is one whose neighbour only has the name of a description.
+fn described(path: &Path) -> Result<Option<Description>, WeightsError> {
+    let folder = folder_of(path);
+    let name = path.file_name().unwrap_or_default();
+    let (card, config) = (folder.join(CARD_FILE), folder.join(CONFIG_FILE));
+    if name == CARD_FILE && has_keys(path, &["format_version", "weights"]) {
+        return Ok(Some(Description::Itself(CARD_FILE)));
+    }
+    if name == CONFIG_FILE && has_keys(path, &["model_type"]) {
+        return Ok(Some(Description::Itself(CONFIG_FILE)));
+    }
+    if card.is_file() && has_keys(&card, &["format_version", "weights"]) {
+        if name == WEIGHTS_FILE {
+            return Ok(Some(Description::Card));
+        }
+        // The same file under another name; only one of equal length is worth hashing.
+        let stated = artifact::read_card(folder).map(|card| card.weights);
+        let length = path.metadata().map_or(0, |data| data.len());
+        if let Ok(stated) = stated.as_ref()
+            && stated.bytes == length
+            && artifact::sha256(&map_file(path)?) == stated.sha256
+        {
+            return Ok(Some(Description::Card));
+        }
+    }
+    if config.is_file() && has_keys(&config, &["model_type"]) {
+        let stem = name.to_str().unwrap_or_default();
+        if stem.ends_with(".index.json") || stem.contains("-of-") {
+            return Ok(Some(Description::Itself(CONFIG_FILE)));
+        }
+        let map = map_file(path)?;
+        let (_, state, args) = read_tensors(path, &map)?;
+        let state = without_counters(state);
+        if matches!(Inferred::new(&state, args), Inferred::Unknown) {
+            return Ok(Some(Description::HuggingFace));
+        }
+    }
+    Ok(None)
+}
+
+/// The folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether a file is a JSON object with these keys.
+fn has_keys(path: &Path, keys: &[&str]) -> bool {
+    let object: Result<serde_json::Map<String, serde_json::Value>, _> = read_json(path);
+    object.is_ok_and(|object| keys.iter().all(|key| object.contains_key(*key)))
 }
 
 /// The owner of some tensors, as far as they tell it.
