@@ -11,6 +11,7 @@ pub mod fs;
 mod limits;
 pub mod precision;
 mod preprocess;
+mod resize;
 mod size;
 mod words;
 
@@ -20,5 +21,6 @@ pub use detection::Detection;
 pub use limits::Limits;
 pub use precision::{Precision, UnknownPrecision};
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};
+pub use resize::ResizeRule;
 pub use size::ImageSize;
 pub use words::nearest;

@@ -42,7 +42,8 @@ pub use detr_infer::{
 pub use detr_model::weights::{Checkpoint, WeightsError};
 pub use detr_model::{ConfigError, Model, ModelConfig, postprocess, weights};
 pub use detr_types::{
-    Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, Xywh, Xyxy,
+    Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, ResizeRule, Xywh,
+    Xyxy,
 };
 
 /// Data sets: everything of the crate `detr-data`.

@@ -15,14 +15,15 @@ mod resizing;
 #[cfg(test)]
 mod tests;
 
-use detr_types::{ImageSize, PreprocessSpec, PreprocessSpecError, Xyxy};
+use detr_types::{ImageSize, PreprocessSpec, PreprocessSpecError, ResizeRule, Xyxy};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 pub use color::ColorJitter;
 pub use dice::{Dice, Purpose};
 pub use resizing::{
-    CenterCrop, FixedPadding, LargeScaleJitter, RandomResize, RandomSizeCrop, TwoBranchResize,
+    CenterCrop, FixedPadding, LargeScaleJitter, RandomResize, RandomSizeCrop, Resize,
+    TwoBranchResize,
 };
 
 use crate::segmentation::Mask;
@@ -80,6 +81,8 @@ impl Default for HorizontalFlip {
 pub enum Transform {
     /// See [`HorizontalFlip`].
     HorizontalFlip(HorizontalFlip),
+    /// See [`Resize`].
+    Resize(Resize),
     /// See [`RandomResize`].
     RandomResize(RandomResize),
     /// See [`RandomSizeCrop`].
@@ -111,7 +114,7 @@ pub enum TransformError {
         /// What would be allowed.
         expected: &'static str,
     },
-    /// A mean or standard deviation that cannot work.
+    /// A mean, a standard deviation or a size that cannot work.
     #[error(transparent)]
     Statistics(#[from] PreprocessSpecError),
 }
@@ -125,6 +128,7 @@ impl Transform {
                     sample.flip_horizontally();
                 }
             }
+            Self::Resize(resize) => resize.apply(sample),
             Self::RandomResize(resize) => resize.apply(sample, dice),
             Self::RandomSizeCrop(crop) => crop.apply(sample, dice),
             Self::TwoBranchResize(resize) => resize.apply(sample, dice),
@@ -142,6 +146,7 @@ impl Transform {
     pub fn validate(&self) -> Result<(), TransformError> {
         match self {
             Self::HorizontalFlip(flip) => check_probability("horizontal_flip", "p", flip.p),
+            Self::Resize(resize) => resize.validate(),
             Self::RandomResize(resize) => resize.validate(),
             Self::RandomSizeCrop(crop) => crop.validate(),
             Self::TwoBranchResize(resize) => resize.validate(),
@@ -193,11 +198,14 @@ impl Augmentation {
     /// random.
     #[must_use]
     pub fn validation(spec: &PreprocessSpec) -> Self {
-        let resize = RandomResize {
-            short_sides: vec![spec.shortest_edge],
-            max_size: Some(spec.longest_edge),
+        let resize = match spec.resize {
+            ResizeRule::ShortestEdge => Transform::RandomResize(RandomResize {
+                short_sides: vec![spec.shortest_edge],
+                max_size: Some(spec.longest_edge),
+            }),
+            _ => Transform::Resize(Resize::from(spec)),
         };
-        Self { transforms: vec![Transform::RandomResize(resize)], mean: spec.mean, std: spec.std }
+        Self { transforms: vec![resize], mean: spec.mean, std: spec.std }
     }
 
     /// Refuses numbers that cannot work.
