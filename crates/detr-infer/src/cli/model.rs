@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use detr_model::ModelConfig;
-use detr_model::weights::{CARD_FILE, Checkpoint};
+use detr_model::weights::{CARD_FILE, Checkpoint, OpenOptions};
 use detr_types::{Limits, nearest};
 
 use super::{CliError, Console, LoadArgs};
@@ -23,6 +23,21 @@ pub fn open_model(
     console: &Console,
     device: impl FnOnce() -> Result<Device, CliError>,
 ) -> Result<Checkpoint, CliError> {
+    open_model_sized(name, load, false, console, device)
+}
+
+/// As [`open_model`]. With `own_size` the command sets the image size, and one of the model that cannot be read is
+/// only told.
+///
+/// # Errors
+/// As [`open_model`].
+pub fn open_model_sized(
+    name: &str,
+    load: &LoadArgs,
+    own_size: bool,
+    console: &Console,
+    device: impl FnOnce() -> Result<Device, CliError>,
+) -> Result<Checkpoint, CliError> {
     if let Some(recipe) = name.strip_prefix("recipe:") {
         if load.arch.is_some() {
             return Err(CliError::Usage(format!(
@@ -34,6 +49,7 @@ pub fn open_model(
         return Ok(checkpoint);
     }
     let arch = load.arch.as_deref().map(architecture).transpose()?;
+    let options = OpenOptions { arch: arch.as_ref(), own_size };
     let path = Path::new(name);
     let checkpoint = if path.exists() {
         if arch.is_some() && path.join(CARD_FILE).is_file() {
@@ -41,13 +57,13 @@ pub fn open_model(
                 "{name}: the folder describes its own architecture\nhint: leave out --arch"
             )));
         }
-        Checkpoint::open(path, arch.as_ref())?
+        Checkpoint::open_with(path, options)?
     } else {
         let (repo, revision) = parse_remote_name(name).map_err(|error| neither(name, &error))?;
         let hub = hub(load)?;
         let folder = hub.fetch(repo, revision, &HubProgress(console))?;
         tracing::info!("{name} is in {}", folder.display());
-        Checkpoint::open(&folder, arch.as_ref())?
+        Checkpoint::open_with(&folder, options)?
     };
     for note in &checkpoint.notes {
         console.note(&format!("note: {note}"));

@@ -87,27 +87,32 @@ pub(super) fn find(
     let names = source.names();
     let mut candidates = Vec::new();
     for (kind, prefix) in prefixes(&names) {
-        // A detector's own backbone is no candidate beside it.
-        if kind == Kind::Backbone && !candidates.is_empty() {
-            break;
+        // A detector's own backbone is no candidate beside it, and a part of another network none at all.
+        if kind == Kind::Backbone && (!candidates.is_empty() || !share(&names, prefix)) {
+            continue;
         }
         let state = source.state(prefix)?;
         let state = match kind {
-            Kind::HuggingFace => official_names(&state)
-                .map_err(|reason| WeightsError::corrupt(path, reason))?,
+            Kind::HuggingFace => {
+                official_names(&state).map_err(|reason| WeightsError::corrupt(path, reason))?
+            }
             Kind::Official | Kind::Backbone => state,
         };
-        let is_whole = match (kind, ModelConfig::infer(&state, args)) {
-            (Kind::Backbone, _) if BackboneConfig::infer(&state, "", false).is_some() => true,
-            (Kind::Backbone, _) | (_, None) => continue,
-            (_, Some(config)) => config.is_ok(),
+        let is_whole = match kind {
+            Kind::Backbone => BackboneConfig::infer(&state, "", false).is_some(),
+            _ => match ModelConfig::infer(&state, args) {
+                Some(config) => config.is_ok(),
+                None => continue,
+            },
         };
         candidates.push(Candidate { prefix: prefix.to_owned(), kind, state, is_whole });
     }
-    candidates.sort_by_key(|candidate| (!candidate.is_whole, rank(&candidate.prefix)));
+    if candidates.iter().any(|candidate| candidate.is_whole) {
+        candidates.retain(|candidate| candidate.is_whole);
+    }
+    candidates.sort_by_key(|candidate| rank(&candidate.prefix));
     candidates.dedup_by(|a, b| a.prefix == b.prefix);
-    let found: Vec<String> =
-        candidates.iter().map(|candidate| quoted(&candidate.prefix)).collect();
+    let found: Vec<String> = candidates.iter().map(|candidate| quoted(&candidate.prefix)).collect();
     let Some(taken) = candidates.into_iter().next() else { return Ok(None) };
     let mut notes = Vec::new();
     if found.len() > 1 {
@@ -135,12 +140,24 @@ fn prefixes<'a>(names: &[&'a str]) -> BTreeSet<(Kind, &'a str)> {
     for &name in names {
         for marker in &MARKERS {
             let prefix = name.strip_suffix(marker.name);
-            if let Some(prefix) = prefix.filter(|p| p.is_empty() || p.ends_with('.')) {
+            if let Some(prefix) = prefix.filter(|prefix| is_prefix(prefix)) {
                 found.insert((marker.kind, prefix));
             }
         }
     }
     found
+}
+
+/// Whether a text is made of words and numbers with a dot after each. A single letter is no word: what stands
+/// behind it is another program's own scheme of names.
+fn is_prefix(text: &str) -> bool {
+    let is_word = |word: &str| word.len() > 1 || word.bytes().all(|byte| byte.is_ascii_digit());
+    text.is_empty() || text.strip_suffix('.').is_some_and(|words| words.split('.').all(is_word))
+}
+
+/// Whether all names start with a prefix.
+fn share(names: &[&str], prefix: &str) -> bool {
+    names.iter().all(|name| name.starts_with(prefix))
 }
 
 /// The place of a prefix among others: averages come last, since the same file has what was trained.

@@ -7,9 +7,7 @@ use detr_types::PreprocessSpec;
 use super::super::aliases::{self, MergeError, Merged};
 use super::super::architecture::Architecture;
 use super::super::artifact;
-use super::super::file::{
-    FileTensors, map_file, read_model, without_classifier, without_counters,
-};
+use super::super::file::{FileTensors, map_file, read_model, without_classifier, without_counters};
 use super::super::folder::{CARD_FILE, WEIGHTS_FILE};
 use super::super::training_args::TrainingArgs;
 use super::super::{StateDict, WeightsError, hugging_face, safetensors};

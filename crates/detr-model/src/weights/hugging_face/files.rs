@@ -13,8 +13,12 @@ use super::super::folder::{described, read_json};
 use super::super::{StateDict, WEIGHTS_FILE, WeightsError};
 
 /// The names that transformers saves weights under, in the order in which it looks for them.
-const NAMES: [&str; 4] =
-    [WEIGHTS_FILE, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+const NAMES: [&str; 4] = [
+    WEIGHTS_FILE,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 /// Shards shown in a message.
 const SHOWN: usize = 5;
 
@@ -120,9 +124,7 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
 fn missing(folder: &Path) -> WeightsError {
     let mut names: Vec<String> = folder.read_dir().map_or_else(
         |_| Vec::new(),
-        |entries| {
-            entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
-        },
+        |entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect(),
     );
     names.sort();
     let with = |wanted: &dyn Fn(&str) -> bool| -> Vec<&str> {
@@ -145,7 +147,10 @@ fn missing(folder: &Path) -> WeightsError {
     } else {
         (format!("none of {} is there", NAMES.join(", ")), "fetch or copy the weights, too")
     };
-    WeightsError::config(folder, format_args!("no {WEIGHTS_FILE} beside config.json; {found}\nhint: {hint}"))
+    WeightsError::config(
+        folder,
+        format_args!("no {WEIGHTS_FILE} beside config.json; {found}\nhint: {hint}"),
+    )
 }
 
 /// Names, at most five of them.

@@ -74,8 +74,7 @@ pub(super) fn read(folder: &Path, own_size: bool) -> Result<HuggingFace, Weights
     check(&config, &path)?;
     let files::Weights { state, files } = files::read(folder)?;
     let place = files.first().map_or(folder, |(path, _)| path.as_path());
-    let state =
-        official_names(&state).map_err(|reason| WeightsError::corrupt(place, reason))?;
+    let state = official_names(&state).map_err(|reason| WeightsError::corrupt(place, reason))?;
     let args = TrainingArgs {
         nheads: Some(config.encoder_attention_heads.unwrap_or(DEFAULT_HEADS)),
         dilation: Some(is_dilated(&config, &path)?),

@@ -76,14 +76,9 @@ fn size(file: &Map<String, Value>, spec: PreprocessSpec) -> Result<PreprocessSpe
                 let size = ImageSize::new(side("size[0]", height)?, side("size[1]", width)?);
                 Ok(spec.exactly(size))
             }
-            _ => Err(format!(
-                "size is a list of {}, expected two: height and width",
-                list.len()
-            )),
+            _ => Err(format!("size is a list of {}, expected two: height and width", list.len())),
         },
-        Some(number @ Value::Number(_)) => {
-            Ok(shortest(spec, side("size", number)?, longest_edge))
-        }
+        Some(number @ Value::Number(_)) => Ok(shortest(spec, side("size", number)?, longest_edge)),
         Some(other) => Err(format!(
             "size is {}, expected a number, a list of height and width, or a table of sides",
             described(other)
@@ -130,7 +125,8 @@ fn named_sides(
 }
 
 /// The tables that an image processor takes.
-const FORMS: &str = "shortest_edge, longest_edge or both, height and width, or max_height and max_width";
+const FORMS: &str =
+    "shortest_edge, longest_edge or both, height and width, or max_height and max_width";
 
 fn shortest(spec: PreprocessSpec, shortest_edge: u32, longest_edge: u32) -> PreprocessSpec {
     PreprocessSpec { shortest_edge, longest_edge, ..spec }
@@ -146,7 +142,8 @@ fn most_beside(short: u32) -> u32 {
 fn side(name: &str, value: &Value) -> Result<u32, String> {
     let whole = value.as_u64().or_else(|| {
         let number = value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, and is refused
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        // saturates, and is refused
         Some(number as u64)
     });
     whole.and_then(|whole| u32::try_from(whole).ok()).ok_or_else(|| {
@@ -199,10 +196,9 @@ fn check_steps(file: &Map<String, Value>) -> Result<(), String> {
         Some(value) if value.as_f64().is_some_and(|factor| (factor - FACTOR).abs() <= 1e-6) => {
             Ok(())
         }
-        Some(value) => Err(format!(
-            "rescale_factor is {}, expected 1/255 ({FACTOR:.7})",
-            described(value)
-        )),
+        Some(value) => {
+            Err(format!("rescale_factor is {}, expected 1/255 ({FACTOR:.7})", described(value)))
+        }
     }
 }
 
@@ -254,7 +250,11 @@ mod tests {
             ),
         ] {
             let spec = read(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
-            assert_eq!((spec.resize, [spec.shortest_edge, spec.longest_edge]), (rule, edges), "{file}");
+            assert_eq!(
+                (spec.resize, [spec.shortest_edge, spec.longest_edge]),
+                (rule, edges),
+                "{file}"
+            );
         }
     }
 
