@@ -136,8 +136,8 @@ def outputs(model, seeds, sizes):
 
 
 def write(path, case, tensors):
-    path.with_suffix(".json").write_text(json.dumps(case, indent=1) + "\n")
-    save_file(tensors, path.with_suffix(".safetensors"))
+    Path(f"{path}.json").write_text(json.dumps(case, indent=1) + "\n")
+    save_file(tensors, Path(f"{path}.safetensors"))
 
 
 def main(folder):

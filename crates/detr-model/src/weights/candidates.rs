@@ -117,7 +117,7 @@ pub(super) fn find(
     let mut notes = Vec::new();
     if found.len() > 1 {
         notes.push(format!(
-            "the file has weights of {} models ({}); {} are taken",
+            "the file holds {} models ({}), of which {} is taken",
             found.len(),
             cut(&found),
             found[0]
@@ -187,7 +187,7 @@ fn note_on_prefix(
         .collect();
     let rest = match beside.len() {
         0 => String::new(),
-        count => format!("; {count} tensors without it are not read: {}", cut(&beside)),
+        count => format!("; tensors without it are not read ({count}): {}", cut(&beside)),
     };
     Some(format!("the prefix `{word}` of the names is left out{rest}"))
 }
@@ -196,7 +196,7 @@ fn note_on_prefix(
 fn quoted(prefix: &str) -> String {
     match prefix.strip_suffix('.') {
         Some(prefix) => format!("`{prefix}`"),
-        None => "those without a prefix".to_owned(),
+        None => "the one without a prefix".to_owned(),
     }
 }
 

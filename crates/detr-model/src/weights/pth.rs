@@ -39,11 +39,14 @@ impl<'a> PthFile<'a> {
 
     /// Returns the state dict, from under `model` or `state_dict` where there is one, whatever it belongs to.
     pub(super) fn usual_state(&self) -> Result<StateDict, WeightsError> {
-        let is_key = |key: &&str| {
-            let found = PytorchReader::with_top_level_key(self.path, key.trim_end_matches('.'));
-            found.is_ok_and(|found| !found.is_empty())
-        };
-        self.state(["model.", "state_dict."].into_iter().find(is_key).unwrap_or_default())
+        let prefix = ["model.", "state_dict."].into_iter().find(|prefix| self.has_key(prefix));
+        self.state(prefix.unwrap_or_default())
+    }
+
+    /// Whether a first key of the file, with a dot after it, leads to tensors.
+    fn has_key(&self, prefix: &str) -> bool {
+        let found = PytorchReader::with_top_level_key(self.path, prefix.trim_end_matches('.'));
+        found.is_ok_and(|found| !found.is_empty())
     }
 }
 
@@ -86,6 +89,11 @@ impl Source for PthFile<'_> {
             });
             let Some((inner, at)) = next else { break };
             (place, end) = (inner, at);
+        }
+        if end == 0 {
+            // A whole module is no dictionary there, but its tensors are found below its key.
+            let first = prefix.find('.').map_or("", |dot| &prefix[..=dot]);
+            return if !first.is_empty() && self.has_key(first) { first } else { "" };
         }
         &prefix[..end]
     }

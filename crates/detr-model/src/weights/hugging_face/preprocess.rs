@@ -12,7 +12,7 @@ use super::super::folder::{described, read_json};
 /// The long side's limit of an image processor that was given a number alone.
 const DEFAULT_MAX_SIZE: u32 = 1333;
 /// Someone who knows the size need not repair the file.
-const HINT: &str = "hint: correct the file; --size and --max-size of detr-infer and detr eval together stand in \
+const HINT: &str = "correct the file; --size and --max-size of detr-infer and detr eval together stand in \
                     for its size";
 
 /// What a folder says about images.
@@ -34,7 +34,10 @@ pub(super) fn preprocessing(
         return Ok(Preprocessing { spec: default, note: None });
     }
     let json: Value = read_json(&path)?;
-    let refused = |reason: String| WeightsError::config(&path, reason);
+    let hint = |reason: String, hint: &str| {
+        WeightsError::config(&path, format_args!("{reason}\nhint: {hint}"))
+    };
+    let refused = |reason: String| hint(reason, "correct the file");
     let file = json.as_object().ok_or_else(|| {
         refused(format!("the file is {}, expected a table of settings", described(&json)))
     })?;
@@ -53,7 +56,7 @@ pub(super) fn preprocessing(
             let note = format!("the size in preprocessor_config.json is not used: {reason}");
             Ok(Preprocessing { spec, note: Some(note) })
         }
-        Err(reason) => Err(refused(format!("{reason}\n{HINT}"))),
+        Err(reason) => Err(hint(reason, HINT)),
     }
 }
 
