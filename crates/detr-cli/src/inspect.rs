@@ -147,10 +147,7 @@ fn text(report: &Report<'_>) -> Result<String, CliError> {
         row("classes", &format!("{} in {} slots: {first}{more}", names.len(), classes.len()));
     }
     let spec = report.preprocess;
-    row(
-        "images",
-        &format!("short side {}, long side at most {}", spec.shortest_edge, spec.longest_edge),
-    );
+    row("images", &spec.to_string());
     row("normalise", &format!("mean {:?}, std {:?}", spec.mean, spec.std));
     for note in report.notes {
         row("note", note);

@@ -43,11 +43,13 @@ pub(crate) struct ListArgs {
 }
 
 /// Weights on the Hugging Face hub by those who published the architecture.
-const PUBLISHED: [(&str, &str); 9] = [
+const PUBLISHED: [(&str, &str); 11] = [
     ("detr-r50", "facebook/detr-resnet-50"),
     ("detr-r50-dc5", "facebook/detr-resnet-50-dc5"),
     ("detr-r101", "facebook/detr-resnet-101"),
     ("detr-r101-dc5", "facebook/detr-resnet-101-dc5"),
+    ("table-transformer-detection", "microsoft/table-transformer-detection"),
+    ("table-transformer-structure", "microsoft/table-transformer-structure-recognition"),
     ("deformable-detr-r50", "SenseTime/deformable-detr"),
     ("deformable-detr-r50-refine", "SenseTime/deformable-detr-with-box-refine"),
     ("deformable-detr-r50-two-stage", "SenseTime/deformable-detr-with-box-refine-two-stage"),

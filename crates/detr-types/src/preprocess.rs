@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::range::{in_range, require};
-use crate::{ImageSize, Limits, RangeError};
+use crate::resize::{longest_edge, within};
+use crate::{ImageSize, Limits, RangeError, ResizeRule};
 
 /// Resize and normalisation, in the terms of Hugging Face's image processors.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub struct PreprocessSpec {
     pub shortest_edge: u32,
     /// The long side is at most this; it wins over `shortest_edge`.
     pub longest_edge: u32,
+    /// How the size follows from these two, or from a height and width of its own.
+    #[serde(skip_serializing_if = "ResizeRule::is_default")]
+    pub resize: ResizeRule,
     /// Subtracted per RGB channel after scaling to `[0, 1]`.
     pub mean: [f32; 3],
     /// Divisor per RGB channel.
@@ -36,6 +40,19 @@ pub enum PreprocessSpecError {
     },
 }
 
+impl From<PreprocessSpecError> for RangeError {
+    /// Makes the error of one field of an error that may be about two.
+    fn from(error: PreprocessSpecError) -> Self {
+        match error {
+            PreprocessSpecError::Range(error) => error,
+            PreprocessSpecError::Area { shortest, longest } => {
+                let found = format!("{longest} beside shortest_edge {shortest}");
+                Self::new("longest_edge", found, "sides that make fewer pixels")
+            }
+        }
+    }
+}
+
 impl Default for PreprocessSpec {
     /// The reference's validation transform (`datasets/coco.py`): short side 800, long side at
     /// most 1333, `ImageNet` statistics.
@@ -43,6 +60,7 @@ impl Default for PreprocessSpec {
         Self {
             shortest_edge: 800,
             longest_edge: 1333,
+            resize: ResizeRule::ShortestEdge,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         }
@@ -60,7 +78,15 @@ impl PreprocessSpec {
     pub fn validate(&self) -> Result<(), PreprocessSpecError> {
         in_range("shortest_edge", self.shortest_edge, 1..=Self::MAX_EDGE)?;
         in_range("longest_edge", self.longest_edge, 1..=Self::MAX_EDGE)?;
-        let (shortest, longest) = (self.shortest_edge, self.longest_edge);
+        let mut edges = [self.shortest_edge, self.longest_edge];
+        if let Some(ImageSize { height, width }) = self.resize.frame() {
+            in_range("resize.height", height, 1..=Self::MAX_EDGE)?;
+            in_range("resize.width", width, 1..=Self::MAX_EDGE)?;
+            edges = [height.min(width), height.max(width)];
+        } else if self.resize == ResizeRule::LongestEdge {
+            edges = [self.longest_edge; 2];
+        }
+        let [shortest, longest] = edges;
         if u64::from(shortest) * u64::from(longest) > Limits::default().pixels {
             return Err(PreprocessSpecError::Area { shortest, longest });
         }
@@ -80,13 +106,23 @@ impl PreprocessSpec {
         Ok(())
     }
 
-    /// The size an image is resized to: `get_size_with_aspect_ratio` of the reference's
+    /// The size an image is resized to.
+    #[must_use]
+    pub fn target_size(&self, image: ImageSize) -> ImageSize {
+        match self.resize {
+            ResizeRule::ShortestEdge => self.shortest_edge_size(image),
+            ResizeRule::LongestEdge => longest_edge(image, self.longest_edge),
+            ResizeRule::Within { height, width } => within(image, ImageSize::new(height, width)),
+            ResizeRule::Exact { height, width } => ImageSize::new(height, width),
+        }
+    }
+
+    /// The size by [`ResizeRule::ShortestEdge`]: `get_size_with_aspect_ratio` of the reference's
     /// `datasets/transforms.py`. The short target is rounded half to even when the long side is
     /// capped, the long side is truncated, and an image whose short side already fits is kept.
     /// A short side that would round to 0 becomes one pixel.
-    #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::float_cmp)] // whole numbers
-    pub fn target_size(&self, image: ImageSize) -> ImageSize {
+    fn shortest_edge_size(&self, image: ImageSize) -> ImageSize {
         let (short, long) =
             (image.height.min(image.width).max(1), image.height.max(image.width).max(1));
         let ratio = f64::from(long) / f64::from(short);

@@ -42,8 +42,8 @@ pub use detr_infer::{
 pub use detr_model::weights::{Checkpoint, WeightsError};
 pub use detr_model::{ConfigError, DeviceError, Model, ModelConfig, postprocess, weights};
 pub use detr_types::{
-    Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, RangeError, Xywh,
-    Xyxy,
+    Category, ClassTable, Cxcywh, Detection, ImageSize, Limits, PreprocessSpec, RangeError,
+    ResizeRule, Xywh, Xyxy,
 };
 
 /// Data sets: everything of the crate `detr-data`.

@@ -5,7 +5,7 @@ use detr_model::backbone::BackboneConfig;
 use detr_model::backbone::resnet::ResNetConfig;
 use detr_model::position::PositionKind;
 use detr_model::postprocess::{HostOutput, Scored};
-use detr_model::{Detr, DetrConfig, DetrDemo, DetrDemoConfig, DetrOutput};
+use detr_model::{Detr, DetrConfig, DetrDemo, DetrDemoConfig, DetrOutput, ModelConfig};
 use detr_types::ImageSize;
 use serde_json::Value;
 
@@ -16,6 +16,10 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     let mut failures = Failures::default();
     if case.config("demo").is_object() {
         demo(case, bench, &mut failures);
+        return failures;
+    }
+    if let Some(preset) = case.config("preset").as_str() {
+        published(case, bench, &mut failures, preset);
         return failures;
     }
     let config = config(case.config("args"));
@@ -36,6 +40,20 @@ fn demo(case: &Case, bench: &Bench, failures: &mut Failures) {
         failures.tensor(case, bench.slack, "pred_logits", logits);
         let boxes = output.pred_boxes.squeeze_dim::<3>(0);
         failures.tensor(case, bench.slack, "pred_boxes", boxes);
+    }
+}
+
+/// A preset, whose numbers are those of transformers: its predictions.
+fn published(case: &Case, bench: &Bench, failures: &mut Failures, preset: &str) {
+    let Ok(ModelConfig::Detr(config)) = ModelConfig::preset(preset) else {
+        return failures.fail(format!("{preset} is no preset of a DETR"));
+    };
+    let model = case.recipe_weights(Detr::new(&config, &bench.device), "");
+    for model in [model.clone(), model.fold()] {
+        let output = model.transform(model.extract(case.images(&bench.device))).output;
+        let last = |t: &Tensor<4>| t.clone().slice_dim(0, config.dec_layers - 1..).squeeze_dim(0);
+        failures.tensor::<3>(case, bench.slack, "pred_logits", last(&output.pred_logits));
+        failures.tensor::<3>(case, bench.slack, "pred_boxes", last(&output.pred_boxes));
     }
 }
 

@@ -24,7 +24,7 @@ use detr_infer::{Predictor, StageTimes};
 use detr_model::flops::{CONVENTION, Flops};
 use detr_model::traffic::{self, Traffic};
 use detr_model::weights::StateDict;
-use detr_types::{ImageSize, PreprocessSpec};
+use detr_types::{ImageSize, PreprocessSpec, ResizeRule};
 use serde::Serialize;
 
 use crate::machine::{BURN, cpu_name, peak_memory_mb};
@@ -193,6 +193,7 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
     let spec = PreprocessSpec {
         shortest_edge: target.height.min(target.width),
         longest_edge: target.height.max(target.width),
+        resize: ResizeRule::ShortestEdge,
         ..checkpoint.preprocess
     };
     let predictor =

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use detr_data::Dataset;
 use detr_data::dataset::Problem;
 use detr_eval::{EvalError, EvalOptions, Evaluator, Metrics};
-use detr_infer::cli::{CliError, Console, Stream, Timings, make_predictor, open_model};
+use detr_infer::cli::{CliError, Console, Stream, Timings, make_predictor, open_model_sized};
 use detr_infer::sources::Source;
 use detr_infer::{PredictError, PredictOptions};
 use detr_validate::{EvaluatedImage, evaluate, ground_truth, max_answers};
@@ -41,7 +41,8 @@ pub(super) fn score(
     let selected = args.device.select()?;
     console.note(&format!("using {}", selected.name));
     let device = selected.device.clone();
-    let checkpoint = open_model(name, &args.load, console, || Ok(device))?;
+    let own_size = args.image.sets_size();
+    let checkpoint = open_model_sized(name, &args.load, own_size, console, || Ok(device))?;
     let activation = checkpoint.config()?.activation();
     let max_detections = max_answers(activation, limit.max(DEFORMABLE_PAIRS));
     let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new() };

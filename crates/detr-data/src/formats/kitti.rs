@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 use super::kitti_line::{KittiLine, Labels, TrackingLine, labels};
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::Root;
-use super::{
-    DatasetError, Format, ReadOptions, class_names, files, neighbour, splits, text,
-};
+use super::{DatasetError, Format, ReadOptions, class_names, files, neighbour, splits, text};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Bytes of a file that is only looked at.

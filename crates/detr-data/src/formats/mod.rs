@@ -2,7 +2,6 @@
 //! [`Dataset`] and written from it. Which one a path holds is found by looking, unless it is said.
 
 mod class_names;
-mod class_names;
 mod coco;
 mod contents;
 mod data_yaml;

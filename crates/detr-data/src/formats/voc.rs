@@ -17,9 +17,7 @@ use roxmltree::{Document, Node};
 use super::named::{NamedImage, NamedObject, assemble};
 use super::paths::{Located, Root, UnsafeName};
 use super::voc_files::{self, Stems};
-use super::{
-    DatasetError, Format, ReadOptions, class_names, files, neighbour, text, xml_text,
-};
+use super::{DatasetError, Format, ReadOptions, class_names, files, neighbour, text, xml_text};
 use crate::dataset::{Builder, Dataset, Problem};
 
 /// Stated in `<source><annotation>` by our writer: corners are VOC's, whatever they are.

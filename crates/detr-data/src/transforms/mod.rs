@@ -16,14 +16,15 @@ mod resizing;
 mod tests;
 
 use detr_types::range::in_range;
-use detr_types::{ImageSize, PreprocessSpec, RangeError, Xyxy};
+use detr_types::{ImageSize, PreprocessSpec, RangeError, ResizeRule, Xyxy};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 pub use color::ColorJitter;
 pub use dice::{Dice, Purpose};
 pub use resizing::{
-    CenterCrop, FixedPadding, LargeScaleJitter, RandomResize, RandomSizeCrop, TwoBranchResize,
+    CenterCrop, FixedPadding, LargeScaleJitter, RandomResize, RandomSizeCrop, Resize,
+    TwoBranchResize,
 };
 
 use crate::segmentation::Mask;
@@ -81,6 +82,8 @@ impl Default for HorizontalFlip {
 pub enum Transform {
     /// See [`HorizontalFlip`].
     HorizontalFlip(HorizontalFlip),
+    /// See [`Resize`].
+    Resize(Resize),
     /// See [`RandomResize`].
     RandomResize(RandomResize),
     /// See [`RandomSizeCrop`].
@@ -106,6 +109,7 @@ impl Transform {
                     sample.flip_horizontally();
                 }
             }
+            Self::Resize(resize) => resize.apply(sample),
             Self::RandomResize(resize) => resize.apply(sample, dice),
             Self::RandomSizeCrop(crop) => crop.apply(sample, dice),
             Self::TwoBranchResize(resize) => resize.apply(sample, dice),
@@ -123,6 +127,7 @@ impl Transform {
     pub fn validate(&self) -> Result<(), RangeError> {
         let (name, checked) = match self {
             Self::HorizontalFlip(flip) => ("horizontal_flip", in_range("p", flip.p, 0.0..=1.0)),
+            Self::Resize(resize) => ("resize", resize.validate()),
             Self::RandomResize(resize) => ("random_resize", resize.validate()),
             Self::RandomSizeCrop(crop) => ("random_size_crop", crop.validate()),
             Self::TwoBranchResize(resize) => ("two_branch_resize", resize.validate()),
@@ -170,11 +175,14 @@ impl Augmentation {
     /// random.
     #[must_use]
     pub fn validation(spec: &PreprocessSpec) -> Self {
-        let resize = RandomResize {
-            short_sides: vec![spec.shortest_edge],
-            max_size: Some(spec.longest_edge),
+        let resize = match spec.resize {
+            ResizeRule::ShortestEdge => Transform::RandomResize(RandomResize {
+                short_sides: vec![spec.shortest_edge],
+                max_size: Some(spec.longest_edge),
+            }),
+            _ => Transform::Resize(Resize::from(spec)),
         };
-        Self { transforms: vec![Transform::RandomResize(resize)], mean: spec.mean, std: spec.std }
+        Self { transforms: vec![resize], mean: spec.mean, std: spec.std }
     }
 
     /// Refuses numbers that cannot work.

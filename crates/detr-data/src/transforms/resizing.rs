@@ -4,7 +4,7 @@
 //! Where a resize is followed by a crop only the region that stays is made, with the same pixels.
 
 use detr_types::range::{in_range, require};
-use detr_types::{ImageSize, PreprocessSpec, RangeError};
+use detr_types::{ImageSize, PreprocessSpec, RangeError, ResizeRule};
 use serde::{Deserialize, Serialize};
 
 use super::{Dice, Sample, check_side, check_size};
@@ -14,6 +14,46 @@ use crate::resize::Region;
 const SHORT_SIDES: [u32; 11] = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800];
 /// Longest side of the reference's training and validation.
 const MAX_SIZE: u32 = 1333;
+
+/// Resizes as a model does before it detects; nothing is random. The fields are those of [`PreprocessSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resize {
+    /// The short side.
+    pub shortest_edge: u32,
+    /// The long side is at most this.
+    pub longest_edge: u32,
+    /// How the size follows from these two, or from a height and width of its own.
+    pub resize: ResizeRule,
+}
+
+impl Default for Resize {
+    fn default() -> Self {
+        Self::from(&PreprocessSpec::default())
+    }
+}
+
+impl From<&PreprocessSpec> for Resize {
+    fn from(spec: &PreprocessSpec) -> Self {
+        let &PreprocessSpec { shortest_edge, longest_edge, resize, .. } = spec;
+        Self { shortest_edge, longest_edge, resize }
+    }
+}
+
+impl Resize {
+    fn spec(self) -> PreprocessSpec {
+        let Self { shortest_edge, longest_edge, resize } = self;
+        PreprocessSpec { shortest_edge, longest_edge, resize, ..PreprocessSpec::default() }
+    }
+
+    pub(super) fn apply(self, sample: &mut Sample) {
+        sample.resize(self.spec().target_size(sample.size()));
+    }
+
+    pub(super) fn validate(self) -> Result<(), RangeError> {
+        Ok(self.spec().validate()?)
+    }
+}
 
 /// Resizes the short side to one of a list, each equally likely; the aspect ratio is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use detr_data::DecodeOptions;
-use detr_types::{Limits, PreprocessSpec};
+use detr_types::{ImageSize, Limits, PreprocessSpec, ResizeRule};
 
 use super::CliError;
 use crate::backend::{self, Backend, Precision, Selected};
@@ -110,8 +110,31 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
-    /// The model's image size with that of the flags.
+    /// Whether the flags set the whole image size, so that the model's does not matter.
+    #[must_use]
+    pub const fn sets_size(&self) -> bool {
+        self.size.is_some() && self.max_size.is_some()
+    }
+
+    /// The model's image size with that of the flags. A short side makes the rule that of DETR; a long side alone
+    /// lowers the sides that the model's own rule has.
     pub(super) fn preprocess(&self, card: PreprocessSpec) -> Result<PreprocessSpec, CliError> {
+        match (card.resize, self.size, self.max_size) {
+            (_, None, None) => return Ok(card),
+            (ResizeRule::LongestEdge, None, Some(most)) => return Ok(card.with_longest_edge(most)),
+            (ResizeRule::Within { height, width }, None, Some(most)) => {
+                return Ok(card.within(ImageSize::new(height.min(most), width.min(most))));
+            }
+            (ResizeRule::Exact { height, width }, None, _)
+            | (ResizeRule::Exact { height, width }, _, None) => {
+                let size = ImageSize::new(height, width);
+                return Err(CliError::Usage(format!(
+                    "the model resizes every image to exactly {size}\n\
+                     hint: give --size and --max-size together, or neither"
+                )));
+            }
+            _ => {}
+        }
         let shortest_edge = self.size.unwrap_or(card.shortest_edge);
         let longest_edge = self.max_size.unwrap_or(card.longest_edge);
         if self.size.is_some_and(|size| size > longest_edge) {
@@ -122,7 +145,8 @@ impl ImageArgs {
                  hint: give a larger --max-size too"
             )));
         }
-        Ok(PreprocessSpec { shortest_edge, longest_edge, ..card })
+        let resize = ResizeRule::ShortestEdge;
+        Ok(PreprocessSpec { shortest_edge, longest_edge, resize, ..card })
     }
 
     pub(super) fn decoding(&self) -> DecodeOptions {
@@ -177,4 +201,37 @@ fn score(text: &str) -> Result<f32, String> {
 
 fn edge() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(PreprocessSpec::MAX_EDGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(size: Option<u32>, max_size: Option<u32>) -> ImageArgs {
+        ImageArgs { batch_size: 1, size, max_size, apply_exif: false, max_pixels: 1 }
+    }
+
+    #[test]
+    fn the_flags_stand_in_for_every_rule() {
+        let card = PreprocessSpec::default();
+        let exact = card.exactly(ImageSize::new(480, 640));
+        let within = card.within(ImageSize::new(480, 640));
+        for (card, size, max_size, expected) in [
+            (card, Some(600), None, "short side 600, long side at most 1333"),
+            (card, None, Some(900), "short side 800, long side at most 900"),
+            (exact, None, None, "exactly 640x480"),
+            (exact, Some(300), Some(400), "short side 300, long side at most 400"),
+            (within, None, Some(500), "as large as fits into 500x480"),
+            (within, Some(300), None, "short side 300, long side at most 640"),
+            (card.with_longest_edge(800), None, Some(500), "long side 500"),
+            (card.with_longest_edge(800), Some(500), None, "short side 500, long side at most 800"),
+        ] {
+            let found = flags(size, max_size).preprocess(card).unwrap().to_string();
+            assert_eq!(found, expected, "{card} {size:?} {max_size:?}");
+        }
+        for (size, max_size) in [(Some(300), None), (None, Some(300))] {
+            let error = flags(size, max_size).preprocess(exact).unwrap_err().to_string();
+            assert!(error.contains("exactly 640x480") && error.contains("hint: "), "{error}");
+        }
+    }
 }

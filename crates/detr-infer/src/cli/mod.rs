@@ -19,7 +19,7 @@ use std::process::ExitCode;
 pub use args::{DEFAULT_MODEL, DeviceArgs, ImageArgs, LoadArgs, PredictArgs};
 pub use console::{Console, LogArgs, Progress};
 pub use exit::CliError;
-pub use model::{HubProgress, host_device, hub, open_model, read_text};
+pub use model::{HubProgress, host_device, hub, open_model, open_model_sized, read_text};
 pub use output::{print, print_json, write_png, write_text};
 pub use predict::predict;
 pub use stream::{Found, Stream, make_predictor};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use detr_model::ModelConfig;
-use detr_model::weights::{CARD_FILE, Checkpoint};
+use detr_model::weights::{CARD_FILE, Checkpoint, OpenOptions};
 use detr_types::{Limits, nearest};
 
 use super::{CliError, Console, LoadArgs};
@@ -24,6 +24,21 @@ pub fn open_model(
     console: &Console,
     device: impl FnOnce() -> Result<Device, CliError>,
 ) -> Result<Checkpoint, CliError> {
+    open_model_sized(name, load, false, console, device)
+}
+
+/// Opens a model as [`open_model`] does. With `own_size` the command sets the image size, and one of the model that
+/// cannot be read is only told.
+///
+/// # Errors
+/// Those of [`open_model`].
+pub fn open_model_sized(
+    name: impl AsRef<OsStr>,
+    load: &LoadArgs,
+    own_size: bool,
+    console: &Console,
+    device: impl FnOnce() -> Result<Device, CliError>,
+) -> Result<Checkpoint, CliError> {
     let path = Path::new(name.as_ref());
     // A name that is no text can only be a path.
     let name = path.to_string_lossy();
@@ -39,19 +54,20 @@ pub fn open_model(
         return Ok(checkpoint);
     }
     let arch = load.arch.as_deref().map(architecture).transpose()?;
+    let options = OpenOptions { arch: arch.as_ref(), own_size };
     let checkpoint = if path.exists() {
         if arch.is_some() && path.join(CARD_FILE).is_file() {
             return Err(CliError::Usage(format!(
                 "{name}: the folder describes its own architecture\nhint: leave out --arch"
             )));
         }
-        Checkpoint::open(path, arch.as_ref())?
+        Checkpoint::open_with(path, options)?
     } else {
         let (repo, revision) = parse_remote_name(name).map_err(|error| neither(name, &error))?;
         let hub = hub(load)?;
         let folder = hub.fetch(repo, revision, &HubProgress(console))?;
         tracing::info!("{name} is in {}", folder.display());
-        Checkpoint::open(&folder, arch.as_ref())?
+        Checkpoint::open_with(&folder, options)?
     };
     for note in &checkpoint.notes {
         console.note(&format!("note: {note}"));

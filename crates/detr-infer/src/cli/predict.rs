@@ -9,7 +9,7 @@ use detr_types::{Detection, ImageSize};
 use super::output::{Pictures, Printer, check_output};
 use super::stream::{Found, Stream, make_predictor};
 use super::timings::Timings;
-use super::{CliError, Console, PredictArgs, open_model};
+use super::{CliError, Console, PredictArgs, open_model_sized};
 use crate::palette::Palette;
 use crate::sources::{Source, expand_sources_counted};
 use crate::writers::{ImageIds, ImageResult, OutputFormat, ResultWriter};
@@ -29,7 +29,8 @@ pub fn predict(args: &PredictArgs, console: &Console) -> Result<(), CliError> {
     let selected = args.device.select()?;
     console.note(&format!("using {}", selected.name));
     let device = selected.device.clone();
-    let checkpoint = open_model(&args.model, &args.load, console, || Ok(device))?;
+    let own_size = args.images.sets_size();
+    let checkpoint = open_model_sized(&args.model, &args.load, own_size, console, || Ok(device))?;
     let options = PredictOptions {
         threshold: args.threshold,
         max_detections: args.max_detections,

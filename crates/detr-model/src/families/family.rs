@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use detr_types::PreprocessSpec;
 
 use super::hugging_face::HuggingFaceNames;
 use super::recipe::TrainingRecipe;
@@ -15,6 +16,17 @@ use crate::nested::NestedTensor;
 use crate::output::DetrOutput;
 use crate::postprocess::ScoreActivation;
 use crate::weights::{SharedHeads, StateDict, TrainingArgs, WeightsError};
+
+/// Facts that were published with the weights of a model and stand in no tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published {
+    /// The name of the preset.
+    pub(crate) name: &'static str,
+    /// The names of the labels, from 0.
+    pub(crate) classes: &'static [&'static str],
+    /// How images become input.
+    pub(crate) preprocess: PreprocessSpec,
+}
 
 /// A family of models, implemented by its configuration.
 pub(crate) trait Family: fmt::Debug {
@@ -60,15 +72,27 @@ pub(crate) trait Family: fmt::Debug {
     where
         Self: Sized,
     {
+        let config = Self::infer_from_folder(folder, &state, args)?;
+        Ok((config, state))
+    }
+
+    /// Finds the configuration that the tensors of such a folder belong to.
+    ///
+    /// # Errors
+    /// Tensors of another model.
+    fn infer_from_folder(
+        folder: &Path,
+        state: &StateDict,
+        args: TrainingArgs,
+    ) -> Result<Self, WeightsError>
+    where
+        Self: Sized,
+    {
         let class = Self::hugging_face().map_or("", |names| names.class);
-        match Self::infer(&state, args) {
-            Some(Ok(config)) => Ok((config, state)),
-            Some(Err(reason)) => Err(WeightsError::NotAModel { path: folder.to_owned(), reason }),
-            None => Err(WeightsError::NotAModel {
-                path: folder.to_owned(),
-                reason: format!("the weights of {class} were not found in model.safetensors"),
-            }),
-        }
+        let unknown = || Err(format!("its tensors are not those of {class}"));
+        Self::infer(state, args)
+            .unwrap_or_else(unknown)
+            .map_err(|reason| WeightsError::NotAModel { path: folder.to_owned(), reason })
     }
 
     /// Makes a model with the reference's initialisation. Parameters are made when first read, so a
@@ -132,6 +156,12 @@ pub(crate) trait Family: fmt::Debug {
 
     /// Describes the model in a few words, with an article.
     fn describe(&self) -> String;
+
+    /// Returns what was published with weights of exactly these sizes and stands in no tensor, where that differs
+    /// from the rest of the family.
+    fn published(&self) -> Option<Published> {
+        None
+    }
 
     /// Lists what was assumed when the configuration was inferred, because no tensor shows it and the file
     /// does not say it elsewhere.

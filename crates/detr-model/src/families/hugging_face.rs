@@ -8,6 +8,8 @@ pub(crate) struct HuggingFaceNames {
     pub(crate) model_type: &'static str,
     /// Their class of a detector.
     pub(crate) class: &'static str,
+    /// Further pairs of `model_type` and class whose models are of this family.
+    pub(crate) others: &'static [(&'static str, &'static str)],
     /// A tensor that only this family has; `None` for the family that is taken where no other fits.
     pub(crate) marker: Option<&'static str>,
     /// The official name of the decoder's cross-attention.
@@ -16,4 +18,16 @@ pub(crate) struct HuggingFaceNames {
     pub(crate) decoder_norms: [&'static str; 2],
     /// Translates what the family has outside the layers, without the leading `model.`.
     pub(crate) translate: fn(&str) -> Option<String>,
+}
+
+impl HuggingFaceNames {
+    /// Every `model_type` of the family with its class.
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        std::iter::once((self.model_type, self.class)).chain(self.others.iter().copied())
+    }
+
+    /// Whether a model of this `model_type` is of the family.
+    pub(crate) fn has(&self, model_type: &str) -> bool {
+        self.models().any(|(known, _)| known == model_type)
+    }
 }

@@ -27,6 +27,7 @@ use crate::weights::{SharedHeads, StateDict, TrainingArgs, WeightsError};
 use deformable_detr::{DeformableDetr, DeformableDetrConfig};
 use detr::{Detr, DetrConfig};
 use detr_demo::{DetrDemo, DetrDemoConfig};
+pub(crate) use family::Published;
 use family::{Family, Network};
 pub(crate) use hugging_face::HuggingFaceNames;
 pub use recipe::{LearningRate, ParameterGroup, TrainingRecipe};
@@ -113,7 +114,7 @@ macro_rules! families {
                 state: StateDict,
                 args: TrainingArgs,
             ) -> Option<Result<(Self, StateDict), WeightsError>> {
-                $(if <$config>::hugging_face().is_some_and(|names| names.model_type == model_type) {
+                $(if <$config>::hugging_face().is_some_and(|names| names.has(model_type)) {
                     let read = <$config>::read_hugging_face(folder, state, args);
                     return Some(read.map(|(config, state)| (Self::$name(config), state)));
                 })+
@@ -277,6 +278,12 @@ impl ModelConfig {
     /// Describes the model in a few words, with an article.
     pub(crate) fn describe(&self) -> String {
         self.family().describe()
+    }
+
+    /// Returns what was published with weights of exactly these sizes and stands in no tensor, where that is not
+    /// COCO's.
+    pub(crate) fn published(&self) -> Option<Published> {
+        self.family().published()
     }
 
     /// Lists what was assumed when the configuration was inferred.

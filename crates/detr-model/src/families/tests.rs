@@ -9,12 +9,21 @@ fn every_preset_is_valid_and_says_what_its_name_says() {
     for name in ModelConfig::presets() {
         let config = ModelConfig::preset(name).unwrap();
         assert_eq!(config.backbone().is_dilated(), name.ends_with("dc5"), "{name}");
-        assert_eq!(config.num_classes(), 91, "{name}");
+        let classes = match name {
+            "table-transformer-detection" => 2,
+            "table-transformer-structure" => 6,
+            _ => 91,
+        };
+        assert_eq!(config.num_classes(), classes, "{name}");
+        let published =
+            config.published().map(|published| (published.name, published.classes.len()));
+        assert_eq!(published, (classes != 91).then_some((name, classes)));
         let depth = name.split('-').find_map(|part| part.strip_prefix('r')?.parse().ok());
         if name.ends_with("tiny") {
             continue; // a backbone of its own
         }
-        let expected = ResNetConfig::torchvision(depth.unwrap_or(50)).unwrap();
+        let depth = if classes == 91 { depth.unwrap_or(50) } else { 18 };
+        let expected = ResNetConfig::torchvision(depth).unwrap();
         let expected = ResNetConfig { dilation: config.backbone().is_dilated(), ..expected };
         assert_eq!(*config.backbone(), expected.into(), "{name}");
     }

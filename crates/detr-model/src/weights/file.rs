@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use super::candidates::{self, Found};
 use super::checkpoint::Format;
+use super::pth::PthFile;
 use super::training_args::TrainingArgs;
-use super::{StateDict, WeightsError, pth, safetensors};
+use super::{StateDict, WeightsError, safetensors};
 
 /// Reads the tensors of a `.pth` or safetensors file as they are, whatever they belong to.
 ///
@@ -16,24 +18,60 @@ use super::{StateDict, WeightsError, pth, safetensors};
 /// A file of neither format, or a damaged one.
 pub fn read_state_dict(path: &Path) -> Result<StateDict, WeightsError> {
     let map = map_file(path)?;
-    Ok(read_tensors(path, &map)?.1)
+    read_tensors(path, &map)
 }
 
-pub(super) fn read_tensors(
-    path: &Path,
-    map: &Arc<Mmap>,
-) -> Result<(Format, StateDict, TrainingArgs), WeightsError> {
-    if is_safetensors(map) {
-        Ok((Format::Safetensors, safetensors::read(path, map)?, TrainingArgs::default()))
-    } else if is_pth(map) {
-        let (state, args) = pth::read(path, map)?;
-        Ok((Format::Pth, state, args))
-    } else {
-        Err(WeightsError::NotAModel {
-            path: path.to_owned(),
-            reason: "neither a PyTorch checkpoint nor safetensors".into(),
-        })
+/// What a file of weights holds.
+pub(super) struct FileTensors {
+    pub(super) format: Format,
+    /// The tensors of its model, under official names where they are known.
+    pub(super) state: StateDict,
+    pub(super) args: TrainingArgs,
+    /// What was left out or chosen.
+    pub(super) notes: Vec<String>,
+}
+
+/// Reads the tensors of a file as they are, without a search for a model.
+pub(super) fn read_tensors(path: &Path, map: &Arc<Mmap>) -> Result<StateDict, WeightsError> {
+    match kind(path, map)? {
+        Format::Pth => PthFile::open(path, map)?.usual_state(),
+        _ => safetensors::read(path, map),
     }
+}
+
+/// Reads the tensors of the model in a file, whatever stands before their names.
+pub(super) fn read_model(path: &Path, map: &Arc<Mmap>) -> Result<FileTensors, WeightsError> {
+    let format = kind(path, map)?;
+    let (found, args) = if format == Format::Pth {
+        let file = PthFile::open(path, map)?;
+        let found = candidates::find(path, &file, file.args)?;
+        let found = found.map_or_else(|| file.usual_state().map(Found::from), Ok)?;
+        (found, file.args)
+    } else {
+        let (state, args) = (safetensors::read(path, map)?, TrainingArgs::default());
+        (candidates::find(path, &state, args)?.unwrap_or_else(|| Found::from(state)), args)
+    };
+    Ok(FileTensors { format, state: found.state, args, notes: found.notes })
+}
+
+/// Tells the kind of a file by its first bytes.
+fn kind(path: &Path, bytes: &[u8]) -> Result<Format, WeightsError> {
+    if is_safetensors(bytes) {
+        return Ok(Format::Safetensors);
+    }
+    if is_pth(bytes) {
+        return Ok(Format::Pth);
+    }
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(WeightsError::config(
+            path,
+            "a pointer of Git LFS to a file that was not fetched\nhint: run `git lfs pull` in its folder",
+        ));
+    }
+    Err(WeightsError::NotAModel {
+        path: path.to_owned(),
+        reason: "neither a PyTorch checkpoint nor safetensors".into(),
+    })
 }
 
 /// Batch norm's step counters mean nothing once frozen, and profilers leave their totals behind.

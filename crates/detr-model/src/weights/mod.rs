@@ -5,6 +5,7 @@
 mod aliases;
 mod architecture;
 mod artifact;
+mod candidates;
 mod checkpoint;
 mod error;
 mod file;
@@ -21,7 +22,7 @@ mod training_args;
 pub(crate) use aliases::SharedHeads;
 pub use architecture::Architecture;
 pub use artifact::{ModelCard, Provenance, WeightsFile};
-pub use checkpoint::{Checkpoint, Format};
+pub use checkpoint::{Checkpoint, Format, OpenOptions};
 pub use error::{Mismatch, WeightsError};
 pub use file::read_state_dict;
 pub(crate) use folder::read_json;

@@ -1,43 +1,102 @@
 //! Official `.pth` files, of either container that `torch.save` writes. The pickle is parsed, not
 //! run: classes it names are never looked up.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use memmap2::Mmap;
-use pytorch_reader::{DType, PytorchReader};
+use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
 
+use super::candidates::Source;
 use super::state_dict::ElementType;
 use super::training_args::TrainingArgs;
 use super::{StateDict, StoredTensor, WeightsError};
 
-/// Reads the state dict, from under `model` or `state_dict` where there is one.
-pub(super) fn read(path: &Path, map: &Mmap) -> Result<(StateDict, TrainingArgs), WeightsError> {
-    if map.starts_with(b"PK") {
-        refuse_trailing(path, map)?;
-        refuse_compressed(path)?;
+/// An opened file of `torch.save`: its tensors are known, but not read.
+pub(super) struct PthFile<'a> {
+    path: &'a Path,
+    bytes: usize,
+    /// By the path of keys that leads to them.
+    tensors: BTreeMap<String, Tensor>,
+    /// Settings in the pickled arguments.
+    pub(super) args: TrainingArgs,
+}
+
+impl<'a> PthFile<'a> {
+    /// Parses a file.
+    pub(super) fn open(path: &'a Path, map: &Mmap) -> Result<Self, WeightsError> {
+        if map.starts_with(b"PK") {
+            refuse_trailing(path, map)?;
+            refuse_compressed(path)?;
+        }
+        let reader =
+            PytorchReader::new(path).map_err(|error| WeightsError::corrupt(path, error))?;
+        let tensors = reader.into_tensors().into_iter().collect();
+        Ok(Self { path, bytes: map.len(), tensors, args: scan_args(map) })
     }
-    let reader = ["model", "state_dict"]
-        .into_iter()
-        .find_map(|key| PytorchReader::with_top_level_key(path, key).ok().filter(|r| !r.is_empty()))
-        .map_or_else(|| PytorchReader::new(path), Ok)
-        .map_err(|error| WeightsError::corrupt(path, error))?;
-    let mut state = StateDict::default();
-    let mut budget = Budget::new(map.len());
-    for (name, tensor) in reader.into_tensors() {
-        let dtype = element_type(tensor.dtype()).ok_or_else(|| {
-            WeightsError::corrupt(
-                path,
-                format_args!("{name} has element type {:?}, which no model uses", tensor.dtype()),
-            )
-        })?;
-        budget
-            .take(&name, dtype, tensor.shape())
-            .map_err(|why| WeightsError::corrupt(path, why))?;
-        state.insert(name, StoredTensor::pickled(dtype, tensor));
+
+    /// Returns the state dict, from under `model` or `state_dict` where there is one, whatever it belongs to.
+    pub(super) fn usual_state(&self) -> Result<StateDict, WeightsError> {
+        let prefix = ["model.", "state_dict."].into_iter().find(|prefix| self.has_key(prefix));
+        self.state(prefix.unwrap_or_default())
     }
-    Ok((state, scan_args(map)))
+
+    /// Whether a first key of the file, with a dot after it, leads to tensors.
+    fn has_key(&self, prefix: &str) -> bool {
+        let found = PytorchReader::with_top_level_key(self.path, prefix.trim_end_matches('.'));
+        found.is_ok_and(|found| !found.is_empty())
+    }
+}
+
+impl Source for PthFile<'_> {
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn state(&self, prefix: &str) -> Result<StateDict, WeightsError> {
+        let mut state = StateDict::default();
+        let mut budget = Budget::new(self.bytes);
+        for (path, tensor) in &self.tensors {
+            let Some(name) = path.strip_prefix(prefix) else { continue };
+            let dtype = element_type(tensor.dtype()).ok_or_else(|| {
+                WeightsError::corrupt(
+                    self.path,
+                    format_args!(
+                        "{name} has element type {:?}, which no model uses",
+                        tensor.dtype()
+                    ),
+                )
+            })?;
+            budget
+                .take(name, dtype, tensor.shape())
+                .map_err(|why| WeightsError::corrupt(self.path, why))?;
+            state.insert(name, StoredTensor::pickled(dtype, tensor.clone()));
+        }
+        Ok(state)
+    }
+
+    fn keys<'p>(&self, prefix: &'p str) -> &'p str {
+        let Ok(root) = PytorchReader::read_pickle_data(self.path, None) else { return "" };
+        let (mut place, mut end) = (&root, 0);
+        while let PickleValue::Dict(entries) = place {
+            // A key may have dots of its own; the shortest that leads to a dictionary is taken.
+            let rest = &prefix[end..];
+            let next = rest.match_indices('.').find_map(|(dot, _)| {
+                let inner = entries.get(&rest[..dot])?;
+                matches!(inner, PickleValue::Dict(_)).then_some((inner, end + dot + 1))
+            });
+            let Some((inner, at)) = next else { break };
+            (place, end) = (inner, at);
+        }
+        if end == 0 {
+            // A whole module is no dictionary there, but its tensors are found below its key.
+            let first = prefix.find('.').map_or("", |dot| &prefix[..=dot]);
+            return if !first.is_empty() && self.has_key(first) { first } else { "" };
+        }
+        &prefix[..end]
+    }
 }
 
 /// What the tensors of a file may take up once read. A view that repeats its storage (stride 0)

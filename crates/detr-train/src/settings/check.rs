@@ -6,7 +6,7 @@ use std::fmt::Display;
 use detr_loss::Classification;
 use detr_model::ModelConfig;
 use detr_types::range::{not_negative, require, zero_to_one};
-use detr_types::{PreprocessSpec, PreprocessSpecError, RangeError};
+use detr_types::{PreprocessSpec, RangeError};
 
 use super::{DataSettings, ModelSettings, TrainConfig, TrainSettings};
 use crate::step::{Schedule, Unit, with_usual_values};
@@ -53,7 +53,7 @@ fn check_data(data: &DataSettings) -> Result<(), RangeError> {
         return refuse("data.loader.seed", data.loader.seed, "nothing here", hint);
     }
     let PreprocessSpec { mean, std, .. } = data.preprocess;
-    data.preprocess.validate().map_err(|error| range_of(error).below("data.preprocess"))?;
+    data.preprocess.validate().map_err(|error| RangeError::from(error).below("data.preprocess"))?;
     let augmentation = &data.augmentation;
     PreprocessSpec::check_statistics(augmentation.mean, augmentation.std)
         .map_err(|error| error.below("data.augmentation"))?;
@@ -65,17 +65,6 @@ fn check_data(data: &DataSettings) -> Result<(), RangeError> {
     let expected = "mean and std of data.preprocess, which validation and the model use";
     let same = (augmentation.mean, augmentation.std) == (mean, std);
     require(same, "data.augmentation.mean", found, expected)
-}
-
-/// Makes the error of one key of an error that may be about two.
-fn range_of(error: PreprocessSpecError) -> RangeError {
-    match error {
-        PreprocessSpecError::Range(error) => error,
-        PreprocessSpecError::Area { shortest, longest } => {
-            let found = format!("{longest} beside shortest_edge {shortest}");
-            RangeError::new("longest_edge", found, "sides that make fewer pixels")
-        }
-    }
 }
 
 fn check_train(train: &TrainSettings) -> Result<(), RangeError> {

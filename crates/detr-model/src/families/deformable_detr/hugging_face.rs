@@ -14,6 +14,7 @@ use crate::weights::{StateDict, TrainingArgs, WEIGHTS_FILE, WeightsError, read_j
 pub(super) const NAMES: HuggingFaceNames = HuggingFaceNames {
     model_type: "deformable_detr",
     class: "DeformableDetrForObjectDetection",
+    others: &[],
     marker: Some("model.level_embed"),
     cross_attention: "cross_attn",
     // The norms of the official decoder are numbered against the order of its steps.

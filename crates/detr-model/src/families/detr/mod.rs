@@ -5,11 +5,14 @@
 mod config;
 mod infer;
 pub mod model;
+mod table_transformer;
 pub mod transformer;
+
+use std::path::Path;
 
 use burn::tensor::Device;
 
-use super::family::Family;
+use super::family::{Family, Published};
 use super::hugging_face::HuggingFaceNames;
 use super::recipe::{LearningRate, ParameterGroup, TrainingRecipe};
 use crate::backbone::BackboneConfig;
@@ -17,7 +20,7 @@ use crate::config::ConfigError;
 use crate::flops::{BackboneFlops, Flops, attention, cells, feed_forward, heads, wide};
 use crate::position::{MAX_LEARNED_CELLS, PositionKind};
 use crate::postprocess::ScoreActivation;
-use crate::weights::{StateDict, TrainingArgs};
+use crate::weights::{StateDict, TrainingArgs, WeightsError};
 pub use config::DetrConfig;
 pub use model::{Detr, DetrTrace};
 
@@ -35,6 +38,8 @@ impl Family for DetrConfig {
             ("detr-r101", include_str!("../../../../../configs/models/detr-r101.toml")),
             ("detr-r101-dc5", include_str!("../../../../../configs/models/detr-r101-dc5.toml")),
             ("detr-r18", include_str!("../../../../../configs/models/detr-r18.toml")),
+            table_transformer::PRESETS[0],
+            table_transformer::PRESETS[1],
         ]
     }
 
@@ -46,11 +51,29 @@ impl Family for DetrConfig {
         Some(HuggingFaceNames {
             model_type: "detr",
             class: "DetrForObjectDetection",
+            others: &[(table_transformer::MODEL_TYPE, table_transformer::CLASS)],
             marker: None,
             cross_attention: "multihead_attn",
             decoder_norms: ["norm1", "norm2"],
-            translate: |_| None,
+            translate: |name| {
+                let norm = name.strip_prefix("encoder.layernorm.")?;
+                Some(format!("transformer.encoder.norm.{norm}"))
+            },
         })
+    }
+
+    fn read_hugging_face(
+        folder: &Path,
+        state: StateDict,
+        args: TrainingArgs,
+    ) -> Result<(Self, StateDict), WeightsError> {
+        let mut config = Self::infer_from_folder(folder, &state, args)?;
+        table_transformer::check_norms(&mut config, folder)?;
+        Ok((config, state))
+    }
+
+    fn published(&self) -> Option<Published> {
+        table_transformer::published(self)
     }
 
     fn init(&self, device: &Device) -> Detr {

@@ -3,12 +3,14 @@
 mod open;
 mod transfer;
 
+pub use open::OpenOptions;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType};
-use detr_types::{ClassTable, PreprocessSpec};
+use detr_types::{Category, CategoryId, ClassTable, PreprocessSpec};
 use memmap2::Mmap;
 
 use super::architecture::Architecture;
@@ -19,7 +21,7 @@ use super::{
     recipe_state_dict,
 };
 use crate::backbone::Backbone;
-use crate::families::{Model, ModelConfig};
+use crate::families::{Model, ModelConfig, Published};
 
 /// Where a checkpoint came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +59,8 @@ pub struct Checkpoint {
     pub notes: Vec<String>,
     /// The card of an artifact.
     pub card: Option<ModelCard>,
-    /// The mapped weights file; none for a recipe.
-    weights: Option<(PathBuf, Arc<Mmap>)>,
+    /// The mapped files of weights: one, several shards, or none for a recipe.
+    weights: Vec<(PathBuf, Arc<Mmap>)>,
     /// Names that the file lacks although it has other copies of the same tensor.
     missing_copies: Vec<String>,
     /// What the tensors look like, where the user said otherwise.
@@ -90,12 +92,12 @@ impl Checkpoint {
             path: PathBuf::from("recipe"),
             format: Format::Recipe,
             architecture: config.clone().into(),
-            preprocess: PreprocessSpec::default(),
-            classes: Some(default_classes(config.num_classes())),
+            preprocess: default_preprocess(config),
+            classes: Some(default_classes(config)),
             state: recipe_state_dict(&expected, seed),
             notes: Vec::new(),
             card: None,
-            weights: None,
+            weights: Vec::new(),
             missing_copies: Vec::new(),
             looks_like: None,
         }
@@ -118,7 +120,7 @@ impl Checkpoint {
             state,
             notes: Vec::new(),
             card: None,
-            weights: None,
+            weights: Vec::new(),
             missing_copies: Vec::new(),
             looks_like: None,
         }
@@ -207,16 +209,22 @@ impl Checkpoint {
         artifact::write(folder, &self.listed(), draft, self.weights_file().unwrap_or(&self.path))
     }
 
-    /// The file that holds the tensors; none for a recipe.
+    /// The file that holds the tensors; none for a recipe, or where there are several.
     #[must_use]
     pub fn weights_file(&self) -> Option<&Path> {
-        self.weights.as_ref().map(|(path, _)| path.as_path())
+        match self.weights.as_slice() {
+            [(path, _)] => Some(path),
+            _ => None,
+        }
     }
 
-    /// SHA-256 of the weights file; none for a recipe.
+    /// SHA-256 of the weights file; none for a recipe, or where there are several.
     #[must_use]
     pub fn sha256(&self) -> Option<String> {
-        self.weights.as_ref().map(|(_, map)| artifact::sha256(map))
+        match self.weights.as_slice() {
+            [(_, map)] => Some(artifact::sha256(map)),
+            _ => None,
+        }
     }
 
     /// Replaces the class table.
@@ -291,10 +299,10 @@ impl Checkpoint {
 
     /// What the file itself says about its content: the card's hash, or a zip's check sums.
     fn check_hash(&self) -> Result<(), WeightsError> {
-        let Some((path, map)) = &self.weights else { return Ok(()) };
-        if self.format == Format::Pth {
-            return pth::check_sums(path, map);
+        if self.card.is_none() {
+            return self.weights.iter().try_for_each(|(path, map)| pth::check_sums(path, map));
         }
+        let [(path, map)] = self.weights.as_slice() else { return Ok(()) };
         let Some(card) = &self.card else { return Ok(()) };
         let found = artifact::sha256(map);
         if found == card.weights.sha256 {
@@ -316,7 +324,22 @@ fn unknown(path: &Path, state: &StateDict) -> WeightsError {
     }
 }
 
-/// The class table of a head whose file has no names: 91 slots are COCO's.
-pub(super) fn default_classes(slots: usize) -> ClassTable {
+/// The class table of a model whose file has no names: 91 slots are COCO's.
+pub(super) fn default_classes(config: &ModelConfig) -> ClassTable {
+    let slots = config.num_classes();
+    if let Some(Published { classes, .. }) = config.published() {
+        let category = |(label, name): (usize, &&str)| Category {
+            label,
+            id: CategoryId::try_from(label).unwrap_or(CategoryId::MAX),
+            name: (*name).to_owned(),
+        };
+        let table = ClassTable::new(slots, classes.iter().enumerate().map(category).collect());
+        return table.unwrap_or_else(|_| ClassTable::numbered(slots));
+    }
     if slots == 91 { ClassTable::coco() } else { ClassTable::numbered(slots) }
+}
+
+/// The preprocessing of a model whose file does not tell it.
+pub(super) fn default_preprocess(config: &ModelConfig) -> PreprocessSpec {
+    config.published().map_or_else(PreprocessSpec::default, |published| published.preprocess)
 }

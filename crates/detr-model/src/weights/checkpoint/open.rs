@@ -1,21 +1,29 @@
 //! Opening a checkpoint: which layout it has, which architecture, and each tensor once.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use detr_types::PreprocessSpec;
-use memmap2::Mmap;
 
 use super::super::aliases::{self, MergeError, Merged};
 use super::super::architecture::Architecture;
 use super::super::artifact;
-use super::super::file::{map_file, read_tensors, without_classifier, without_counters};
+use super::super::file::{FileTensors, map_file, read_model, without_classifier, without_counters};
 use super::super::folder::{CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, read_json};
+use super::super::hugging_face::{self, HuggingFace};
 use super::super::training_args::TrainingArgs;
-use super::super::{StateDict, WeightsError, hugging_face, safetensors};
-use super::{Checkpoint, Format, default_classes, unknown};
+use super::super::{StateDict, WeightsError, safetensors};
+use super::{Checkpoint, Format, default_classes, default_preprocess, unknown};
 use crate::backbone::BackboneConfig;
 use crate::families::ModelConfig;
+
+/// What the caller knows better than a file or folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions<'a> {
+    /// The architecture of a file that does not carry its own.
+    pub arch: Option<&'a ModelConfig>,
+    /// Whether the caller sets the image size; then one that cannot be read in a folder is only noted.
+    pub own_size: bool,
+}
 
 impl Checkpoint {
     /// Opens a file or folder of any known layout. `arch` replaces the inferred architecture of
@@ -25,12 +33,21 @@ impl Checkpoint {
     /// # Errors
     /// Anything in [`WeightsError`].
     pub fn open(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
+        Self::open_with(path, OpenOptions { arch, own_size: false })
+    }
+
+    /// As [`Checkpoint::open`], for a caller that knows more.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_with(path: &Path, options: OpenOptions<'_>) -> Result<Self, WeightsError> {
+        let OpenOptions { arch, own_size } = options;
         let metadata = std::fs::metadata(path).map_err(|error| WeightsError::io(path, error))?;
         if metadata.is_dir() {
-            Self::open_folder(path, arch)
+            Self::open_folder(path, arch, own_size)
         } else if metadata.is_file() {
             match described(path)? {
-                Some(description) => Self::open_described(path, description, arch),
+                Some(description) => Self::open_described(path, description, options),
                 None => Self::open_file(path, arch),
             }
         } else {
@@ -41,7 +58,11 @@ impl Checkpoint {
         }
     }
 
-    fn open_folder(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
+    fn open_folder(
+        path: &Path,
+        arch: Option<&ModelConfig>,
+        own_size: bool,
+    ) -> Result<Self, WeightsError> {
         let weights_path = path.join(WEIGHTS_FILE);
         let is_artifact = path.join(CARD_FILE).is_file();
         if !is_artifact && !path.join(CONFIG_FILE).is_file() {
@@ -59,19 +80,11 @@ impl Checkpoint {
         if is_artifact {
             return Self::open_artifact(path, &weights_path);
         }
-        let map = map_file(&weights_path)?;
-        let theirs = safetensors::read(&weights_path, &map)?;
-        Self::open_hugging_face(path, &weights_path, map, &theirs)
+        Self::open_hugging_face(path, hugging_face::read(path, own_size)?)
     }
 
-    /// Opens the weights of a Hugging Face folder, whose tensors have Hugging Face's names.
-    fn open_hugging_face(
-        path: &Path,
-        weights_path: &Path,
-        map: Arc<Mmap>,
-        theirs: &StateDict,
-    ) -> Result<Self, WeightsError> {
-        let found = hugging_face::read(path, theirs)?;
+    /// Makes the checkpoint of what a Hugging Face folder holds.
+    fn open_hugging_face(path: &Path, found: HuggingFace) -> Result<Self, WeightsError> {
         let mut checkpoint = Self {
             path: path.to_owned(),
             format: Format::HuggingFace,
@@ -79,9 +92,9 @@ impl Checkpoint {
             preprocess: found.preprocess,
             classes: Some(found.classes),
             state: without_counters(found.state),
-            notes: Vec::new(),
+            notes: found.notes,
             card: None,
-            weights: Some((weights_path.to_owned(), map)),
+            weights: found.files,
             missing_copies: Vec::new(),
             looks_like: None,
         };
@@ -95,17 +108,19 @@ impl Checkpoint {
     fn open_described(
         path: &Path,
         description: Description,
-        arch: Option<&ModelConfig>,
+        OpenOptions { arch, own_size }: OpenOptions<'_>,
     ) -> Result<Self, WeightsError> {
         let folder = folder_of(path);
         let (file, mut checkpoint) = match description {
             Description::Card => (CARD_FILE, Self::open_artifact(folder, path)?),
             Description::HuggingFace => {
                 let map = map_file(path)?;
-                let (_, theirs, _) = read_tensors(path, &map)?;
-                (CONFIG_FILE, Self::open_hugging_face(folder, path, map, &theirs)?)
+                let theirs = read_model(path, &map)?.state;
+                let files = vec![(path.to_owned(), map)];
+                let found = hugging_face::read_with(folder, &theirs, files, own_size)?;
+                (CONFIG_FILE, Self::open_hugging_face(folder, found)?)
             }
-            Description::Itself(file) => (file, Self::open_folder(folder, None)?),
+            Description::Itself(file) => (file, Self::open_folder(folder, None, own_size)?),
         };
         if let Some(arch) = arch
             && checkpoint.architecture.model() != Some(arch)
@@ -150,7 +165,7 @@ impl Checkpoint {
             state: safetensors::read(weights_path, &map)?,
             notes: Vec::new(),
             card: Some(card),
-            weights: Some((weights_path.to_owned(), map)),
+            weights: vec![(weights_path.to_owned(), map)],
             missing_copies: Vec::new(),
             looks_like: None,
         };
@@ -160,8 +175,7 @@ impl Checkpoint {
 
     fn open_file(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
         let map = map_file(path)?;
-        let mut notes = Vec::new();
-        let (format, state, args) = read_tensors(path, &map)?;
+        let FileTensors { format, state, args, mut notes } = read_model(path, &map)?;
         let state = without_counters(state);
         let mut looks_like = None;
         let architecture = match (arch, Inferred::new(&state, args)) {
@@ -179,7 +193,7 @@ impl Checkpoint {
                 ));
             }
             (None, Inferred::Model(mut config)) => {
-                notes = config.assumptions(args);
+                notes.extend(config.assumptions(args));
                 if args.dilation.is_none() && names_dc5(path) && config.dilate() {
                     let note = "dilated C5 assumed from the file's name (no tensor shows it)";
                     notes.push(note.into());
@@ -197,17 +211,26 @@ impl Checkpoint {
         };
         let is_backbone = matches!(architecture, Architecture::Backbone(_));
         let state = if is_backbone { without_classifier(state) } else { state };
-        let classes = architecture.model().map(|config| default_classes(config.num_classes()));
+        if let Some(published) = architecture.model().and_then(ModelConfig::published) {
+            notes.push(format!(
+                "the sizes are those of {}: its classes ({}) and its image size are assumed",
+                published.name,
+                published.classes.join(", ")
+            ));
+        }
+        let classes = architecture.model().map(default_classes);
+        let preprocess =
+            architecture.model().map_or_else(PreprocessSpec::default, default_preprocess);
         let mut checkpoint = Self {
             path: path.to_owned(),
             format,
             architecture,
-            preprocess: PreprocessSpec::default(),
+            preprocess,
             classes,
             state,
             notes,
             card: None,
-            weights: Some((path.to_owned(), map)),
+            weights: vec![(path.to_owned(), map)],
             missing_copies: Vec::new(),
             looks_like,
         };
@@ -316,7 +339,7 @@ fn described(path: &Path) -> Result<Option<Description>, WeightsError> {
             return Ok(Some(Description::Itself(CONFIG_FILE)));
         }
         let map = map_file(path)?;
-        let (_, state, args) = read_tensors(path, &map)?;
+        let FileTensors { state, args, .. } = read_model(path, &map)?;
         let state = without_counters(state);
         if matches!(Inferred::new(&state, args), Inferred::Unknown) {
             return Ok(Some(Description::HuggingFace));

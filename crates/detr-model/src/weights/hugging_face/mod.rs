@@ -1,18 +1,21 @@
-//! Folders of Hugging Face's `DetrForObjectDetection` and `DeformableDetrForObjectDetection`:
-//! `config.json`, `model.safetensors` and perhaps `preprocessor_config.json`. Names become the official ones; query, key and value
+//! Folders of Hugging Face's `DetrForObjectDetection`, `TableTransformerForObjectDetection` and
+//! `DeformableDetrForObjectDetection`: `config.json`, the weights and perhaps `preprocessor_config.json`. Names become the official ones; query, key and value
 //! projections are joined again. Both backbone schemes are known, timm's and transformers' own.
 
+mod files;
 mod names;
 mod preprocess;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use detr_types::{Category, CategoryId, ClassTable, PreprocessSpec};
+use memmap2::Mmap;
 use serde::Deserialize;
 
-use super::checkpoint::default_classes;
-use super::folder::{WEIGHTS_FILE, read_json};
+use super::checkpoint::{default_classes, default_preprocess};
+use super::folder::read_json;
 use super::training_args::{DEFAULT_HEADS, TrainingArgs};
 use super::{StateDict, WeightsError};
 use crate::families::{HuggingFaceNames, ModelConfig};
@@ -58,15 +61,30 @@ pub(super) struct HuggingFace {
     pub(super) classes: ClassTable,
     pub(super) preprocess: PreprocessSpec,
     pub(super) state: StateDict,
+    /// The mapped files of weights.
+    pub(super) files: Vec<(PathBuf, Arc<Mmap>)>,
+    /// What the user should know of.
+    pub(super) notes: Vec<String>,
 }
 
-/// Reads a folder whose weights are given as a state dict under Hugging Face's names.
-pub(super) fn read(folder: &Path, state: &StateDict) -> Result<HuggingFace, WeightsError> {
+/// Reads a folder. With `own_size` the user sets the image size, so that of the folder need not be readable.
+pub(super) fn read(folder: &Path, own_size: bool) -> Result<HuggingFace, WeightsError> {
+    let files::Weights { state, files } = files::read(folder)?;
+    read_with(folder, &state, files, own_size)
+}
+
+/// Reads a folder, but its weights, which have transformers' names and are mapped already.
+pub(super) fn read_with(
+    folder: &Path,
+    state: &StateDict,
+    files: Vec<(PathBuf, Arc<Mmap>)>,
+    own_size: bool,
+) -> Result<HuggingFace, WeightsError> {
     let path = folder.join("config.json");
     let config: Config = read_json(&path)?;
     check(&config, &path)?;
-    let state = official_names(state)
-        .map_err(|reason| WeightsError::corrupt(&folder.join(WEIGHTS_FILE), reason))?;
+    let place = files.first().map_or(folder, |(path, _)| path.as_path());
+    let state = official_names(state).map_err(|reason| WeightsError::corrupt(place, reason))?;
     let args = TrainingArgs {
         nheads: Some(config.encoder_attention_heads.unwrap_or(DEFAULT_HEADS)),
         dilation: Some(is_dilated(&config, &path)?),
@@ -74,22 +92,40 @@ pub(super) fn read(folder: &Path, state: &StateDict) -> Result<HuggingFace, Weig
     };
     let read = ModelConfig::read_hugging_face(&config.model_type, folder, state, args);
     let (model, state) = read.ok_or_else(|| unknown_type(&config, &path))??;
-    let classes = class_table(&config, model.num_classes(), &path)?;
-    let preprocess = preprocessing(folder)?;
-    Ok(HuggingFace { config: model, classes, preprocess, state })
+    let classes = class_table(&config, &model, &path)?;
+    let images = preprocessing(folder, default_preprocess(&model), own_size)?;
+    Ok(HuggingFace {
+        config: model,
+        classes,
+        preprocess: images.spec,
+        state,
+        files,
+        notes: images.note.into_iter().collect(),
+    })
+}
+
+/// Joins names with commas, and the last two with a word.
+fn listed(names: &[String], word: &str) -> String {
+    match names {
+        [all @ .., last] if !all.is_empty() => format!("{} {word} {last}", all.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 fn unknown_type(config: &Config, path: &Path) -> WeightsError {
     let families = ModelConfig::hugging_face();
-    let types: Vec<_> = families.iter().map(|family| format!("`{}`", family.model_type)).collect();
-    let classes: Vec<_> = families.iter().map(|family| family.class).collect();
+    let (types, classes): (Vec<_>, Vec<_>) = families
+        .iter()
+        .flat_map(HuggingFaceNames::models)
+        .map(|(model_type, class)| (format!("`{model_type}`"), class.to_owned()))
+        .unzip();
     WeightsError::config(
         path,
         format_args!(
             "model_type is `{}`, expected {}\nhint: folders of {} are read",
             config.model_type,
-            types.join(" or "),
-            classes.join(" and ")
+            listed(&types, "or"),
+            listed(&classes, "and")
         ),
     )
 }
@@ -120,7 +156,7 @@ fn is_dilated(config: &Config, path: &Path) -> Result<bool, WeightsError> {
 }
 
 fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
-    let known = |family: &HuggingFaceNames| family.model_type == config.model_type;
+    let known = |family: &HuggingFaceNames| family.has(&config.model_type);
     if !ModelConfig::hugging_face().iter().any(known) {
         return Err(unknown_type(config, path));
     }
@@ -160,10 +196,15 @@ fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
 }
 
 /// Ids are both label and category id, as in the published checkpoints; `N/A` marks a hole.
-fn class_table(config: &Config, slots: usize, path: &Path) -> Result<ClassTable, WeightsError> {
+fn class_table(
+    config: &Config,
+    model: &ModelConfig,
+    path: &Path,
+) -> Result<ClassTable, WeightsError> {
     if config.id2label.is_empty() {
-        return Ok(default_classes(slots));
+        return Ok(default_classes(model));
     }
+    let slots = model.num_classes();
     let mut categories = Vec::new();
     for (id, name) in &config.id2label {
         let label: usize = id.parse().map_err(|_| {
