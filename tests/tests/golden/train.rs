@@ -133,6 +133,8 @@ fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Atte
     let (mut differs, mut kinks) = (None, Vec::new());
     for step in 0..steps.min(extent.last().saturating_add(1)) {
         if matches!(extent, Extent::Kinks(_)) {
+            // Without autodiff throughout.
+            let images = case.images(&bench.device);
             kinks.extend(kinks::find(&trainer.model().valid(), &images));
         }
         let batch = batch(case, &device, &images, &mut failures);
@@ -225,10 +227,12 @@ fn gradient_table(case: &Case, gradients: &StateDict) {
         return;
     };
     let f32_run = numbers("grad0.sample_f32_run");
+    let without = self::names(&case.json["params_with_zero_true_gradient"]);
     let each = sample.len() / names.len().max(1);
     let mut layers: Vec<(&str, f64, f64)> = Vec::new();
     for (row, name) in names.iter().enumerate() {
-        let Some(stored) = gradients.get(our_name(name)) else { continue };
+        let stored = gradients.get(our_name(name)).filter(|_| !without.contains(name));
+        let Some(stored) = stored else { continue };
         let found = stored.to_f32().expect("numbers in memory");
         let (mut ours, mut theirs) = (0f64, 0f64);
         for at in each * row..each * (row + 1) {
@@ -239,7 +243,7 @@ fn gradient_table(case: &Case, gradients: &StateDict) {
         }
         // The layer is everything before the module's own name: `transformer.encoder.layers.0`.
         let layer = name.rsplitn(3, '.').last().unwrap_or(name);
-        match layers.last_mut().filter(|(last, ..)| *last == layer) {
+        match layers.iter_mut().find(|(known, ..)| *known == layer) {
             Some((_, a, b)) => (*a, *b) = (a.max(ours), b.max(theirs)),
             None => layers.push((layer, ours, theirs)),
         }
