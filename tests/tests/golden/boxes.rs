@@ -10,6 +10,9 @@ use detr_types::Xyxy;
 use crate::backends::Bench;
 use crate::case::{Case, Failures};
 
+/// Start of the names of `GIoU` of pairs.
+const DIAGONAL: &str = "giou_diag_rows";
+
 pub fn run(case: &Case, bench: &Bench) -> Failures {
     let mut failures = Failures::default();
     on_tensors(case, bench, &mut failures);
@@ -43,10 +46,14 @@ fn on_tensors(case: &Case, bench: &Bench, failures: &mut Failures) {
     failures.tensor(case, slack, "union", union);
     failures.tensor(case, slack, "giou", generalized_box_iou(a.clone(), b));
     failures.tensor(case, slack, "giou_pred_pred", generalized_box_iou(a.clone(), a));
-    let x = tensor::<1>(case, "inverse_sigmoid.x", &bench.device);
-    failures.tensor(case, slack, "inverse_sigmoid.y", inverse_sigmoid(x));
-    let masks = tensor::<3>(case, "masks", &bench.device);
-    failures.tensor(case, slack, "masks_to_boxes", masks_to_boxes(&masks));
+    if case.has("inverse_sigmoid.x") {
+        let x = tensor::<1>(case, "inverse_sigmoid.x", &bench.device);
+        failures.tensor(case, slack, "inverse_sigmoid.y", inverse_sigmoid(x));
+    }
+    if case.has("masks") {
+        let masks = tensor::<3>(case, "masks", &bench.device);
+        failures.tensor(case, slack, "masks_to_boxes", masks_to_boxes(&masks));
+    }
 }
 
 /// The host's definition against the same tables.
@@ -68,12 +75,29 @@ fn on_the_host(case: &Case, bench: &Bench, failures: &mut Failures) {
 
 fn gradients(case: &Case, bench: &Bench, failures: &mut Failures) {
     let device = bench.device.clone().autodiff();
-    let rows = case.tensors["giou_diag_rows6"].shape[0];
-    let a = tensor::<2>(case, "a_cxcywh", &device);
-    let first =
-        case.json["giou_diag_first_row"].as_u64().map_or(6, |n| usize::try_from(n).expect("small"));
+    // The name says the first row, `giou_diag_rows6`.
+    for first in case.after(DIAGONAL) {
+        diagonal(case, bench, &device, first, failures);
+    }
+    if !case.has("inverse_sigmoid.x") {
+        return;
+    }
+    let x = tensor::<1>(case, "inverse_sigmoid.x", &device).require_grad();
+    let n = x.dims()[0];
+    let gradients = inverse_sigmoid(x.clone()).sum().backward();
+    let grad = values(x.grad(&gradients).expect("a gradient"));
+    failures.values_within(case, 1e-2 * bench.slack, "inverse_sigmoid.grad", &[n], &grad);
+}
+
+/// Boxes of the same rows, from `first` on, against each other.
+fn diagonal(case: &Case, bench: &Bench, device: &Device, first: &str, failures: &mut Failures) {
+    let name = format!("{DIAGONAL}{first}");
+    let rows = case.shape(&name).expect("a shape")[0];
+    let stated = case.json["giou_diag_first_row"].as_u64().map(|row| row.to_string());
+    let first: usize = stated.as_deref().unwrap_or(first).parse().expect("a row");
+    let a = tensor::<2>(case, "a_cxcywh", device);
     let a = a.slice_dim(0, first..first + rows).require_grad();
-    let b = tensor::<2>(case, "b_cxcywh", &device).slice_dim(0, first..first + rows);
+    let b = tensor::<2>(case, "b_cxcywh", device).slice_dim(0, first..first + rows);
     let table = generalized_box_iou(box_cxcywh_to_xyxy(a.clone()), box_cxcywh_to_xyxy(b));
     let diagonal = Tensor::cat(
         (0..rows).map(|i| table.clone().slice([i..i + 1, i..i + 1]).reshape([1])).collect(),
@@ -82,17 +106,14 @@ fn gradients(case: &Case, bench: &Bench, failures: &mut Failures) {
     // The case states no tolerance for gradients: 2e-6 of their largest magnitude, the least that
     // any tensor is given.
     let atol = 2e-6 * bench.slack;
-    let values =
-        |t: Tensor<1>| -> Vec<f64> { t.into_data().iter::<f32>().map(f64::from).collect() };
-    failures.values_within(case, atol, "giou_diag_rows6", &[rows], &values(diagonal.clone()));
+    failures.values_within(case, atol, &name, &[rows], &values(diagonal.clone()));
     let gradients = diagonal.sum().backward();
     let grad = a.grad(&gradients).expect("a gradient");
     let grad = values(grad.reshape([rows * 4]));
-    failures.values_within(case, 2.0 * atol, "giou_diag_grad_a_cxcywh_rows6", &[rows, 4], &grad);
+    let name = name.replace(DIAGONAL, "giou_diag_grad_a_cxcywh_rows");
+    failures.values_within(case, 2.0 * atol, &name, &[rows, 4], &grad);
+}
 
-    let x = tensor::<1>(case, "inverse_sigmoid.x", &device).require_grad();
-    let n = x.dims()[0];
-    let gradients = inverse_sigmoid(x.clone()).sum().backward();
-    let grad = values(x.grad(&gradients).expect("a gradient"));
-    failures.values_within(case, 1e-2 * bench.slack, "inverse_sigmoid.grad", &[n], &grad);
+fn values(tensor: Tensor<1>) -> Vec<f64> {
+    tensor.into_data().iter::<f32>().map(f64::from).collect()
 }

@@ -3,8 +3,9 @@
 //! case of a group without a runner is reported as unhandled.
 //!
 //! `cargo test --release -p detr-tests --test golden -- [FILTER]`; test names are
-//! `BACKEND::GROUP::CASE`. On backends other than flex only the quick cases run unless
-//! `DETR_GOLDEN_ALL=1`. Tolerances are those of the case, for f32 on the CPU, times a factor that
+//! `BACKEND::GROUP::CASE`. On backends other than flex only the cases that say `"quick": true` run unless
+//! `DETR_GOLDEN_ALL=1`. No runner knows a case by its name: whatever tensors a case has are compared, and one
+//! that no runner asks for is a failure. Tolerances are those of the case, for f32 on the CPU, times a factor that
 //! [`backends`] documents per backend.
 
 #![allow(
@@ -21,6 +22,7 @@ mod case;
 mod checkpoints;
 mod deformable;
 mod detr;
+mod kinks;
 mod losses;
 mod msda;
 mod polygons;
@@ -60,30 +62,6 @@ const GROUPS: [(&str, bool, Runner); 12] = [
 /// Groups that a crate tests by itself: COCO's metrics in `detr-eval`.
 const ELSEWHERE: [&str; 1] = ["12_coco"];
 
-/// Small enough for a software GPU in every run of the tests.
-const QUICK: [&str; 20] = [
-    "borders",
-    "outside",
-    "three_level_d30",
-    "one_row",
-    "pad_8x10_h256",
-    "mask_resize",
-    "detr_basic",
-    "deformable_two_stage",
-    "boxes",
-    "r18_narrow",
-    "narrow_odd",
-    "detr_tiny.outputs",
-    "hf_detr_tiny.outputs",
-    "hf_detr_tiny_bottleneck.outputs",
-    "torchvision_resnet18_narrow.outputs",
-    "deformable_tiny.outputs",
-    "deformable_tiny_refine.outputs",
-    "hf_deformable_detr_tiny.outputs",
-    "hf_deformable_detr_tiny_refine.outputs",
-    "hf_deformable_detr_tiny_two_stage.outputs",
-];
-
 fn main() {
     let arguments = Arguments::from_args();
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
@@ -101,6 +79,12 @@ fn main() {
     for path in cases {
         let (group, name) = case::names(&path);
         if ELSEWHERE.contains(&group.as_str()) {
+            if given.is_some() {
+                let title = format!("elsewhere::{group}::{name}");
+                let reason = "run by `cargo test -p detr-eval`, from the project's own folder";
+                let trial = move || Ok(Completion::ignored_with(reason));
+                trials.push(Trial::ignorable_test(title, trial));
+            }
             continue;
         }
         // In the project's own folder every case must have a runner.
@@ -111,13 +95,8 @@ fn main() {
             trials.push(Trial::ignorable_test(title, move || unhandled(own)));
             continue;
         };
+        let quick = on_device && !all && case::is_quick(&path);
         for (index, bench) in benches.iter().enumerate() {
-            // Names are shared by groups; five steps of training take a minute on a software adapter, so there
-            // is one of each model.
-            let quick = match group.as_str() {
-                "08_train" => ["detr_tiny", "deformable_tiny"].contains(&name.as_str()),
-                _ => QUICK.contains(&name.as_str()),
-            };
             if index > 0 && (!on_device || !(all || quick)) {
                 continue;
             }
@@ -134,6 +113,7 @@ fn main() {
             }));
         }
     }
+    trials.extend(benches.first().map(|bench| under_another_name(&folder, bench.clone())));
     for (backend, reason, must_run) in skipped {
         trials.push(Trial::ignorable_test(format!("{backend}::skipped"), move || match must_run {
             true => Err(reason.into()),
@@ -141,6 +121,29 @@ fn main() {
         }));
     }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Groups whose cases take no time.
+const FAST: [&str; 5] = ["00_recipe", "07_losses", "09_postprocess", "10_boxes", "11_transforms"];
+
+/// Cases are handled by what they hold: under another name they pass as well.
+fn under_another_name(folder: &Path, bench: Bench) -> Trial {
+    let fast = |path: &PathBuf| FAST.contains(&case::names(path).0.as_str());
+    let cases: Vec<PathBuf> = case::discover(folder).into_iter().filter(fast).collect();
+    Trial::test("names::no_runner_goes_by_the_name_of_a_case", move || {
+        for path in &cases {
+            let (group, name) = case::names(path);
+            let runner = GROUPS.iter().find(|(known, ..)| *known == group).map(|group| group.2);
+            let mut case = Case::load(path)?;
+            "another".clone_into(&mut case.name);
+            let failures = runner.expect("a runner")(&case, &bench);
+            if failures.unhandled {
+                return Err(format!("{group}::{name} is unhandled under another name").into());
+            }
+            failures.into_result(&case)?;
+        }
+        Ok(())
+    })
 }
 
 /// A case without a runner: a failure where one is expected, a report elsewhere.

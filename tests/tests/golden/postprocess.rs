@@ -20,20 +20,29 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     failures.used("logits");
     failures.used("boxes");
     let sizes = target_sizes(case.config("sizes_hw"));
-    let answers = match case.name.as_str() {
-        "detr" => host.detr(&sizes),
-        "deformable" => as_in_case(case, host.deformable(&sizes, 100, |_| true), "out"),
+    // The case says whose post-processing it is in its settings, or else in the first word about it.
+    let described = case.json["what"].as_str().and_then(|what| what.split(' ').next());
+    let answers = match case.config("which").as_str().or(described) {
+        Some("detr") => host.detr(&sizes),
+        Some("def" | "deformable") => {
+            as_in_case(case, host.deformable(&sizes, answers_each(case, "out"), |_| true), "out")
+        }
         _ => return Failures::unhandled(),
     };
     post_process(case, bench.slack, &mut failures, answers, "out");
     failures
 }
 
+/// How many answers the case has for each image.
+pub fn answers_each(case: &Case, prefix: &str) -> usize {
+    case.shape(&format!("{prefix}.scores")).expect("scores")[1]
+}
+
 /// Answers in the order of the case, where equal scores stand in no particular one, and nearly equal
 /// ones in either. Scores are compared place by place afterwards, so nothing else can have moved.
 pub fn as_in_case(case: &Case, mut answers: Vec<Vec<Scored>>, prefix: &str) -> Vec<Vec<Scored>> {
     const PIXELS: f64 = 0.01;
-    let most = answers[0].len();
+    let most = answers.first().map_or(1, Vec::len).max(1);
     let labels = &case.tensors[&format!("{prefix}.labels")].values;
     let boxes = case.tensors[&format!("{prefix}.boxes")].values.as_chunks::<4>().0;
     let expected: Vec<_> = labels.iter().map(|&label| index(label)).zip(boxes).collect();

@@ -23,20 +23,39 @@ pub fn run(case: &Case, _bench: &Bench) -> Failures {
             format!("{name}: sum {sum}, expected {expected}")
         });
         let head = format!("s{seed}.{name}.head");
-        if case.tensors.contains_key(&head) {
-            let values: Vec<f64> = weight[..16].iter().map(|&v| f64::from(v)).collect();
-            failures.values(case, 1.0, &head, &[16], &values);
+        if let Some(shape) = case.shape(&head) {
+            let values = weight.iter().take(shape[0]).map(|&v| f64::from(v)).collect::<Vec<_>>();
+            failures.values(case, 1.0, &head, &[values.len()], &values);
         }
     }
-    for (seed, h, w) in [(11, 5, 7), (12, 200, 288)] {
+    // `image.sSEED.HxW.head` and the same as bytes, `u8.sSEED.HxW.head`; sums are in the json file.
+    for name in case.tensors.keys() {
+        let Some((kind, seed, [h, w])) = image_name(name) else { continue };
         let image = recipe_image(seed, h, w);
-        let head: Vec<f64> = image[..64].iter().map(|&v| f64::from(v)).collect();
-        failures.values(case, 1.0, &format!("image.s{seed}.{h}x{w}.head"), &[64], &head);
-        let bytes = as_bytes(&image, h, w);
-        let head: Vec<f64> = bytes[..64].iter().map(|&v| f64::from(v)).collect();
-        failures.values(case, 1.0, &format!("u8.s{seed}.{h}x{w}.head"), &[64], &head);
+        let values: Vec<f64> = match kind {
+            "image" => image.iter().map(|&v| f64::from(v)).collect(),
+            _ => as_bytes(&image, h, w).into_iter().map(f64::from).collect(),
+        };
+        let facts = &case.json[format!("image.s{seed}.{h}x{w}")];
+        let sum = facts[if kind == "image" { "sum_f64" } else { "u8_sum" }].as_f64();
+        let total: f64 = values.iter().sum();
+        let near = sum.is_none_or(|sum| (sum - total).abs() < 1e-9 * values.len() as f64);
+        failures.check(near, || format!("{name}: sum {total}, expected {sum:?}"));
+        let head = case.shape(name).map_or(0, |shape| shape[0]).min(values.len());
+        failures.values(case, 1.0, name, &[head], &values[..head]);
     }
     failures
+}
+
+/// Kind, seed, height and width that the name of an image's first numbers says.
+fn image_name(name: &str) -> Option<(&str, u64, [usize; 2])> {
+    let [kind @ ("image" | "u8"), seed, size, "head"] = name.split('.').collect::<Vec<_>>()[..]
+    else {
+        return None;
+    };
+    let (h, w) = size.split_once('x')?;
+    let seed = seed.strip_prefix('s')?.parse().ok()?;
+    Some((kind, seed, [h.parse().ok()?, w.parse().ok()?]))
 }
 
 /// `recipe_u8` of the golden README: `[h, w, 3]`.

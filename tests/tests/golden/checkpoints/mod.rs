@@ -3,6 +3,8 @@
 
 mod hugging_face;
 
+use std::cmp::Reverse;
+
 use burn::tensor::{FloatDType, Tensor};
 use detr_model::weights::{
     Architecture, Checkpoint, ElementType, StateDict, StoredTensor, expected_tensors,
@@ -15,33 +17,56 @@ use crate::case::{Case, Failures, batch};
 
 pub fn run(case: &Case, bench: &Bench) -> Failures {
     let mut failures = Failures::default();
+    let files = case.config("files").as_array();
     if let Some(stem) = case.name.strip_suffix(".expected") {
         stored_tensors(case, stem, &mut failures);
-    } else if let Some(name) = case.name.strip_prefix("names.") {
-        names(case, name, bench, &mut failures);
-    } else if case.name.starts_with("torchvision") {
+    } else if case.json["params"].is_u64() {
+        names(case, bench, &mut failures);
+    } else if case.config("hw").is_array() {
         torchvision(case, bench, &mut failures);
-    } else if case.name.starts_with("hf_") {
+    } else if files.is_some_and(|files| files.iter().any(|file| file == "config.json")) {
         hugging_face::run(case, bench, &mut failures);
-    } else if case.config("files").is_array() {
+    } else if files.is_some() {
         official(case, bench, &mut failures);
     } else {
-        failures.fail(format!("no runner for `{}`", case.name));
+        return Failures::unhandled();
     }
     failures
 }
 
+/// The `.pth` files of a stem: those that a case names as having these expected tensors, and `STEM_KIND.pth`
+/// unless they are those of a longer stem.
+fn pth_files(case: &Case, stem: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(&case.folder).expect("a folder").flatten();
+    let listed: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let expected = format!("{stem}.expected.safetensors");
+    let told = listed.iter().filter(|file| file.ends_with(".outputs.json")).flat_map(|file| {
+        let text = std::fs::read(case.folder.join(file)).expect("a readable file");
+        let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let is_this = json["config"]["expected"] == expected.as_str();
+        let files = json["config"]["files"].as_array().filter(|_| is_this).cloned();
+        files.unwrap_or_default().into_iter().filter_map(|file| Some(file.as_str()?.to_owned()))
+    });
+    let told: Vec<String> = told.collect();
+    let stems = || listed.iter().filter_map(|file| file.strip_suffix(".expected.safetensors"));
+    let starts = |file: &str, stem: &str| {
+        file.strip_prefix(stem).is_some_and(|rest| rest.starts_with('_') && rest.ends_with(".pth"))
+    };
+    let own = |file: &&String| {
+        let longer = |other: &str| other.len() > stem.len() && starts(file, other);
+        told.contains(*file) || (starts(file, stem) && !stems().any(longer))
+    };
+    let mut files: Vec<String> = listed.iter().filter(own).cloned().collect();
+    files.sort();
+    files
+}
+
 /// Every `.pth` of that stem holds exactly the expected tensors.
 fn stored_tensors(case: &Case, stem: &str, failures: &mut Failures) {
-    let mut files = 0;
-    for entry in std::fs::read_dir(&case.folder).expect("a folder").flatten() {
-        let file = entry.file_name().to_string_lossy().into_owned();
-        let kinds = ["zip", "legacy", "hub_zip", "hub_legacy"];
-        if !kinds.iter().any(|kind| file == format!("{stem}_{kind}.pth")) {
-            continue;
-        }
-        files += 1;
-        let state = read_state_dict(&entry.path()).expect("a readable file");
+    let files = pth_files(case, stem);
+    for file in &files {
+        let state = read_state_dict(&case.folder.join(file)).expect("a readable file");
         failures.check(state.len() == case.tensors.len(), || {
             format!("{file}: {} tensors, expected {}", state.len(), case.tensors.len())
         });
@@ -57,7 +82,7 @@ fn stored_tensors(case: &Case, stem: &str, failures: &mut Failures) {
             });
         }
     }
-    failures.check(files > 0, || format!("no .pth file belongs to {stem}"));
+    failures.check(!files.is_empty(), || format!("no .pth file belongs to {stem}"));
 }
 
 /// Elements in f64, which holds every stored type exactly.
@@ -73,50 +98,37 @@ fn exact(tensor: &StoredTensor) -> Vec<f64> {
     }
 }
 
-/// Preset and listing of the official (or Hugging Face's) model.
-const LISTED: [(&str, &str); 10] = [
-    ("detr_r50", "detr-r50"),
-    ("detr_r50_dc5", "detr-r50-dc5"),
-    ("detr_r101", "detr-r101"),
-    ("deformable_single_scale", "deformable-detr-r50-single-scale"),
-    ("deformable_r50", "deformable-detr-r50"),
-    ("deformable_r50_refine", "deformable-detr-r50-refine"),
-    ("deformable_r50_two_stage", "deformable-detr-r50-two-stage"),
-    ("hf_detr_resnet50_timm", "detr-r50"),
-    ("hf_deformable_detr_resnet50_timm", "deformable-detr-r50"),
-    ("hf_deformable_detr_refine_two_stage_timm", "deformable-detr-r50-two-stage"),
-];
-
-/// What we write for a preset are exactly the tensors that are listed. Hugging Face lists what is
-/// shared once, so there it is what we load.
-fn names(case: &Case, name: &str, bench: &Bench, failures: &mut Failures) {
-    let Some((_, preset)) = LISTED.iter().find(|(listed, _)| *listed == name) else {
-        failures.unhandled = true;
-        return;
-    };
-    let config = ModelConfig::preset(preset).expect("a preset");
+/// What we write for a model are exactly the tensors that are listed, and some preset has them. Hugging Face
+/// lists what is shared once, so there it is what we load.
+fn names(case: &Case, bench: &Bench, failures: &mut Failures) {
     let mut state = StateDict::default();
     for (name, shape) in case.json["tensors"].as_object().expect("tensors") {
         let shape: Vec<usize> = serde_json::from_value(shape.clone()).expect("a shape");
         let elements = shape.iter().product();
         state.insert(name.as_str(), StoredTensor::from_f32(&vec![0.0; elements], shape));
     }
-    let checkpoint = Checkpoint::recipe(&config, 0, &bench.device);
-    let written = if name.starts_with("hf_") {
+    let hugging_face = state.iter().any(|(name, _)| name.starts_with("model."));
+    if hugging_face {
         state = detr_model::weights::official_names(&state).expect("complete projections");
         // The heads of the decoder are those of the model.
         state = state.rename(|name| {
             let head = name.strip_prefix("transformer.decoder.").filter(|n| n.contains("_embed."));
             Some(head.unwrap_or(name).to_owned())
         });
-        checkpoint.state
-    } else {
-        checkpoint.listed()
-    };
+    }
     let listed: Vec<_> = shapes(&state)
         .into_iter()
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
         .collect();
+    // Models for segmentation have a listing too, and no preset.
+    if listed.iter().any(|(name, _)| name.starts_with("mask_head.")) {
+        failures.unhandled = true;
+        return;
+    }
+    let published = case.json["params"].as_u64().map(|n| usize::try_from(n).expect("small"));
+    let config = nearest_preset(&listed, published, bench);
+    let checkpoint = Checkpoint::recipe(&config, 0, &bench.device);
+    let written = if hugging_face { checkpoint.state } else { checkpoint.listed() };
     let written = shapes(&written);
     for pair in listed.iter().zip(&written) {
         failures.check(pair.0 == pair.1, || format!("{:?} against {:?}", pair.0, pair.1));
@@ -124,14 +136,30 @@ fn names(case: &Case, name: &str, bench: &Bench, failures: &mut Failures) {
     failures.check(listed.len() == written.len(), || {
         format!("{} tensors listed, {} in our file", listed.len(), written.len())
     });
-    let expected = expected_tensors(&config.init(&bench.device));
-    let params: usize = expected
-        .iter()
-        .filter(|(name, _)| !is_buffer(name))
-        .map(|(_, shape)| shape.iter().product::<usize>())
-        .sum();
-    let published = case.json["params"].as_u64().map(|n| usize::try_from(n).expect("small"));
+    let params = parameters(&expected_tensors(&config.init(&bench.device)));
     failures.check(published == Some(params), || format!("{params} parameters, not {published:?}"));
+}
+
+/// The preset with that many parameters, or else some, that has the most of the tensors that are listed, and
+/// the least that are not.
+fn nearest_preset(
+    listed: &[(String, Vec<usize>)],
+    published: Option<usize>,
+    bench: &Bench,
+) -> ModelConfig {
+    let presets = ModelConfig::presets().map(|name| ModelConfig::preset(name).expect("a preset"));
+    let nearest = presets.max_by_key(|config| {
+        let expected = expected_tensors(&config.init(&bench.device));
+        let alike = expected.iter().filter(|pair| listed.binary_search(pair).is_ok()).count();
+        (Some(parameters(&expected)) == published, alike, Reverse(expected.len() - alike))
+    });
+    nearest.expect("presets")
+}
+
+/// How many numbers are parameters.
+fn parameters(expected: &[(String, Vec<usize>)]) -> usize {
+    let counted = expected.iter().filter(|(name, _)| !is_buffer(name));
+    counted.map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
 /// Names and shapes in the order of the names.
@@ -148,8 +176,10 @@ fn is_buffer(name: &str) -> bool {
 fn torchvision(case: &Case, bench: &Bench, failures: &mut Failures) {
     let stem = case.name.trim_end_matches(".outputs");
     let [h, w] = serde_json::from_value(case.config("hw").clone()).expect("height and width");
-    for kind in ["zip", "legacy"] {
-        let path = case.folder.join(format!("{stem}_{kind}.pth"));
+    let files = pth_files(case, stem);
+    failures.check(!files.is_empty(), || format!("no .pth file belongs to {stem}"));
+    for kind in files {
+        let path = case.folder.join(&kind);
         let checkpoint = Checkpoint::open(&path, None).expect("a readable file");
         let is_backbone = matches!(checkpoint.architecture, Architecture::Backbone(_));
         failures.check(is_backbone, || format!("{kind}: not seen as a backbone"));
@@ -169,7 +199,8 @@ fn official(case: &Case, bench: &Bench, failures: &mut Failures) {
         let mut checkpoint = Checkpoint::open(&path, None).expect("a readable file");
         let inferred = checkpoint.config().expect("a detector");
         let told = with_heads(inferred.clone(), case);
-        if file.contains("hub") {
+        let bytes = std::fs::read(&path).expect("a readable file");
+        if !bytes.windows(8).any(|word| word == b"argparse") {
             // No argument list in the file, so the number of heads is the user's to say.
             failures.check(!checkpoint.notes.is_empty(), || format!("{file}: heads not noted"));
             checkpoint = Checkpoint::open(&path, Some(&told)).expect("a readable file");
