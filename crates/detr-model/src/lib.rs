@@ -21,7 +21,7 @@ mod precision;
 pub mod weights;
 
 pub use config::ConfigError;
-pub use detr_ops::traffic;
+pub use detr_ops::{reduce, traffic};
 pub use families::deformable_detr::{DeformableDetr, DeformableDetrConfig};
 pub use families::detr::{Detr, DetrConfig};
 pub use families::detr_demo::{DetrDemo, DetrDemoConfig};
