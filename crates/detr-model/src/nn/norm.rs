@@ -9,9 +9,12 @@ use detr_ops::reduce::MOST;
 
 use crate::nested::Extent;
 
+/// PyTorch's epsilon of layer normalisation.
+const EPSILON: f64 = 1e-5;
+
 /// Makes a layer normalisation with PyTorch's epsilon.
 pub(crate) fn layer_norm(width: usize, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(width).with_epsilon(1e-5).init(device)
+    LayerNormConfig::new(width).with_epsilon(EPSILON).init(device)
 }
 
 /// Applies layer normalisation with its statistics in f32: a sum of squares overflows f16.
@@ -36,7 +39,7 @@ fn normalize_f32<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
         return norm.forward(x);
     }
     let ones = Tensor::<1>::ones([width], (&x.device(), burn::tensor::DType::F32));
-    let x = module::layer_norm(x, ones, None, norm.epsilon);
+    let x = module::layer_norm(x, ones, None, EPSILON);
     let x = x * spread(norm.gamma.val(), shape);
     match &norm.beta {
         Some(beta) => x + spread(beta.val(), shape),
