@@ -376,3 +376,28 @@ fn mesa_opengl_is_marked_never_taken_by_auto_and_fails_the_self_test() {
     let refused = program(&train("wgpu")).run().expect(4);
     assert!(refused.stderr.contains("what training needs"), "{}", refused.stderr);
 }
+
+#[test]
+fn long_sums_in_steps_leave_nothing_out_and_have_a_gradient() {
+    use detr_ops::reduce::{MOST, max, sum, sum_rows};
+
+    let device = cpu().device;
+    // At the limit, beyond it, with many divisors, a prime number, and beyond the square of a step.
+    for count in [1, MOST, MOST + 1, 163_800, 262_147, 20_000_003] {
+        // Ones, and a last element that no other can stand in for; f32 holds these sums exactly up to 2^24.
+        let ones = Tensor::<1>::ones([count], &device);
+        let x = ones.clone().slice_assign([count - 1..count], ones.slice([0..1]) * 3.0);
+        assert_eq!(max(x.clone()).into_scalar::<f32>(), 3.0, "{count}");
+        if count < 1 << 24 {
+            #[allow(clippy::cast_precision_loss)] // below 2^24
+            let expected = count as f32 + 2.0;
+            assert_eq!(sum(x).into_scalar::<f32>(), expected, "{count}");
+        }
+    }
+    let x = Tensor::<2>::ones([3, 70_001], &device.clone().autodiff()).require_grad();
+    let factors = Tensor::<2>::from_data([[1.0f32], [2.0], [3.0]], &device.clone().autodiff());
+    let mut grads = (sum_rows(x.clone()) * factors).sum().backward();
+    let gradient = x.grad_remove(&mut grads).unwrap();
+    let expected = Tensor::<2>::from_data([[1.0f32], [2.0], [3.0]], &device).expand([3, 70_001]);
+    assert!((gradient - expected).abs().max().into_scalar::<f32>() == 0.0);
+}
