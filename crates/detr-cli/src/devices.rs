@@ -59,11 +59,19 @@ fn table(report: &Report) -> String {
     let width = width.unwrap_or(0).max("name".len());
     let mut text = format!("{:<8} {:>6}  {:<width$}  dtypes\n", "backend", "device", "name");
     for device in &report.devices {
-        let software = if device.software { " (software, slow)" } else { "" };
+        let mut remarks = Vec::new();
+        if device.software {
+            remarks.push("software, slow");
+        }
+        if device.opengl {
+            remarks.push("OpenGL: only if named, and trains only after a passed self-test");
+        }
+        let remarks =
+            if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join("; ")) };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:<8} {:>6}  {:<width$}  {}{software}",
+            "{:<8} {:>6}  {:<width$}  {}{remarks}",
             device.backend,
             device.index,
             device.name,

@@ -2,9 +2,9 @@
 
 use burn::tensor::Device;
 use clap::Args;
-use detr_infer::backend::{self, Backend, BackendError, Precision};
+use detr_infer::backend::{self, Backend, BackendError, Precision, Purpose};
 use detr_infer::cli::{CliError, Console, print, print_json};
-use detr_infer::self_test::{Report, self_test};
+use detr_infer::self_test::{Extent, Report, Subject, self_test_of};
 use detr_infer::verdicts::Verdicts;
 
 /// Flags of `detr self-test`.
@@ -22,6 +22,10 @@ pub(crate) struct SelfTestArgs {
     #[arg(long, value_name = "DTYPE", value_parser = backend::precision_parser())]
     dtype: Option<Precision>,
 
+    /// Test the sizes of models on large pictures, too; it takes minutes on a CPU
+    #[arg(long)]
+    full: bool,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,19 +39,28 @@ pub(crate) fn run(args: &SelfTestArgs, console: &Console) -> Result<(), CliError
         let tables: Vec<String> = reports.iter().map(ToString::to_string).collect();
         print(&tables.join("\n"))?;
     }
-    let refused: Vec<String> = reports
-        .iter()
-        .filter(|report| !report.passed())
-        .map(|report| format!("{} in {}", report.device, report.dtype))
-        .collect();
+    let refused: Vec<String> = reports.iter().filter_map(refused).collect();
     if refused.is_empty() {
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "the self-test failed on {}; what computes wrongly is refused from now on\nhint: use another \
-         --dtype or --backend, or update the driver and test again",
+        "the self-test failed on {}\nhint: use another --dtype or --backend, or update the driver and test again",
         refused.join(" and on ")
     )))
+}
+
+/// The device of a report that failed, and what is refused from now on.
+fn refused(report: &Report) -> Option<String> {
+    let consequence = if report.failure.is_some() {
+        "which broke off"
+    } else if report.refused(Purpose::Prediction).is_some() {
+        "which is refused from now on"
+    } else if report.refused(Purpose::Training).is_some() {
+        "which is refused for training from now on"
+    } else {
+        return None;
+    };
+    Some(format!("{} in {}, {consequence}", report.device, report.dtype))
 }
 
 fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliError> {
@@ -66,13 +79,19 @@ fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliErr
             Err(error) => return Err(error.into()),
         };
         console.note(&format!("testing {} in {precision}", selected.name));
-        let report = self_test(&selected, precision, &cpu);
+        let extent = if args.full { Extent::Full } else { Extent::Quick };
+        let report = self_test_of(Subject::new(extent), &selected, precision, &cpu);
         let failed = report.failure.is_some();
         // A device that failed may have been short of memory: that is no verdict on its numbers.
-        if !failed
-            && let Err(error) = Verdicts::of_user().record(&selected, precision, report.wrong())
-        {
-            console.warn(&format!("the verdict cannot be kept: {error}"));
+        if !failed {
+            match Verdicts::of_user().record_report(&selected, precision, &report) {
+                Ok(false) => {}
+                Ok(true) => console.warn(&format!(
+                    "{} stays refused in {precision} for what --full found; test with --full again",
+                    selected.name
+                )),
+                Err(error) => console.warn(&format!("the verdict cannot be kept: {error}")),
+            }
         }
         reports.push(report);
         if failed {

@@ -1,6 +1,6 @@
-//! What the self-test found, remembered per device and precision in the user's cache, so that a
-//! precision that computed wrongly is refused from then on. A verdict of another version of this
-//! program counts for nothing.
+//! What the self-test found, remembered per device, driver and precision in the user's cache, so that a
+//! precision that computed wrongly is refused from then on for the work that needs it. A verdict on another
+//! driver, or of another version of this program, counts for nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,35 @@ use detr_types::env;
 use detr_types::fs::atomic_write;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Precision, Selected};
+use crate::backend::{Precision, Purpose, Selected};
+use crate::self_test::Report;
 
 /// Folder inside the cache; a file for every device and precision.
 const FOLDER: &str = "self-test";
 /// More than this was not written by us.
 const MAX_BYTES: u64 = 1 << 16;
 
+/// The form of the files; those of another form count for nothing.
+const FORM: u32 = 2;
+
 /// One verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Verdict {
+    /// [`FORM`].
+    form: u32,
     /// Backend and adapter.
     device: String,
+    /// Driver and its version, where they are known.
+    driver: Option<String>,
     precision: String,
     /// Of the program that tested.
     version: String,
-    /// What was out of bounds; none if all was well.
-    refused: Option<String>,
+    /// Whether the large sizes were tested, too.
+    full: bool,
+    /// What was out of bounds of that which predictions need; none if all was well.
+    prediction: Option<String>,
+    /// What was out of bounds of that which training needs, predictions included.
+    training: Option<String>,
 }
 
 /// The verdicts of a cache folder.
@@ -53,18 +65,41 @@ impl Verdicts {
         Self { folder: Some(cache.join(FOLDER)) }
     }
 
-    /// Why the self-test refused a precision of a device, if it did.
+    /// Why the self-test refused a precision of a device for any work, if it did.
     #[must_use]
     pub fn refused(&self, selected: &Selected, precision: Precision) -> Option<String> {
-        let wanted = Verdict::of(selected, precision, None);
-        let found = read(&self.path(&wanted)?)?;
-        let same = found.device == wanted.device
-            && found.precision == wanted.precision
-            && found.version == wanted.version;
-        found.refused.filter(|_| same)
+        self.refused_for(Purpose::Prediction, selected, precision)
     }
 
-    /// Remembers a verdict: what was out of bounds, or none if all was well.
+    /// Why the self-test refused a precision of a device for some work, if it did.
+    #[must_use]
+    pub fn refused_for(
+        &self,
+        purpose: Purpose,
+        selected: &Selected,
+        precision: Precision,
+    ) -> Option<String> {
+        let verdict = self.find(selected, precision)?;
+        match purpose {
+            Purpose::Prediction => verdict.prediction,
+            Purpose::Training => verdict.training,
+        }
+    }
+
+    /// Whether a device, with the driver that it has now, passed the self-test of some work in a precision.
+    #[must_use]
+    pub fn passed(&self, purpose: Purpose, selected: &Selected, precision: Precision) -> bool {
+        self.find(selected, precision).is_some()
+            && self.refused_for(purpose, selected, precision).is_none()
+    }
+
+    /// The verdict on a device with its present driver, by this version of the program.
+    fn find(&self, selected: &Selected, precision: Precision) -> Option<Verdict> {
+        let wanted = Verdict::of(selected, precision);
+        read(&self.path(&wanted)?).filter(|found| found.is_about(&wanted))
+    }
+
+    /// Remembers a verdict on all work: what was out of bounds, or none if all was well.
     ///
     /// # Errors
     /// No home folder, or a file that cannot be written.
@@ -74,12 +109,46 @@ impl Verdicts {
         precision: Precision,
         refused: Option<String>,
     ) -> io::Result<()> {
-        let verdict = Verdict::of(selected, precision, refused);
-        let path = self.path(&verdict).ok_or_else(|| {
+        let verdict = Verdict::of(selected, precision);
+        self.write(&Verdict { prediction: refused.clone(), training: refused, ..verdict })
+    }
+
+    /// Remembers what a self-test found. What the large sizes refused stays refused until they are tested again:
+    /// returns whether that is so.
+    ///
+    /// # Errors
+    /// No home folder, or a file that cannot be written.
+    pub fn record_report(
+        &self,
+        selected: &Selected,
+        precision: Precision,
+        report: &Report,
+    ) -> io::Result<bool> {
+        let mut verdict = Verdict {
+            full: report.full,
+            prediction: report.refused(Purpose::Prediction),
+            training: report.refused(Purpose::Training),
+            ..Verdict::of(selected, precision)
+        };
+        let before = self.find(selected, precision).filter(|before| before.full && !report.full);
+        let mut kept = false;
+        if let Some(before) = before {
+            kept = (verdict.training.is_none() && before.training.is_some())
+                || (verdict.prediction.is_none() && before.prediction.is_some());
+            verdict.full = true;
+            verdict.prediction = verdict.prediction.or(before.prediction);
+            verdict.training = verdict.training.or(before.training);
+        }
+        self.write(&verdict)?;
+        Ok(kept)
+    }
+
+    fn write(&self, verdict: &Verdict) -> io::Result<()> {
+        let path = self.path(verdict).ok_or_else(|| {
             let message = format!("no home folder; set {}", env::DETR_CACHE);
             io::Error::new(io::ErrorKind::NotFound, message)
         })?;
-        let json = serde_json::to_vec_pretty(&verdict)?;
+        let json = serde_json::to_vec_pretty(verdict)?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -101,13 +170,24 @@ impl Verdicts {
 }
 
 impl Verdict {
-    fn of(selected: &Selected, precision: Precision, refused: Option<String>) -> Self {
+    /// A verdict that finds nothing wrong.
+    fn of(selected: &Selected, precision: Precision) -> Self {
         Self {
+            form: FORM,
             device: selected.id.clone(),
+            driver: selected.driver.clone(),
             precision: precision.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            refused,
+            full: false,
+            prediction: None,
+            training: None,
         }
+    }
+
+    /// Whether both are about the same device, driver, precision and version of the program.
+    fn is_about(&self, other: &Self) -> bool {
+        (&self.device, &self.driver, &self.precision, &self.version)
+            == (&other.device, &other.driver, &other.precision, &other.version)
     }
 }
 
@@ -118,7 +198,13 @@ fn read(path: &Path) -> Option<Verdict> {
         return None;
     }
     let text = std::fs::read(path).ok()?;
-    serde_json::from_slice(&text)
-        .inspect_err(|error| tracing::warn!("{}: {error}; left aside", path.display()))
-        .ok()
+    let left_aside = |error: &serde_json::Error| {
+        tracing::warn!("{}: {error}; left aside", path.display());
+    };
+    let value: serde_json::Value = serde_json::from_slice(&text).inspect_err(left_aside).ok()?;
+    // Those of an earlier program are replaced by the next self-test.
+    if value.get("form").and_then(serde_json::Value::as_u64) != Some(FORM.into()) {
+        return None;
+    }
+    serde_json::from_value(value).inspect_err(left_aside).ok()
 }

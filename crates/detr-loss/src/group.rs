@@ -4,6 +4,7 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use detr_model::box_ops::{box_cxcywh_to_xyxy, elementwise_giou};
+use detr_model::reduce::sum_rows;
 
 use crate::assignment::{Assignment, PairAt};
 use crate::classification::Classification;
@@ -102,7 +103,7 @@ impl<'a> GroupCriterion<'a> {
         let k = self.pairs;
         if k == 0 {
             // Zero, but part of the graph: every parameter gets a gradient.
-            let zero = self.boxes.clone().reshape([layers, b * q * 4]).sum_dim(1).reshape([layers]);
+            let zero = sum_rows(self.boxes.clone().reshape([layers, b * q * 4])).reshape([layers]);
             let zero = zero * 0.0;
             return (zero.clone(), zero);
         }
@@ -110,9 +111,9 @@ impl<'a> GroupCriterion<'a> {
         let predicted = self.boxes.clone().reshape([layers * b * q, 4]).select(0, queries);
         let target = self.targets.boxes.clone().reshape([b * self.targets.most, 4]);
         let target = target.select(0, objects);
-        let bbox = (predicted.clone() - target.clone()).abs().reshape([layers, k * 4]).sum_dim(1);
+        let bbox = sum_rows((predicted.clone() - target.clone()).abs().reshape([layers, k * 4]));
         let giou = elementwise_giou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(target));
-        let giou = (giou * -1.0 + 1.0).reshape([layers, k]).sum_dim(1);
+        let giou = sum_rows((giou * -1.0 + 1.0).reshape([layers, k]));
         (bbox.reshape([layers]) / num_boxes, giou.reshape([layers]) / num_boxes)
     }
 
@@ -136,7 +137,7 @@ impl<'a> GroupCriterion<'a> {
         let matched: usize = objects.iter().map(|&n| (n * self.queries_per_object).min(q)).sum();
         #[allow(clippy::cast_precision_loss)] // queries of a batch
         let weight = matched as f64 + eos_coef * (objects.len() * q - matched) as f64;
-        let sum = (likelihood * weights).sum_dim(1) / weight;
+        let sum = sum_rows(likelihood * weights) / weight;
         sum.neg().reshape([layers])
     }
 
@@ -150,7 +151,7 @@ impl<'a> GroupCriterion<'a> {
         let columns = columns.reshape([1, 1, 1, c]).expand(shape);
         let one_hot: Tensor<4> = classes.equal(columns).float().cast(DType::F32);
         let loss = sigmoid_focal(self.logits.clone(), one_hot, alpha);
-        loss.reshape([layers, b * q * c]).sum_dim(1).reshape([layers]) / num_boxes
+        sum_rows(loss.reshape([layers, b * q * c])).reshape([layers]) / num_boxes
     }
 
     /// Returns by how much the number of queries whose best class is not the last one differs from the number

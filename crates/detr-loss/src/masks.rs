@@ -3,6 +3,7 @@
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+use detr_model::reduce::sum_rows;
 
 use crate::assignment::Assignment;
 use crate::focal::sigmoid_focal;
@@ -52,10 +53,12 @@ pub(crate) fn mask_losses(
     let predicted = resize(predicted, [height, width]).reshape([k, height * width]);
     let wanted: Tensor<2> =
         Tensor::from_data(TensorData::new(wanted, [k, height * width]), (&device, DType::F32));
-    let focal = sigmoid_focal(predicted.clone(), wanted.clone(), 0.25).mean_dim(1).sum();
+    #[allow(clippy::cast_precision_loss)] // cells of a mask
+    let cells = (height * width) as f64;
+    let focal = sum_rows(sigmoid_focal(predicted.clone(), wanted.clone(), 0.25)).sum() / cells;
     let p = sigmoid(predicted);
-    let overlap = (p.clone() * wanted.clone()).sum_dim(1) * 2.0 + 1.0;
-    let dice = overlap / (p.sum_dim(1) + wanted.sum_dim(1) + 1.0);
+    let overlap = sum_rows(p.clone() * wanted.clone()) * 2.0 + 1.0;
+    let dice = overlap / (sum_rows(p) + sum_rows(wanted) + 1.0);
     (focal / num_boxes, (dice * -1.0 + 1.0).sum() / num_boxes)
 }
 

@@ -92,9 +92,12 @@ pub fn masks_to_boxes(masks: &Tensor<3>) -> Tensor<2> {
     let outside = masks.clone().equal_elem(0.0);
     let low = |at: &Tensor<3>| {
         let at = at.clone().mask_fill(outside.clone(), EMPTY);
-        at.reshape([n, h * w]).min_dim(1)
+        at.min_dim(2).min_dim(1).reshape([n, 1])
     };
-    let high = |at: &Tensor<3>| (at.clone() * masks.clone()).reshape([n, h * w]).max_dim(1);
+    let high = |at: &Tensor<3>| {
+        let at = at.clone() * masks.clone();
+        at.max_dim(2).max_dim(1).reshape([n, 1])
+    };
     Tensor::cat(vec![low(&x), low(&y), high(&x), high(&y)], 1)
 }
 

@@ -21,6 +21,7 @@ mod precision;
 pub mod weights;
 
 pub use config::ConfigError;
+pub use detr_ops::reduce;
 pub use detr_ops::traffic::{self, DeviceError};
 pub use families::deformable_detr::{DeformableDetr, DeformableDetrConfig};
 pub use families::detr::{Detr, DetrConfig};

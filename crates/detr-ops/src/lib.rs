@@ -9,6 +9,7 @@
 //! - `cube`: every CubeCL runtime (CUDA, Vulkan, Metal, WebGPU)
 //! - [`dense`]: convolutions, linear layers, pooling and attention of the models on the CPU
 //! - [`adamw`]: the update of a parameter as one operation, on flex and CubeCL
+//! - [`reduce`]: sums and largest elements in steps that weak drivers compute right
 //! - [`traffic`]: how often a device is read and what is launched on it
 //! - `autodiff`: the node that ties forward and backward together
 //! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on
@@ -33,6 +34,7 @@ mod extension;
 pub mod formula;
 mod heap;
 mod problem;
+pub mod reduce;
 pub mod reference;
 pub mod self_test;
 pub mod traffic;

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use burn::tensor::Device;
 use clap::Args;
-use detr_infer::backend::{self, Backend, BackendError, Precision, catch_device};
+use detr_infer::backend::{self, Backend, BackendError, Precision, Purpose, catch_device};
 use detr_infer::cli::{CliError, Console, print, read_text, write_text};
 use detr_track::{SETTINGS_FILE, flatten};
 use detr_train::{
@@ -82,7 +82,7 @@ pub(crate) fn run(
     // The dashboard has the screen for itself.
     let console = &if args.tui { console.only_errors() } else { console.clone() };
     let (config, base) = settings(args)?;
-    let (devices, name) = devices(args, console)?;
+    let (devices, name) = devices(args, config.train.precision, console)?;
     if args.dry_run {
         return guarded(|| {
             let built = parts::build(&config, &base, devices, PathBuf::new(), false, console)?;
@@ -184,12 +184,19 @@ pub(crate) fn run(
     }
 }
 
-/// The devices that train, at least one, and their names. (What they compute in is a setting, not a flag:
-/// see `train.precision`.)
-fn devices(args: &TrainArgs, console: &Console) -> Result<(Vec<Device>, String), CliError> {
+/// The devices that train, at least one, and their names. Losses and parameters are in f32 whatever the rest of the
+/// model computes in, `precision`, so that the self-test must refuse neither.
+fn devices(
+    args: &TrainArgs,
+    precision: Precision,
+    console: &Console,
+) -> Result<(Vec<Device>, String), CliError> {
     let (mut devices, mut names) = (Vec::new(), Vec::new());
     for &index in &args.device {
-        let selected = backend::select(args.backend, index, Precision::F32)?;
+        let selected = backend::select_for(Purpose::Training, args.backend, index, Precision::F32)?;
+        if precision != Precision::F32 {
+            backend::check(&selected, Purpose::Training, index, precision)?;
+        }
         console.note(&format!("using {}", selected.name));
         devices.push(selected.device);
         names.push(selected.name);

@@ -2,7 +2,7 @@
 
 use detr_types::Precision;
 
-use super::kinds::Backend;
+use super::kinds::{Backend, Purpose};
 
 /// An error of choosing or using a device.
 #[derive(Debug, thiserror::Error)]
@@ -39,16 +39,48 @@ pub enum BackendError {
     },
     /// The device computes wrongly in the precision.
     #[error(
-        "{device} does not compute correctly in {precision}: its self-test found {found}\nhint: use {}another --backend; `detr self-test` tests again, after an update of the driver",
-        if *precision == Precision::F32 { "" } else { "--dtype f32 or " }
+        "{device} does not compute correctly in {precision}{}: its self-test found {found}\nhint: use {}another --backend; `detr self-test` tests again, after an update of the driver",
+        if *purpose == Purpose::Training { " what training needs" } else { "" },
+        match (purpose, precision) {
+            (_, Precision::F32) => "",
+            (Purpose::Training, _) => "train.precision = \"f32\" or ",
+            (Purpose::Prediction, _) => "--dtype f32 or ",
+        }
     )]
     Refused {
         /// The device.
         device: String,
         /// The precision asked for.
         precision: Precision,
+        /// The work that it was to do.
+        purpose: Purpose,
         /// The numbers of the self-test that were out of bounds.
         found: String,
+    },
+    /// Nothing but an OpenGL adapter is left for `auto`.
+    #[error(
+        "--backend auto takes no OpenGL adapter, and {device} is the only device here\nhint: install a Vulkan driver, or name the device: --backend {backend}, after `detr self-test --backend {backend}`"
+    )]
+    OnlyOpenGl {
+        /// The device.
+        device: String,
+        /// The backend that it belongs to.
+        backend: Backend,
+    },
+    /// Training on an OpenGL adapter that was not tested.
+    #[error(
+        "{device} is an OpenGL adapter: training on one needs a passed self-test in {precision}\nhint: run `detr self-test --backend {backend}{}`; a Vulkan driver, or --backend flex, is safer",
+        if *index == 0 { String::new() } else { format!(" --device {index}") }
+    )]
+    Untested {
+        /// The device.
+        device: String,
+        /// The backend that it belongs to.
+        backend: Backend,
+        /// The number of the device.
+        index: usize,
+        /// The precision asked for.
+        precision: Precision,
     },
     /// The device failed at work.
     #[error(

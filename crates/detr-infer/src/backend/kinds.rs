@@ -37,6 +37,31 @@ pub struct Selected {
     pub name: String,
     /// The backend and the adapter, the same in every run on this machine.
     pub id: String,
+    /// The driver and its version, where they are known.
+    pub driver: Option<String>,
+    /// Whether it is an OpenGL adapter.
+    pub opengl: bool,
+}
+
+/// The work that a device is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Predictions.
+    Prediction,
+    /// Training, which needs all that predictions need, and more.
+    Training,
+}
+
+impl Purpose {
+    /// Returns the word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prediction => "prediction",
+            Self::Training => "training",
+        }
+    }
 }
 
 /// The facts that `detr devices` prints about one device.
@@ -50,6 +75,13 @@ pub struct DeviceInfo {
     pub name: String,
     /// Whether it is a program that imitates a GPU.
     pub software: bool,
+    /// The graphics API that reaches it: `vulkan`, `metal`, `dx12` or `gl`; none where there is none.
+    pub api: Option<String>,
+    /// Whether that is OpenGL, whose drivers often compute wrongly: `auto` never takes such a device, and training
+    /// on it needs a passed self-test.
+    pub opengl: bool,
+    /// The driver and its version, where they are known.
+    pub driver: Option<String>,
     /// The precisions it computes in.
     pub precisions: Vec<String>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: this is the only module outside the tests that makes a `Device`.
 
+mod adapters;
 mod error;
 mod kinds;
 mod quiet;
@@ -13,33 +14,69 @@ use burn::tensor::Device;
 use detr_model::float_dtype;
 
 pub use self::error::BackendError;
-pub use self::kinds::{Backend, DeviceInfo, Selected, precision_parser};
+pub use self::kinds::{Backend, DeviceInfo, Purpose, Selected, precision_parser};
 use self::quiet::without_desktop_messages;
 pub use detr_types::Precision;
 
+use self::adapters::Adapter;
 use crate::verdicts::Verdicts;
 
-/// Opens a device, unless its self-test found that it computes wrongly. `Auto` takes the first of CUDA, Metal, Vulkan and wgpu that has a real GPU of
-/// that number which computes in the precision, and the CPU, which is number 0, otherwise.
+/// Opens a device for predictions: [`select_for`].
 ///
 /// # Errors
-/// A backend that is not compiled in, a device that does not exist or does not work, or a
-/// precision it lacks or gets wrong.
+/// As [`select_for`].
 pub fn select(
     backend: Backend,
     index: usize,
     precision: Precision,
 ) -> Result<Selected, BackendError> {
+    select_for(Purpose::Prediction, backend, index, precision)
+}
+
+/// Opens a device, unless its self-test found that it computes wrongly what the work needs. `Auto` takes the first of
+/// CUDA, Metal, Vulkan and wgpu that has a real GPU of that number which computes in the precision, but no OpenGL
+/// adapter, and the CPU, which is number 0, otherwise.
+///
+/// # Errors
+/// A backend that is not compiled in, a device that does not exist or does not work, a precision it lacks or gets
+/// wrong, or training on an OpenGL adapter that did not pass the self-test.
+pub fn select_for(
+    purpose: Purpose,
+    backend: Backend,
+    index: usize,
+    precision: Precision,
+) -> Result<Selected, BackendError> {
     let verdicts = Verdicts::of_user();
-    let refused = |selected: &Selected| verdicts.refused(selected, precision);
+    let refused = |selected: &Selected| verdicts.refused_for(purpose, selected, precision);
     if backend == Backend::Auto {
-        return select_auto(index, precision, refused);
+        return select_auto(purpose, index, precision, refused);
     }
     let selected = select_untested(backend, index, precision)?;
-    match refused(&selected) {
-        Some(found) => Err(BackendError::Refused { device: selected.name, precision, found }),
-        None => Ok(selected),
+    check(&selected, purpose, index, precision)?;
+    Ok(selected)
+}
+
+/// Checks that the self-test of a device that is open does not refuse a further precision for some work.
+///
+/// # Errors
+/// A precision that the device gets wrong, or an OpenGL adapter that did not pass the self-test of training in it.
+pub fn check(
+    selected: &Selected,
+    purpose: Purpose,
+    index: usize,
+    precision: Precision,
+) -> Result<(), BackendError> {
+    let verdicts = Verdicts::of_user();
+    let device = selected.name.clone();
+    if let Some(found) = verdicts.refused_for(purpose, selected, precision) {
+        return Err(BackendError::Refused { device, precision, purpose, found });
     }
+    let untested = selected.opengl && !verdicts.passed(purpose, selected, precision);
+    if untested && purpose == Purpose::Training {
+        let backend = selected.backend;
+        return Err(BackendError::Untested { device, backend, index, precision });
+    }
+    Ok(())
 }
 
 /// Opens a device whatever its self-test found: for the self-test.
@@ -52,7 +89,7 @@ pub fn select_untested(
     precision: Precision,
 ) -> Result<Selected, BackendError> {
     if backend == Backend::Auto {
-        return select_auto(index, precision, |_| None);
+        return select_auto(Purpose::Prediction, index, precision, |_| None);
     }
     let selected = select_one(backend, index)?;
     if !supports(&selected.device, precision) {
@@ -67,7 +104,7 @@ pub fn list() -> Vec<DeviceInfo> {
     let mut all = Vec::new();
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_compiled()) {
         for (index, device) in devices(backend).into_iter().enumerate() {
-            let (name, software) = identity(backend, &device);
+            let Identity { name, software, adapter } = identity(backend, &device);
             let precisions = [Precision::F32, Precision::F16, Precision::Bf16]
                 .into_iter()
                 .filter(|precision| supports(&device, *precision))
@@ -78,6 +115,9 @@ pub fn list() -> Vec<DeviceInfo> {
                 index,
                 name,
                 software,
+                opengl: adapter.is_opengl(),
+                api: adapter.api,
+                driver: adapter.driver,
                 precisions,
             });
         }
@@ -120,11 +160,13 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 fn select_auto(
+    purpose: Purpose,
     index: usize,
     precision: Precision,
     refused: impl Fn(&Selected) -> Option<String>,
 ) -> Result<Selected, BackendError> {
     let (mut imitation, mut lacking, mut wrong, mut most) = (None, None, None, 0);
+    let mut opengl = None;
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_compiled()) {
         let selected = match select_one(backend, index) {
             Ok(selected) => selected,
@@ -134,13 +176,15 @@ fn select_auto(
             }
             Err(_) => continue,
         };
-        let (_, software) = identity(backend, &selected.device);
-        if !supports(&selected.device, precision) {
+        let software = identity(backend, &selected.device).software;
+        if selected.opengl {
+            opengl.get_or_insert(BackendError::OnlyOpenGl { device: selected.name, backend });
+        } else if !supports(&selected.device, precision) {
             lacking.get_or_insert(selected.name);
         } else if let Some(found) = refused(&selected) {
             tracing::warn!("{} is passed over: its self-test found {found}", selected.name);
             let device = selected.name;
-            wrong.get_or_insert(BackendError::Refused { device, precision, found });
+            wrong.get_or_insert(BackendError::Refused { device, precision, purpose, found });
         } else if software {
             // Slower than the CPU backends and no more exact: only if they cannot be had.
             imitation.get_or_insert(selected);
@@ -148,7 +192,7 @@ fn select_auto(
             return Ok(selected);
         }
     }
-    imitation.ok_or(match (wrong, lacking) {
+    imitation.ok_or(match (wrong.or(opengl), lacking) {
         (Some(error), _) => error,
         (None, Some(device)) => BackendError::Precision { device, precision },
         (None, None) => BackendError::NoDevice { backend: Backend::Auto, index, found: most },
@@ -163,19 +207,21 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
     let found = devices.len();
     let device =
         devices.into_iter().nth(index).ok_or(BackendError::NoDevice { backend, index, found })?;
-    let (name, _) = identity(backend, &device);
+    let Identity { name, adapter, .. } = identity(backend, &device);
     let name = format!("{backend} ({name})");
     let id = match backend {
         // How many threads there are changes no number.
         Backend::Flex | Backend::Ndarray => backend.to_string(),
         _ => name.clone(),
     };
-    Ok(Selected { backend, device, name, id })
+    let opengl = adapter.is_opengl();
+    Ok(Selected { backend, device, name, id, driver: adapter.driver, opengl })
 }
 
 /// The devices of a backend; none where its driver is missing or fails.
 fn devices(backend: Backend) -> Vec<Device> {
-    without_desktop_messages(|| catch_device(|| enumerate(backend))).unwrap_or_default()
+    let list = || catch_device(|| adapters::guarded(|| enumerate(backend)));
+    without_desktop_messages(list).unwrap_or_default()
 }
 
 #[allow(unused_imports)] // depends on the features
@@ -229,19 +275,31 @@ fn has_cuda_driver() -> bool {
         .any(|folder| folder.join("libcuda.so.1").exists())
 }
 
-/// Name of a device, and whether it is software that imitates a GPU.
-fn identity(backend: Backend, device: &Device) -> (String, bool) {
-    let cpu = || (format!("CPU, {} threads", rayon::current_num_threads()), false);
-    match backend {
-        Backend::Flex | Backend::Ndarray => cpu(),
+/// The name of a device, and what is behind it.
+struct Identity {
+    name: String,
+    /// Whether it is software that imitates a GPU.
+    software: bool,
+    adapter: Adapter,
+}
+
+fn identity(backend: Backend, device: &Device) -> Identity {
+    let (name, software) = match backend {
+        Backend::Flex | Backend::Ndarray => {
+            (format!("CPU, {} threads", rayon::current_num_threads()), false)
+        }
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        _ => match without_desktop_messages(|| catch_device(|| device.identity())) {
+        _ => match without_desktop_messages(|| {
+            catch_device(|| adapters::guarded(|| device.identity()))
+        }) {
             Ok(Some(identity)) => (identity.name, identity.physical.is_none()),
             _ => (format!("{device:?}"), false),
         },
         #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
         _ => (format!("{device:?}"), false),
-    }
+    };
+    let adapter = catch_device(|| Adapter::behind(backend, &name)).unwrap_or_default();
+    Identity { name, software, adapter }
 }
 
 fn supports(device: &Device, precision: Precision) -> bool {

@@ -295,7 +295,7 @@ impl ModuleVisitor for Peaks {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.names.push(self.path.name());
-        self.values.push(param.val().abs().max());
+        self.values.push(detr_ops::reduce::max(param.val().abs()));
     }
 }
 

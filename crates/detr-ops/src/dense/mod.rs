@@ -16,6 +16,8 @@ use burn::tensor::{Bool, DType, Tensor, module};
 
 pub use extension::has_kernel;
 
+use crate::reduce::MOST;
+
 /// How a convolution moves over its input, by rows and columns, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
@@ -53,7 +55,26 @@ pub fn conv2d(
     }
     let ConvOptions { stride, padding, dilation, relu: rectify } = options;
     let plain = burn::tensor::ops::ConvOptions::new(stride, padding, dilation, 1);
+    // The bias's gradient is a sum over all cells of all images.
+    let (bias, apart) = match bias {
+        Some(bias) if x.device().is_autodiff() => {
+            let [rows, columns] = outputs(&x, &weight, options);
+            if x.dims()[0] * rows * columns > MOST {
+                (None, Some(bias))
+            } else {
+                (Some(bias), None)
+            }
+        }
+        bias => (bias, None),
+    };
     let y = module::conv2d(x, weight, bias, plain);
+    let y = match apart {
+        Some(bias) => {
+            let [b, c, h, _] = y.dims();
+            y + bias.reshape([1, c, 1, 1]).expand([b, c, h, 1])
+        }
+        None => y,
+    };
     let y = match residual {
         Some(residual) => y + residual,
         None => y,
@@ -82,8 +103,36 @@ pub fn linear<const D: usize>(
         let bias = bias.unwrap_or_else(|| zeros(weight.dims()[1], &weight));
         return extension::linear(x, weight, bias, rectify);
     }
-    let y = module::linear(x, weight, bias);
+    // The bias's gradient is a sum over all rows.
+    let rows = x.shape().num_elements() / weight.dims()[0].max(1);
+    let y = match bias {
+        Some(bias) if D > 2 && rows > MOST && x.device().is_autodiff() => {
+            let y = module::linear(x, weight, None);
+            let shape = y.dims();
+            y + spread(bias, shape)
+        }
+        bias => module::linear(x, weight, bias),
+    };
     if rectify { relu(y) } else { y }
+}
+
+/// Spreads a vector over rows `[.., S, D]` as `[.., 1, D]`, so that its gradient is summed over `S` first and over the
+/// other axes then.
+#[must_use]
+pub fn spread<const D: usize>(vector: Tensor<1>, mut shape: [usize; D]) -> Tensor<D> {
+    let mut one = [1; D];
+    one[D - 1] = shape[D - 1];
+    shape[D - 2] = 1;
+    vector.reshape(one).expand(shape)
+}
+
+/// Returns the height and width of a convolution's output.
+fn outputs(x: &Tensor<4>, weight: &Tensor<4>, options: ConvOptions) -> [usize; 2] {
+    [0, 1].map(|axis| {
+        let span = options.dilation[axis] * (weight.dims()[2 + axis] - 1) + 1;
+        let side = x.dims()[2 + axis] + 2 * options.padding[axis];
+        side.saturating_sub(span) / options.stride[axis] + 1
+    })
 }
 
 /// Maximum over 3x3 places, every second row and column, from one before the first on.

@@ -66,7 +66,7 @@ fn call(
 }
 
 /// A stream of random numbers: `SplitMix64`.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
     /// In [-1, 1).
@@ -81,9 +81,16 @@ impl Numbers {
     }
 
     /// Numbers that are exact in a type.
-    fn rounded(&mut self, count: usize, dtype: DType) -> Vec<f64> {
+    pub(super) fn rounded(&mut self, count: usize, dtype: DType) -> Vec<f64> {
         let numbers: Vec<f64> = (0..count).map(|_| self.next()).collect();
         TensorData::new(numbers, [count]).convert_dtype(dtype).iter::<f64>().collect()
+    }
+
+    /// An integer below a limit.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // small limits
+    #[allow(clippy::cast_sign_loss)] // from zero on
+    pub(super) fn below(&mut self, limit: usize) -> usize {
+        ((limit as f64 * (0.5 + 0.5 * self.next())) as usize).min(limit - 1)
     }
 
     /// The centre of a cell along an axis of `side` cells, or of the one before or after them.

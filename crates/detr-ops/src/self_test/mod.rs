@@ -3,9 +3,11 @@
 //!
 //! A few small calls of awkward sizes run forward and, with the feature `autodiff`, backward. Errors
 //! are measured against [`HostCall`] in f64, for the very numbers that the device was given, so that
-//! in half precision only results are rounded, not the comparison.
+//! in half precision only results are rounded, not the comparison. [`test_operations`] does the same for
+//! the operations of Burn that models, losses and gradients are made of.
 
 mod calls;
+mod operations;
 
 use std::fmt;
 
@@ -13,6 +15,10 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use crate::formula::HostCall;
 use crate::msda;
+
+pub use operations::{
+    DeviceOperations, Extent, Need, OperationCheck, OperationError, Operations, test_operations,
+};
 
 /// An operation with the arguments of [`msda`].
 pub type Operation<'a> = &'a dyn Fn(Tensor<4>, &[[usize; 2]], Tensor<6>, Tensor<5>) -> Tensor<3>;

@@ -2,6 +2,7 @@
 //! for the device.
 
 use burn::tensor::Tensor;
+use detr_model::reduce::sum;
 
 /// The norms of gradients, on the device, in f32.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ impl GradientNorm {
     #[must_use]
     pub fn of<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<Self> {
         let norms: Vec<Tensor<1>> =
-            gradients.into_iter().map(|gradient| gradient.clone().square().sum().sqrt()).collect();
+            gradients.into_iter().map(|gradient| sum(gradient.clone().square()).sqrt()).collect();
         if norms.is_empty() {
             return None;
         }

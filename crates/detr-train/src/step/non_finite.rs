@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, Transaction};
+use detr_model::reduce::{sum, sum_rows};
 use detr_model::weights::named_parameters;
 use detr_model::{DeviceError, Model, traffic};
 
@@ -21,7 +22,7 @@ pub(super) fn non_finite_input(
     let [b, c, h, w] = pixels.dims();
     // 0 times a finite number is 0, and NaN times anything else.
     let images = pixels.clone().inner().reshape([b, c * h * w]) * 0.0;
-    let images = read(images.sum_dim(1).reshape([b]))?;
+    let images = read(sum_rows(images).reshape([b]))?;
     if let Some(image) = images.iter().position(|value| !value.is_finite()) {
         return Ok(Some(NonFiniteInput::Image(image)));
     }
@@ -39,6 +40,6 @@ struct Zeros(Vec<Tensor<1>>);
 
 impl ModuleVisitor for Zeros {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push((param.val().inner() * 0.0).sum());
+        self.0.push(sum(param.val().inner() * 0.0));
     }
 }

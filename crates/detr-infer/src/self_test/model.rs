@@ -1,20 +1,13 @@
-//! The self-test of a device: the kernel of multi-scale deformable attention, and one small model
-//! forward and backward, against the CPU.
-//!
-//! The kernel is measured against its formula in f64 (`detr_ops::self_test`), the model against the
-//! same model on the CPU in f32. On the CPU in f32 the model is therefore compared with itself; that
-//! it is right there is what the parity tests show.
-
-use std::fmt;
+//! One small model, forward and backward, on a device and on the CPU.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, FloatDType, Gradients, Tensor, TensorData};
 use detr_model::nested::{NestedTensor, Padding};
 use detr_model::weights::{Checkpoint, recipe_image, recipe_value};
 use detr_model::{ModelConfig, float_dtype};
-use detr_ops::self_test::{Operation, self_test_of};
 
-use crate::backend::{Precision, Selected, catch_panic};
+use super::Row;
+use crate::backend::{Precision, Purpose};
 
 /// The model, a preset of every part that the large ones have.
 const MODEL: &str = "deformable-detr-tiny";
@@ -23,121 +16,12 @@ const PICTURE: [usize; 2] = [93, 123];
 /// Of weights, picture and gradients.
 const SEED: u64 = 5;
 
-/// One line of the report.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Row {
-    /// What was compared.
-    pub what: String,
-    /// Largest difference, relative to the largest number expected; of the model's gradients, the
-    /// largest of a parameter, relative to its length.
-    pub error: f64,
-    /// What is allowed.
-    pub bound: f64,
-}
-
-/// What the self-test found out about a device in one precision.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Report {
-    /// Backend and adapter.
-    pub device: String,
-    /// Precision.
-    pub dtype: String,
-    /// Every comparison.
-    pub rows: Vec<Row>,
-    /// How the device failed at work, if it did.
-    pub failure: Option<String>,
-}
-
-impl Row {
-    /// Whether the error is within its bound; what is not a number is not.
-    #[must_use]
-    pub fn passed(&self) -> bool {
-        self.error <= self.bound
-    }
-}
-
-impl Report {
-    /// Whether the device did all work, within bounds.
-    #[must_use]
-    pub fn passed(&self) -> bool {
-        self.failure.is_none() && self.rows.iter().all(Row::passed)
-    }
-
-    /// The first number that is out of bounds.
-    #[must_use]
-    pub fn wrong(&self) -> Option<String> {
-        let row = self.rows.iter().find(|row| !row.passed())?;
-        Some(format!("{}: error {:.1e}, allowed {:.1e}", row.what, row.error, row.bound))
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, {}", self.device, self.dtype)?;
-        writeln!(f, "{:<28} {:>10} {:>10}", "", "error", "allowed")?;
-        for row in &self.rows {
-            let verdict = if row.passed() { "ok" } else { "FAILED" };
-            writeln!(f, "{:<28} {:>10.1e} {:>10.1e}  {verdict}", row.what, row.error, row.bound)?;
-        }
-        if let Some(failure) = &self.failure {
-            writeln!(f, "the device failed: {failure}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Tests a device. `cpu` computes what the model is compared with.
-#[must_use]
-pub fn self_test(selected: &Selected, precision: Precision, cpu: &Device) -> Report {
-    self_test_with(&detr_ops::msda, selected, precision, cpu)
-}
-
-/// As [`self_test`], with another operation in place of the kernel: what a broken one leads to.
-#[must_use]
-pub fn self_test_with(
-    kernel: Operation<'_>,
-    selected: &Selected,
-    precision: Precision,
-    cpu: &Device,
-) -> Report {
-    let mut report = Report {
-        device: selected.name.clone(),
-        dtype: precision.to_string(),
-        rows: Vec::new(),
-        failure: None,
-    };
-    let parts: [&dyn Fn() -> Result<Vec<Row>, String>; 2] =
-        [&|| kernel_rows(kernel, &selected.device, precision), &|| {
-            model_rows(&selected.device, precision, cpu)
-        }];
-    for part in parts {
-        match catch_panic(part).flatten() {
-            Ok(rows) => report.rows.extend(rows),
-            Err(failure) => {
-                report.failure = Some(failure);
-                break;
-            }
-        }
-    }
-    report
-}
-
-fn kernel_rows(
-    kernel: Operation<'_>,
+/// Compares a device with the CPU.
+pub(super) fn model_rows(
     device: &Device,
     precision: Precision,
+    cpu: &Device,
 ) -> Result<Vec<Row>, String> {
-    let report =
-        self_test_of(kernel, device, float_dtype(precision)).map_err(|error| error.to_string())?;
-    let rows = report.comparisons.into_iter().map(|found| Row {
-        what: format!("msda {}", found.quantity),
-        error: found.error,
-        bound: found.bound,
-    });
-    Ok(rows.collect())
-}
-
-fn model_rows(device: &Device, precision: Precision, cpu: &Device) -> Result<Vec<Row>, String> {
     Ok(compare(&run(device, precision)?, &run(cpu, Precision::F32)?, precision))
 }
 
@@ -158,11 +42,17 @@ fn compare(found: &Run, expected: &Run, precision: Precision) -> Vec<Row> {
         Precision::F16 => [2e-2, 4e-1],
         Precision::Bf16 => [1e-1, 8e-1],
     };
-    let row = |what: &str, error, bound| Row { what: what.to_owned(), error, bound };
+    let row = |what: &str, needed_for, error, bound| {
+        let needed_for = Some(needed_for);
+        Row { what: what.to_owned(), error, bound, needed_for }
+    };
+    let logits = largest(&found.logits, &expected.logits);
+    let boxes = largest(&found.boxes, &expected.boxes);
+    let gradient = distance(&found.gradients, &expected.gradients);
     vec![
-        row("model class logits", largest(&found.logits, &expected.logits), outputs),
-        row("model boxes", largest(&found.boxes, &expected.boxes), outputs),
-        row("model gradients", distance(&found.gradients, &expected.gradients), gradients),
+        row("model class logits", Purpose::Prediction, logits, outputs),
+        row("model boxes", Purpose::Prediction, boxes, outputs),
+        row("model gradients", Purpose::Training, gradient, gradients),
     ]
 }
 
