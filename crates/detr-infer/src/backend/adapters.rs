@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::Backend;
+use super::quiet::without_desktop_messages;
 
 /// The graphics API and the driver behind a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Adapter {
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> T {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    work()
+    without_desktop_messages(work)
 }
 
 /// Returns the version of NVIDIA's kernel driver.

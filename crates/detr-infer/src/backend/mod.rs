@@ -15,7 +15,6 @@ use detr_model::float_dtype;
 
 pub use self::error::BackendError;
 pub use self::kinds::{Backend, DeviceInfo, Purpose, Selected, precision_parser};
-use self::quiet::without_desktop_messages;
 pub use detr_types::Precision;
 
 use self::adapters::Adapter;
@@ -220,8 +219,7 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
 
 /// The devices of a backend; none where its driver is missing or fails.
 fn devices(backend: Backend) -> Vec<Device> {
-    let list = || catch_device(|| adapters::guarded(|| enumerate(backend)));
-    without_desktop_messages(list).unwrap_or_default()
+    catch_device(|| adapters::guarded(|| enumerate(backend))).unwrap_or_default()
 }
 
 #[allow(unused_imports)] // depends on the features
@@ -289,9 +287,7 @@ fn identity(backend: Backend, device: &Device) -> Identity {
             (format!("CPU, {} threads", rayon::current_num_threads()), false)
         }
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        _ => match without_desktop_messages(|| {
-            catch_device(|| adapters::guarded(|| device.identity()))
-        }) {
+        _ => match catch_device(|| adapters::guarded(|| device.identity())) {
             Ok(Some(identity)) => (identity.name, identity.physical.is_none()),
             _ => (format!("{device:?}"), false),
         },

@@ -2,7 +2,8 @@
 
 /// Runs `f`, and drops what the Wayland library says meanwhile where there is no desktop: graphics drivers ask it
 /// for a display while adapters are listed, and in a container each question becomes a line on standard error that
-/// looks like a failure. Everything else that was written to standard error follows after `f`.
+/// looks like a failure. Everything else that was written to standard error follows after `f`. One call at a time:
+/// standard error is the whole program's.
 #[cfg(unix)]
 pub(super) fn without_desktop_messages<T>(f: impl FnOnce() -> T) -> T {
     if std::env::var_os(detr_types::env::XDG_RUNTIME_DIR).is_some() {
@@ -25,29 +26,23 @@ mod unix {
     use std::fs::File;
     use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
     use std::os::fd::OwnedFd;
-    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     /// The messages begin with it.
     const HARMLESS: &[u8] = b"error: XDG_RUNTIME_DIR is invalid or not set";
-
-    /// One at a time: standard error is the whole program's.
-    static TURN: Mutex<()> = Mutex::new(());
 
     /// Standard error while it goes to a file.
     pub(super) struct Captured {
         terminal: OwnedFd,
         file: File,
-        _turn: MutexGuard<'static, ()>,
     }
 
     impl Captured {
         /// Returns `None` where standard error cannot be moved; it stays as it is then.
         pub(super) fn start() -> Option<Self> {
-            let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             let file = tempfile::tempfile().ok()?;
             let terminal = rustix::io::dup(std::io::stderr()).ok()?;
             rustix::stdio::dup2_stderr(&file).ok()?;
-            Some(Self { terminal, file, _turn: turn })
+            Some(Self { terminal, file })
         }
 
         fn hand_on(&mut self) -> std::io::Result<()> {

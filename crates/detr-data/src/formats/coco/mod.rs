@@ -198,7 +198,7 @@ fn add_image(builder: &mut Builder, root: Option<&Root>, image: Image) {
     let name = image.file_name.map_or_else(String::new, |name| name.0);
     let located = match root {
         Some(root) => locate(builder, root, id, &name),
-        None => Some(Located { path: PathBuf::new(), name, exists: false }),
+        None => Some(Located { path: PathBuf::new(), name, exists: false, by_tail: false }),
     };
     let Some(located) = located else { return };
     let size = image.height.zip(image.width).filter(|&(h, w)| h > 0 && w > 0);
