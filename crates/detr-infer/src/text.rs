@@ -21,7 +21,7 @@ pub fn escaped(text: &str) -> String {
 
 /// A path as text. Bytes that are not UTF-8 are written as `\xE9`, so that two paths never become one.
 #[must_use]
-pub fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
         text.push_str(chunk.valid());

@@ -181,10 +181,7 @@ fn a_validation_without_a_common_class_is_refused_before_the_first_step() {
     let val = "{ path = \"shapes/capital.json\", images = \"shapes/train\" }";
     let refused = data.train("run", val).run().expect(2);
     assert!(refused.stderr.contains("no class in common"), "{}", refused.stderr);
-    assert!(
-        refused.stderr.contains("hint: data.val.classes.map = { \"BAR\" = \"bar\" }"),
-        "{refused:?}"
-    );
+    assert!(refused.stderr.contains("hint: data.val.classes.map = { \""), "{refused:?}");
     assert!(!data.path("run").exists());
 
     data.write("one", |json| {

@@ -96,7 +96,7 @@ fn pickle(out: &mut Vec<u8>, value: &Pickled, elements: usize) {
             integer(out, elements);
             out.extend(b"tQ");
             integer(out, *at);
-            let stride = |axis: usize| shape[axis + 1..].iter().product();
+            let stride = |axis: usize| -> usize { shape[axis + 1..].iter().product() };
             for sides in [shape.clone(), (0..shape.len()).map(stride).collect()] {
                 out.push(b'(');
                 sides.into_iter().for_each(|side| integer(out, side));
@@ -118,7 +118,8 @@ fn archive(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
         common.extend(short(name.len()));
         let at = u32::try_from(out.len()).unwrap().to_le_bytes();
         out.extend(
-            [b"PK\x03\x04", common.as_slice(), &short(0), name.as_bytes(), content].concat(),
+            [b"PK\x03\x04", common.as_slice(), &short(0), name.as_bytes(), content.as_slice()]
+                .concat(),
         );
         let zeros = [0; 12];
         let entry = [b"PK\x01\x02\x14\0", common.as_slice(), &zeros, &at, name.as_bytes()];
@@ -299,7 +300,7 @@ fn told(folder: &Path) -> String {
 fn a_prefix_that_all_names_share_is_left_out_and_told() {
     let folder = folder();
     let arch = told(folder.path());
-    let flags = [&SMALL[..], &["--arch", &arch]].concat();
+    let flags = [&SMALL[..], &["--arch", arch.as_str()]].concat();
     let tiny = Safetensors::tiny();
     let run = |name: &str, bytes: &[u8]| {
         std::fs::write(folder.path().join(name), bytes).unwrap();
@@ -356,7 +357,7 @@ fn a_prefix_that_all_names_share_is_left_out_and_told() {
 fn of_several_models_in_a_file_the_one_taken_is_named() {
     let folder = folder();
     let arch = told(folder.path());
-    let flags = [&SMALL[..], &["--arch", &arch]].concat();
+    let flags = [&SMALL[..], &["--arch", arch.as_str()]].concat();
     let tiny = Safetensors::tiny();
     std::fs::write(folder.path().join("plain.safetensors"), tiny.bytes()).unwrap();
     let plain = detect(folder.path(), "plain.safetensors", &flags).expect(0).stdout;
