@@ -17,7 +17,8 @@ use crate::formula::HostCall;
 use crate::msda;
 
 pub use operations::{
-    DeviceOperations, Extent, Need, OperationCheck, OperationError, Operations, test_operations,
+    DeviceOperations, Extent, Need, OperationCheck, OperationError, Operations, Section,
+    test_operations,
 };
 
 /// An operation with the arguments of [`msda`].

@@ -7,7 +7,9 @@ use detr_types::PreprocessSpec;
 use super::super::aliases::{self, MergeError, Merged};
 use super::super::architecture::Architecture;
 use super::super::artifact;
-use super::super::file::{FileTensors, map_file, read_model, without_classifier, without_counters};
+use super::super::file::{
+    FileTensors, map_file, read_model, read_tensors, without_classifier, without_counters,
+};
 use super::super::folder::{CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, read_json};
 use super::super::hugging_face::{self, HuggingFace};
 use super::super::training_args::TrainingArgs;
@@ -115,7 +117,7 @@ impl Checkpoint {
             Description::Card => (CARD_FILE, Self::open_artifact(folder, path)?),
             Description::HuggingFace => {
                 let map = map_file(path)?;
-                let theirs = read_model(path, &map)?.state;
+                let theirs = read_tensors(path, &map)?;
                 let files = vec![(path.to_owned(), map)];
                 let found = hugging_face::read_with(folder, &theirs, files, own_size)?;
                 (CONFIG_FILE, Self::open_hugging_face(folder, found)?)
@@ -338,10 +340,13 @@ fn described(path: &Path) -> Result<Option<Description>, WeightsError> {
         if stem.ends_with(".index.json") || stem.contains("-of-") {
             return Ok(Some(Description::Itself(CONFIG_FILE)));
         }
-        let map = map_file(path)?;
-        let FileTensors { state, args, .. } = read_model(path, &map)?;
-        let state = without_counters(state);
-        if matches!(Inferred::new(&state, args), Inferred::Unknown) {
+        let theirs = without_counters(read_tensors(path, &map_file(path)?)?);
+        let is_known = |state: &StateDict| {
+            !matches!(Inferred::new(state, TrainingArgs::default()), Inferred::Unknown)
+        };
+        if !is_known(&theirs)
+            && hugging_face::official_names(&theirs).is_ok_and(|ours| is_known(&ours))
+        {
             return Ok(Some(Description::HuggingFace));
         }
     }

@@ -211,14 +211,51 @@ pub fn test_operations(
     dtype: FloatDType,
     extent: Extent,
 ) -> Result<Vec<OperationCheck>, OperationError> {
-    let mut test = Test { operations, device, dtype, extent, checks: Vec::new() };
-    if dtype == FloatDType::F32 {
-        reductions::run(&mut test)?;
-        indices::run(&mut test)?;
+    let sections =
+        Section::ALL.into_iter().map(|section| section.test(operations, device, dtype, extent));
+    Ok(sections.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// Operations that are tested together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Sums, means, largest elements and their places, cumulative sums.
+    Reductions,
+    /// Gathering, scattering with addition, sorting.
+    Indices,
+    /// Matrix products and convolutions.
+    Products,
+    /// Normalisations and attention.
+    Norms,
+}
+
+impl Section {
+    /// All sections, in the order in which they are tested.
+    pub const ALL: [Self; 4] = [Self::Reductions, Self::Indices, Self::Products, Self::Norms];
+
+    /// Tests the operations of this section as [`test_operations`] does.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails at work.
+    pub fn test(
+        self,
+        operations: &dyn Operations,
+        device: &Device,
+        dtype: FloatDType,
+        extent: Extent,
+    ) -> Result<Vec<OperationCheck>, OperationError> {
+        let mut test = Test { operations, device, dtype, extent, checks: Vec::new() };
+        let is_f32 = dtype == FloatDType::F32;
+        match self {
+            Self::Reductions if is_f32 => reductions::run(&mut test)?,
+            Self::Indices if is_f32 => indices::run(&mut test)?,
+            Self::Reductions | Self::Indices => {}
+            Self::Products => products::run(&mut test)?,
+            Self::Norms => norms::run(&mut test)?,
+        }
+        Ok(test.checks)
     }
-    products::run(&mut test)?;
-    norms::run(&mut test)?;
-    Ok(test.checks)
 }
 
 /// A test that goes on.

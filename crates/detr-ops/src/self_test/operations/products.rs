@@ -11,8 +11,8 @@ use super::{Extent, Need, OperationError, Subject, Test};
 use crate::dense::ConvOptions;
 use crate::self_test::tensor;
 
-/// What sums of some thousand products may lose in f32, for each unit of the largest result. CPUs need a
-/// twentieth of it.
+/// What sums of some thousand products may lose in f32, for each unit of the largest result. The CPU and Mesa's
+/// software adapter lose up to a twentieth of it.
 const F32: f64 = 3e-5;
 
 pub(super) fn run(test: &mut Test<'_>) -> Result<(), OperationError> {
