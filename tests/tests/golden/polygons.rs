@@ -55,8 +55,8 @@ pub fn run(case: &Case, failures: &mut Failures) {
 /// Which outlines are held against which, and whether the second are crowds: `iou.a0_8.b8_16.crowd`.
 fn tables(name: &str) -> Option<(Range<usize>, Range<usize>, bool)> {
     let rest = name.strip_prefix("iou.")?;
-    let crowd = rest.ends_with(".crowd");
-    let (a, b) = rest.trim_end_matches(".crowd").split_once('.')?;
+    let (rest, crowd) = rest.strip_suffix(".crowd").map_or((rest, false), |before| (before, true));
+    let (a, b) = rest.split_once('.')?;
     let range = |text: &str, side: char| {
         let (first, end) = text.strip_prefix(side)?.split_once('_')?;
         Some(first.parse().ok()?..end.parse().ok()?)

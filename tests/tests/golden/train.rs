@@ -251,7 +251,7 @@ fn gradient_table(case: &Case, gradients: &StateDict) {
     for (layer, ours, theirs) in layers {
         match f32_run {
             Some(_) => {
-                eprintln!("{layer}: gradients off by {ours:.1e}, PyTorch's f32 by {theirs:.1e}")
+                eprintln!("{layer}: gradients off by {ours:.1e}, PyTorch's f32 by {theirs:.1e}");
             }
             None => eprintln!("{layer}: gradients off by {ours:.1e}"),
         }

@@ -181,7 +181,9 @@ fn only_empty(report: &ReadReport) -> bool {
 
 /// Says what of a data set is not used.
 pub(crate) fn note_left_out(dataset: &Dataset, console: &Console) {
-    left_out(dataset).iter().for_each(|note| console.note(&format!("note: {note}")));
+    for note in left_out(dataset) {
+        console.note(&format!("note: {note}"));
+    }
 }
 
 /// What of a data set is not used, a sentence for each kind of problem.

@@ -50,7 +50,9 @@ pub(super) fn score(
     drop(checkpoint);
     let (categories, notes) =
         shared_classes(predictor.classes(), &dataset.categories, Renaming::Flag)?;
-    notes.iter().for_each(|note| console.note(&format!("note: {note}")));
+    for note in notes {
+        console.note(&format!("note: {note}"));
+    }
 
     let mut file = report.results_file()?;
     let sources: Vec<Source> =

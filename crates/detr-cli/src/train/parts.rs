@@ -103,7 +103,9 @@ fn compare_classes(
     notes: &mut StartNotes<'_>,
 ) -> Result<(), CliError> {
     let (_, differences) = shared_classes(classes, &val.categories, Renaming::Setting)?;
-    differences.iter().for_each(|note| notes.say(&format!("note: data.val: {note}")));
+    for note in differences {
+        notes.say(&format!("note: data.val: {note}"));
+    }
     if !val.images.iter().flat_map(|image| &image.objects).any(|object| !object.iscrowd) {
         notes.warn(
             "data.val: there is no object to be found, so AP is `-` and no model is the best",

@@ -68,7 +68,9 @@ pub(super) fn check(
     }
     // Where boxes are relative, reading has counted these as errors.
     if turned.len() > report.count(Problem::TurnedLabels) {
-        turned.iter().for_each(|name| report.add(Problem::TurnedImage, name));
+        for name in &turned {
+            report.add(Problem::TurnedImage, name);
+        }
     }
     if options.duplicates {
         copies(dataset, report);

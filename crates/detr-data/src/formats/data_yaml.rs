@@ -223,13 +223,14 @@ fn keypoints(node: &Node, path: &Path) -> Result<[usize; 2], DatasetError> {
     }
 }
 
+/// Numbers below it are exact: above, f64 cannot tell neighbours apart.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Reads a whole number from 0 in any notation: `1`, `1.0`, `1e0`.
 pub(super) fn whole_number(text: &str) -> Option<usize> {
     if let Ok(number) = text.parse() {
         return Some(number);
     }
-    // Above, not every number is a whole one of its own.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     let number: f64 = text.parse().ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in the range
     (number.fract() == 0.0 && (0.0..EXACT).contains(&number)).then_some(number as usize)

@@ -224,7 +224,7 @@ impl LabelFiles {
         for path in labels.rest {
             let Ok(text) = text::read(&path, options.limits.annotation_bytes) else { continue };
             let found = parse(&text, &path, builder, |line| Ok(((), KittiLine::parse(line)?)));
-            objects.extend(found.into_iter().map(|(_, object)| object));
+            objects.extend(found.into_iter().map(|((), object)| object));
         }
         objects.into_iter().map(|object| object.class).collect()
     }
@@ -240,7 +240,7 @@ impl LabelFiles {
         if self.rest.remove(&label) {
             let text = text::read(&label, options.limits.annotation_bytes)?;
             let objects = parse(&text, &label, builder, |line| Ok(((), KittiLine::parse(line)?)));
-            return Ok(Some(objects.into_iter().map(|(_, object)| object).collect()));
+            return Ok(Some(objects.into_iter().map(|((), object)| object).collect()));
         }
         // `0003/000012.png` is image 12 of the sequence in `0003.txt`; a single sequence may go without a folder.
         let name = Path::new(name);

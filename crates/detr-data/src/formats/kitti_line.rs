@@ -107,6 +107,12 @@ pub(super) fn labels(text: &str) -> Option<Labels> {
     KittiLine::parse(line).is_ok().then_some(Labels::Image)
 }
 
+/// Whether an angle is the number that KITTI writes where there is none.
+#[allow(clippy::float_cmp)] // exactly this number
+fn is_unknown(alpha: f64) -> bool {
+    alpha == -10.0
+}
+
 /// Whether 14 numbers are in KITTI's ranges: truncation up to 1, whole states of occlusion up to 3, an angle, corners the
 /// right way round and sizes in metres.
 fn plausible(numbers: &[f64]) -> bool {
@@ -116,7 +122,7 @@ fn plausible(numbers: &[f64]) -> bool {
     (-1.0..=1.0).contains(&truncated)
         && occluded.fract() == 0.0
         && (-1.0..=3.0).contains(&occluded)
-        && ((-6.3..=6.3).contains(&alpha) || alpha == -10.0)
+        && ((-6.3..=6.3).contains(&alpha) || is_unknown(alpha))
         && x1 <= x2
         && y1 <= y2
         && [height, width, length].iter().all(|size| *size < 40.0)

@@ -21,6 +21,7 @@ pub enum Accept {
 
 /// The options of reading a data set.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent switches
 pub struct ReadOptions {
     /// The format, or `None` to find it by looking.
     pub format: Option<Format>,

@@ -113,6 +113,7 @@ impl fmt::Display for Backend {
 }
 
 /// Reads the word after `--dtype`.
+#[must_use]
 pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     let word = |precision: Precision, help| PossibleValue::new(precision.name()).help(help);
     PossibleValuesParser::new([

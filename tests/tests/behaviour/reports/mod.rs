@@ -6,3 +6,4 @@ mod layout;
 mod records;
 mod training;
 mod weights;
+mod wording;

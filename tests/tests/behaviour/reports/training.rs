@@ -70,8 +70,8 @@ impl Data {
     /// The AP that a run has logged.
     fn logged(&self, run: &str) -> f64 {
         let text = fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
-        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let row = rows.filter(|row| row["event"] == "validated").last().unwrap();
+        let mut rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let row = rows.rfind(|row| row["event"] == "validated").unwrap();
         row["metrics"]["ap"].as_f64().unwrap()
     }
 
@@ -259,16 +259,24 @@ fn data_without_an_object_to_learn_is_refused() {
     };
     check("none", "they have no objects", &Vec::clear);
     check("crowds", "crowds, which training ignores", &|objects| {
-        objects.iter_mut().for_each(|object| object["iscrowd"] = json!(1));
+        for object in objects.iter_mut() {
+            object["iscrowd"] = json!(1);
+        }
     });
     check("outside", "boxes without area on their image", &|objects| {
-        objects.iter_mut().for_each(|object| object["bbox"] = json!([5000, 5000, 10, 10]));
+        for object in objects.iter_mut() {
+            object["bbox"] = json!([5000, 5000, 10, 10]);
+        }
     });
     check("flat", "boxes without area on their image", &|objects| {
-        objects.iter_mut().for_each(|object| object["bbox"][2] = json!(0));
+        for object in objects.iter_mut() {
+            object["bbox"][2] = json!(0);
+        }
     });
     check("unlisted", "they have no objects", &|objects| {
-        objects.iter_mut().for_each(|object| object["category_id"] = json!(99));
+        for object in objects.iter_mut() {
+            object["category_id"] = json!(99);
+        }
     });
 }
 

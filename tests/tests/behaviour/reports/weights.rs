@@ -99,7 +99,9 @@ fn pickle(out: &mut Vec<u8>, value: &Pickled, elements: usize) {
             let stride = |axis: usize| -> usize { shape[axis + 1..].iter().product() };
             for sides in [shape.clone(), (0..shape.len()).map(stride).collect()] {
                 out.push(b'(');
-                sides.into_iter().for_each(|side| integer(out, side));
+                for side in sides {
+                    integer(out, side);
+                }
                 out.push(b't');
             }
             out.extend(b"\x89ccollections\nOrderedDict\n)RtR");

@@ -51,7 +51,8 @@ fn pth_files(case: &Case, stem: &str) -> Vec<String> {
     let told: Vec<String> = told.collect();
     let stems = || listed.iter().filter_map(|file| file.strip_suffix(".expected.safetensors"));
     let starts = |file: &str, stem: &str| {
-        file.strip_prefix(stem).is_some_and(|rest| rest.starts_with('_') && rest.ends_with(".pth"))
+        let rest = file.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".pth"));
+        rest.is_some_and(|rest| rest.starts_with('_'))
     };
     let own = |file: &&String| {
         let longer = |other: &str| other.len() > stem.len() && starts(file, other);
@@ -200,12 +201,12 @@ fn official(case: &Case, bench: &Bench, failures: &mut Failures) {
         let inferred = checkpoint.config().expect("a detector");
         let told = with_heads(inferred.clone(), case);
         let bytes = std::fs::read(&path).expect("a readable file");
-        if !bytes.windows(8).any(|word| word == b"argparse") {
+        if bytes.windows(8).any(|word| word == b"argparse") {
+            failures.check(inferred == told, || format!("{file}: {inferred:?}"));
+        } else {
             // No argument list in the file, so the number of heads is the user's to say.
             failures.check(!checkpoint.notes.is_empty(), || format!("{file}: heads not noted"));
             checkpoint = Checkpoint::open(&path, Some(&told)).expect("a readable file");
-        } else {
-            failures.check(inferred == told, || format!("{file}: {inferred:?}"));
         }
         let model = checkpoint.load(&bench.device, FloatDType::F32).expect("weights fit");
         let output = model.forward(case.images(&bench.device));

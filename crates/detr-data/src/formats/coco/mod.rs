@@ -176,13 +176,17 @@ pub(super) fn add_images(
         images.push(image);
     }
     if !options.file_names {
-        images.into_iter().for_each(|image| add_image(builder, None, image));
+        for image in images {
+            add_image(builder, None, image);
+        }
         return Ok(());
     }
     let names = || images.iter().filter_map(|image| Some(image.file_name.as_ref()?.0.as_str()));
     let folder = options.images.clone().unwrap_or_else(|| image_folder(place.path, names()));
     let root = root(place.path, &folder, names(), options)?;
-    images.into_iter().for_each(|image| add_image(builder, Some(&root), image));
+    for image in images {
+        add_image(builder, Some(&root), image);
+    }
     Ok(())
 }
 

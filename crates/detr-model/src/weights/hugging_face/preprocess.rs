@@ -100,7 +100,7 @@ fn named_sides(
     let mut found = [None; 6];
     for (name, value) in sides.iter().filter(|(_, value)| !value.is_null()) {
         let Some(at) = KNOWN.iter().position(|known| known == name) else {
-            return Err(format!("size.{name} is unknown, expected {}", FORMS));
+            return Err(format!("size.{name} is unknown, expected {FORMS}"));
         };
         found[at] = Some(side(name, value)?);
     }

@@ -150,7 +150,7 @@ fn sort(
     let x = matrix(&numbers, shape, layout, test.device, FloatDType::F32);
     let (found, found_at) = test.operations.sort(x, axis);
     test.compare(SORT, &call, Some(found), &values)?;
-    let found_at = test.read_int(SORT, &call, found_at)?;
+    let found_at = SORT.read_int(&call, found_at)?;
     test.note(SORT, &call, super::error(&found_at, &at));
     Ok(())
 }
@@ -172,7 +172,7 @@ fn top_k(
     let x = matrix(&numbers, shape, layout, test.device, FloatDType::F32);
     let (found, found_at) = test.operations.top_k(x, k, axis);
     test.compare(TOP_K, &call, Some(found), &values)?;
-    let found_at = test.read_int(TOP_K, &call, found_at)?;
+    let found_at = TOP_K.read_int(&call, found_at)?;
     test.note(TOP_K, &call, super::error(&found_at, &at));
     Ok(())
 }

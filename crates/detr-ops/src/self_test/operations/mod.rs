@@ -287,26 +287,24 @@ impl Subject {
     }
 }
 
-impl Test<'_> {
+impl Subject {
     /// Reads a result.
     fn read<const D: usize>(
-        &self,
-        subject: Subject,
+        self,
         call: &str,
         found: Option<Tensor<D>>,
     ) -> Result<Vec<f64>, OperationError> {
-        let Subject { operation, .. } = subject;
+        let Self { operation, .. } = self;
         read(found).map_err(|message| OperationError { operation, call: call.to_owned(), message })
     }
 
     /// Reads indices as numbers.
     fn read_int<const D: usize>(
-        &self,
-        subject: Subject,
+        self,
         call: &str,
         found: Tensor<D, Int>,
     ) -> Result<Vec<f64>, OperationError> {
-        let Subject { operation, .. } = subject;
+        let Self { operation, .. } = self;
         let data = found.try_into_data().map_err(|error| OperationError {
             operation,
             call: call.to_owned(),
@@ -314,7 +312,9 @@ impl Test<'_> {
         })?;
         Ok(data.iter::<f64>().collect())
     }
+}
 
+impl Test<'_> {
     /// Compares a result with the expected numbers.
     fn compare<const D: usize>(
         &mut self,
@@ -323,7 +323,7 @@ impl Test<'_> {
         found: Option<Tensor<D>>,
         expected: &[f64],
     ) -> Result<(), OperationError> {
-        let found = self.read(subject, call, found)?;
+        let found = subject.read(call, found)?;
         self.note(subject, call, error(&found, expected));
         Ok(())
     }

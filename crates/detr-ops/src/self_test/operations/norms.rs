@@ -137,9 +137,13 @@ fn attention(test: &mut Test<'_>, [b, m, q, s, d]: [usize; 5]) -> Result<(), Ope
             let own = &query[at..][..d];
             let mut scores: Vec<f64> = (0..s).map(|k| dot(own, &key[row(k, s)..][..d])).collect();
             let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            scores.iter_mut().for_each(|score| *score = (*score - peak).exp());
+            for score in &mut scores {
+                *score = (*score - peak).exp();
+            }
             let sum: f64 = scores.iter().sum();
-            scores.iter_mut().for_each(|score| *score /= sum);
+            for score in &mut scores {
+                *score /= sum;
+            }
             let grad = &grad[at..][..d];
             let by_key: Vec<f64> = (0..s).map(|k| dot(grad, &value[row(k, s)..][..d])).collect();
             let slope = dot(&scores, &by_key);

@@ -71,7 +71,7 @@ fn matmul(
     let left = batch(&a, [b, m, k], turn_a, sliced, test.device, test.dtype);
     let right = batch(&c, [b, k, n], turn_b, sliced, test.device, test.dtype);
     let found = test.operations.matmul(left, right).cast(FloatDType::F32);
-    let found = test.read(subject, &call, Some(found))?;
+    let found = subject.read(&call, Some(found))?;
     let mixed =
         |rows: &[f64]| -> Vec<f64> { rows.chunks_exact(n).map(|row| dot(row, &mix)).collect() };
     let folded = mixed(&c);
@@ -232,14 +232,14 @@ impl Conv {
             }
         };
         for y in [plain, y.inner()] {
-            let found = test.read(forward, &call, Some(y))?;
+            let found = forward.read(&call, Some(y))?;
             let found = combine(&found, &by_filter, b, outputs);
             test.note(forward, &call, super::error(&found, &expected));
         }
-        let found = test.read(input, &call, found_x)?;
+        let found = input.read(&call, found_x)?;
         let found = combine(&found, &by_channel, b, cells);
         test.note(input, &call, super::error(&found, &expected_x));
-        let found = test.read(weights, &call, found_weight)?;
+        let found = weights.read(&call, found_weight)?;
         let found = combine(&found, &by_filter, 1, c * taps);
         test.note(weights, &call, super::error(&found, &expected_weight));
         Ok(())

@@ -131,7 +131,7 @@ fn along(
     test.compare(subjects.sum, &call, Some(found), &sums)?;
     test.compare(subjects.mean, &call, Some(mean), &means)?;
     test.compare(subjects.max, &call, Some(max), &peaks)?;
-    let argmax = test.read_int(subjects.argmax, &call, argmax)?;
+    let argmax = subjects.argmax.read_int(&call, argmax)?;
     test.note(subjects.argmax, &call, super::error(&argmax, &places));
     Ok(())
 }
