@@ -1,4 +1,4 @@
-//! The vocabulary of the detr workspace: boxes with their format in the type, detections, class
+//! The vocabulary of the detr workspace: boxes with their format in the type, masks, detections, class
 //! tables, image sizes, preprocessing and limits, and the one way to write a file.
 //!
 //! Architecture invariant: this crate knows neither tensors nor models; it never depends on Burn.
@@ -9,6 +9,7 @@ mod detection;
 pub mod env;
 pub mod fs;
 mod limits;
+pub mod masks;
 pub mod precision;
 mod preprocess;
 mod size;
@@ -18,6 +19,7 @@ pub use boxes::{Cxcywh, Xywh, Xyxy};
 pub use classes::{Category, CategoryId, ClassTable, ClassTableError};
 pub use detection::Detection;
 pub use limits::Limits;
+pub use masks::{Mask, Rle, SegmentationError};
 pub use precision::{Precision, UnknownPrecision};
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};
 pub use size::ImageSize;

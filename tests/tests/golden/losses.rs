@@ -81,6 +81,7 @@ fn criterion(case: &Case, bench: &Bench, failures: &mut Failures) {
             .encoder
             .clone()
             .map(|(pred_logits, pred_boxes)| EncoderOutput { pred_logits, pred_boxes }),
+        mask_features: None,
     });
     predictions.groups[0].masks.clone_from(&layers.masks);
     costs(case, bench, failures, &criterion, &predictions.groups[0], &targets);

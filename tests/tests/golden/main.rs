@@ -27,6 +27,7 @@ mod polygons;
 mod position;
 mod postprocess;
 mod recipe;
+mod segm;
 mod train;
 mod transforms;
 
@@ -42,13 +43,14 @@ use case::{Case, Failures};
 type Runner = fn(&Case, &Bench) -> Failures;
 
 /// Group, whether its numbers depend on the backend, and runner.
-const GROUPS: [(&str, bool, Runner); 12] = [
+const GROUPS: [(&str, bool, Runner); 13] = [
     ("00_recipe", false, recipe::run),
     ("01_msda", true, msda::run),
     ("02_position", true, position::run),
     ("03_backbone", true, backbone::run),
     ("04_detr", true, detr::run),
     ("05_deformable", true, deformable::run),
+    ("06_segm", true, segm::run),
     ("07_losses", true, losses::run),
     ("08_train", true, train::run),
     ("09_postprocess", false, postprocess::run),
@@ -61,7 +63,7 @@ const GROUPS: [(&str, bool, Runner); 12] = [
 const ELSEWHERE: [&str; 1] = ["12_coco"];
 
 /// Small enough for a software GPU in every run of the tests.
-const QUICK: [&str; 20] = [
+const QUICK: [&str; 23] = [
     "borders",
     "outside",
     "three_level_d30",
@@ -72,8 +74,11 @@ const QUICK: [&str; 20] = [
     "deformable_two_stage",
     "boxes",
     "r18_narrow",
+    "r50_q12_coco",
     "narrow_odd",
     "detr_tiny.outputs",
+    "hf_detr_segm_tiny.outputs",
+    "hf_detr_segm_tiny_v5.outputs",
     "hf_detr_tiny.outputs",
     "hf_detr_tiny_bottleneck.outputs",
     "torchvision_resnet18_narrow.outputs",

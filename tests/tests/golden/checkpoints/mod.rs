@@ -74,10 +74,11 @@ fn exact(tensor: &StoredTensor) -> Vec<f64> {
 }
 
 /// Preset and listing of the official (or Hugging Face's) model.
-const LISTED: [(&str, &str); 10] = [
+const LISTED: [(&str, &str); 11] = [
     ("detr_r50", "detr-r50"),
     ("detr_r50_dc5", "detr-r50-dc5"),
     ("detr_r101", "detr-r101"),
+    ("detr_r50_panoptic", "detr-r50-panoptic"),
     ("deformable_single_scale", "deformable-detr-r50-single-scale"),
     ("deformable_r50", "deformable-detr-r50"),
     ("deformable_r50_refine", "deformable-detr-r50-refine"),

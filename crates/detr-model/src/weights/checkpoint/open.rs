@@ -10,7 +10,7 @@ use super::super::artifact;
 use super::super::file::{map_file, read_tensors, without_classifier, without_counters};
 use super::super::folder::{CARD_FILE, WEIGHTS_FILE};
 use super::super::training_args::TrainingArgs;
-use super::super::{StateDict, WeightsError, hugging_face, safetensors};
+use super::super::{StateDict, WeightsError, hugging_face, safetensors, segmentation};
 use super::{Checkpoint, Format, default_classes, unknown};
 use crate::backbone::BackboneConfig;
 use crate::families::ModelConfig;
@@ -91,7 +91,7 @@ impl Checkpoint {
             architecture: card.architecture.clone(),
             preprocess: card.preprocess,
             classes: card.classes.clone(),
-            state: safetensors::read(weights_path, &map)?,
+            state: segmentation::unwrap(safetensors::read(weights_path, &map)?),
             notes: Vec::new(),
             card: Some(card),
             weights: Some((weights_path.to_owned(), map)),
@@ -106,7 +106,7 @@ impl Checkpoint {
         let map = map_file(path)?;
         let mut notes = Vec::new();
         let (format, state, args) = read_tensors(path, &map)?;
-        let state = without_counters(state);
+        let state = segmentation::unwrap(without_counters(state));
         let mut looks_like = None;
         let architecture = match (arch, Inferred::new(&state, args)) {
             // Whatever is in the file: what is missing is listed when the weights are loaded.

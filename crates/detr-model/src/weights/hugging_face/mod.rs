@@ -1,4 +1,5 @@
-//! Folders of Hugging Face's `DetrForObjectDetection` and `DeformableDetrForObjectDetection`:
+//! Folders of Hugging Face's `DetrForObjectDetection`, `DetrForSegmentation` and
+//! `DeformableDetrForObjectDetection`:
 //! `config.json`, `model.safetensors` and perhaps `preprocessor_config.json`. Names become the official ones; query, key and value
 //! projections are joined again. Both backbone schemes are known, timm's and transformers' own.
 

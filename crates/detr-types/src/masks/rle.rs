@@ -2,7 +2,7 @@
 //! inside, the first outside. The compressed form stores differences to the length before last in
 //! groups of five bits, as printable characters.
 
-use detr_types::{ImageSize, Limits, Xywh};
+use crate::{ImageSize, Limits, Xywh};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::error::SegmentationError;
@@ -203,8 +203,8 @@ impl Mask {
     }
 }
 
-/// Stretches on which neither code changes: length, inside the first, inside the second.
-pub(super) fn overlay<'a>(a: &'a Rle, b: &'a Rle) -> impl Iterator<Item = (u32, bool, bool)> + 'a {
+/// Walks over the stretches on which neither code changes: length, whether inside the first, whether inside the second.
+pub fn overlay<'a>(a: &'a Rle, b: &'a Rle) -> impl Iterator<Item = (u32, bool, bool)> + 'a {
     let mut runs = [Runs::new(&a.counts), Runs::new(&b.counts)];
     std::iter::from_fn(move || {
         let [a, b] = &mut runs;
