@@ -117,13 +117,6 @@ pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
                 Arc::new(detr_validate::ground_truth(&dataset, options.iou).map_err(unusable)?);
             (results::score(path, truth, options, console)?, 0)
         }
-        (None, Some(_)) if options.iou == IouKind::Segm => {
-            return Err(CliError::Usage(
-                "--iou segm: models give boxes, no masks\n\
-                 hint: --iou bbox, or --results with masks of another tool"
-                    .to_owned(),
-            ));
-        }
         (None, Some(name)) => {
             let dataset = args.read.load(&args.data, Accept::Errors)?;
             note_data(&dataset, console);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use detr_data::Dataset;
 use detr_data::dataset::Problem;
-use detr_eval::{EvalError, EvalOptions, Evaluator, Metrics};
+use detr_eval::{EvalError, EvalOptions, Evaluator, IouKind, Metrics};
 use detr_infer::cli::{CliError, Console, Stream, Timings, make_predictor, open_model};
 use detr_infer::sources::Source;
 use detr_infer::{PredictError, PredictOptions};
@@ -34,7 +34,7 @@ pub(super) fn score(
 ) -> Result<(Metrics, usize), CliError> {
     refuse_without_images(dataset)?;
     let truth = Arc::new(ground_truth(dataset, options.iou).map_err(unusable)?);
-    let [.., limit] = options.max_detections;
+    let (iou, [.., limit]) = (options.iou, options.max_detections);
     let mut evaluator = Evaluator::new(truth, options).map_err(unusable)?;
 
     let selected = args.device.select()?;
@@ -43,7 +43,15 @@ pub(super) fn score(
     let checkpoint = open_model(name, &args.load, console, || Ok(device))?;
     let activation = checkpoint.config()?.activation();
     let max_detections = max_answers(activation, limit.max(DEFORMABLE_PAIRS));
-    let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new() };
+    let masks = iou == IouKind::Segm;
+    if masks && !checkpoint.config()?.has_masks() {
+        return Err(CliError::Usage(
+            "--iou segm: the model gives boxes, no masks\n\
+             hint: --iou bbox, or a model with a mask head, or --results with masks of another tool"
+                .to_owned(),
+        ));
+    }
+    let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new(), masks };
     let predictor = make_predictor(&checkpoint, &selected, &args.device, &args.image, best)?;
     drop(checkpoint);
     let categories = shared_classes(predictor.classes(), &dataset.categories, console)?;

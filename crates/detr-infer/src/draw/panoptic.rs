@@ -33,7 +33,8 @@ pub fn draw_panoptic(image: &RgbImage, found: &Panoptic, palette: &Palette) -> R
     let entries = entries(found, palette);
     let style = Style::new(width, height);
     let places = style.font.map(|font| (font, places(&entries, font, style.padding, width)));
-    let rows = places.as_ref().map_or(0, |(_, places)| places.last().map_or(0, |&(row, _)| row + 1));
+    let rows =
+        places.as_ref().map_or(0, |(_, places)| places.last().map_or(0, |&(row, _)| row + 1));
     let line_height = style.font.map_or(0, |font| font.height() + 2 * style.padding.max(2));
     let mut picture = RgbImage::from_pixel(width, height + rows * line_height, PAPER);
     image::imageops::replace(&mut picture, image, 0, 0);

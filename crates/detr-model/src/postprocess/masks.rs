@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Tensor, Transaction};
 use detr_ops::traffic;
-use detr_types::{ImageSize, Mask};
+use detr_types::{ImageSize, Mask, Rle};
 use rayon::prelude::*;
 
 use super::resample::{Bilinear, bilinear, nearest};
@@ -78,6 +78,16 @@ impl HostMasks {
     /// part of them is resized to the original with the nearest pixel, as in the reference.
     #[must_use]
     pub fn binary(&self, sizes: MaskSizes) -> Vec<Mask> {
+        self.map_binary(sizes, |mask| mask)
+    }
+
+    /// Returns the run-length codes of [`HostMasks::binary`], without all of these in memory at once.
+    #[must_use]
+    pub fn codes(&self, sizes: MaskSizes) -> Vec<Rle> {
+        self.map_binary(sizes, |mask| mask.to_rle())
+    }
+
+    fn map_binary<T: Send>(&self, sizes: MaskSizes, of: impl Fn(Mask) -> T + Sync) -> Vec<T> {
         let [h, w] = self.size;
         let side = |side: u32| side as usize;
         let MaskSizes { padded, processed, original } = sizes;
@@ -99,7 +109,7 @@ impl HostMasks {
                     // The logistic function is above one half where its logit is positive.
                     bits.extend(line.iter().map(|&logit| u8::from(logit > 0.0)));
                 }
-                Mask { size: original, bits }
+                of(Mask { size: original, bits })
             })
             .collect()
     }

@@ -8,7 +8,7 @@ use crate::families::ModelConfig;
 /// What stands before the names of the wrapped model.
 const WRAPPED: &str = "detr.";
 /// What the names of the mask head's own tensors start with.
-const HEAD: [&str; 2] = ["bbox_attention.", "mask_head."];
+pub(super) const HEAD: [&str; 2] = ["bbox_attention.", "mask_head."];
 
 /// Drops the prefix, unless another tensor has the name without it.
 pub(super) fn unwrap(state: StateDict) -> StateDict {

@@ -2,6 +2,7 @@
 //! fault, and makes its own small input.
 
 mod layout;
+mod masks;
 mod records;
 mod training;
 mod weights;

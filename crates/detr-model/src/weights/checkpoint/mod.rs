@@ -323,7 +323,11 @@ fn unknown(path: &Path, state: &StateDict) -> WeightsError {
     }
 }
 
-/// The class table of a head whose file has no names: 91 slots are COCO's.
+/// The class table of a head whose file has no names: 91 slots are COCO's, 250 COCO's things and stuff.
 pub(super) fn default_classes(slots: usize) -> ClassTable {
-    if slots == 91 { ClassTable::coco() } else { ClassTable::numbered(slots) }
+    match slots {
+        91 => ClassTable::coco(),
+        250 => ClassTable::coco_panoptic(),
+        _ => ClassTable::numbered(slots),
+    }
 }

@@ -160,6 +160,12 @@ fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
     Ok(())
 }
 
+/// Whether a label of a head is COCO's stuff. The file does not say which classes have instances; the published
+/// panoptic models have 250 slots, in which stuff starts at 92.
+const fn is_stuff(label: usize, slots: usize) -> bool {
+    slots == 250 && label > 90
+}
+
 /// Ids are both label and category id, as in the published checkpoints; `N/A` marks a hole.
 fn class_table(config: &Config, slots: usize, path: &Path) -> Result<ClassTable, WeightsError> {
     if config.id2label.is_empty() {
@@ -175,6 +181,7 @@ fn class_table(config: &Config, slots: usize, path: &Path) -> Result<ClassTable,
                 label,
                 id: CategoryId::try_from(label).unwrap_or(CategoryId::MAX),
                 name: name.clone(),
+                is_thing: !is_stuff(label, slots),
             });
         }
     }
