@@ -63,7 +63,7 @@ const GROUPS: [(&str, bool, Runner); 13] = [
 const ELSEWHERE: [&str; 1] = ["12_coco"];
 
 /// Small enough for a software GPU in every run of the tests.
-const QUICK: [&str; 23] = [
+const QUICK: [&str; 22] = [
     "borders",
     "outside",
     "three_level_d30",
@@ -74,7 +74,6 @@ const QUICK: [&str; 23] = [
     "deformable_two_stage",
     "boxes",
     "r18_narrow",
-    "r50_q12_coco",
     "narrow_odd",
     "detr_tiny.outputs",
     "hf_detr_segm_tiny.outputs",
