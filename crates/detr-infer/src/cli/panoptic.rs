@@ -46,7 +46,7 @@ pub(super) fn predict_panoptic(
         let (mut done, mut times) = (0, StageTimes::default());
         let run = || {
             for (index, image) in images {
-                let found = image.and_then(|image| Ok((job.predict(&image), image)));
+                let found = image.map(|image| (job.predict(&image), image));
                 let flow = match found {
                     Ok((Ok((found, spent)), image)) => {
                         times += spent;

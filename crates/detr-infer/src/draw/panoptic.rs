@@ -56,21 +56,12 @@ pub fn draw_panoptic(image: &RgbImage, found: &Panoptic, palette: &Palette) -> R
 /// Tints every pixel of a segment, and fills those beside another segment.
 fn tint(picture: &mut RgbImage, found: &Panoptic, palette: &Palette, line: i64) {
     let (width, height) = (found.size.width as usize, found.size.height as usize);
-    let mut seen: Vec<(usize, u32)> = Vec::new();
-    let colors: std::collections::HashMap<u32, Rgb<u8>> = found
-        .segments
-        .iter()
-        .map(|segment| {
-            let shade = match seen.iter_mut().find(|(label, _)| *label == segment.label) {
-                Some((_, count)) => {
-                    *count += 1;
-                    *count
-                }
-                None => {
-                    seen.push((segment.label, 0));
-                    0
-                }
-            };
+    let segments = found.segments.iter().enumerate();
+    let colors: std::collections::HashMap<u32, Rgb<u8>> = segments
+        .map(|(index, segment)| {
+            let earlier = found.segments[..index].iter();
+            let shade = earlier.filter(|other| other.label == segment.label).count();
+            let shade = u32::try_from(shade).unwrap_or(u32::MAX);
             let color = palette.class_color(segment.label, &segment.name);
             (segment.id, shaded(color, shade))
         })

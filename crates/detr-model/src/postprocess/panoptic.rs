@@ -109,10 +109,8 @@ impl Segments {
     /// Returns the id of every pixel's segment: from 1, since evaluation takes 0 for void.
     #[must_use]
     pub fn ids(&self) -> Vec<u32> {
-        match self.segments.is_empty() {
-            true => self.of_pixel.clone(),
-            false => self.of_pixel.iter().map(|&i| i + 1).collect(),
-        }
+        let first = u32::from(!self.segments.is_empty());
+        self.of_pixel.iter().map(|&i| i + first).collect()
     }
 }
 

@@ -87,6 +87,6 @@ mod tests {
         let mut map = Bilinear::new(&[0.0, 8.0], 2, &rows, &columns);
         let mut out = [0.0; 4];
         map.row(1, &mut out);
-        assert_eq!(out, [0.0, 2.0, 6.0, 8.0]);
+        assert_eq!(out.map(f32::to_bits), [0.0f32, 2.0, 6.0, 8.0].map(f32::to_bits));
     }
 }
