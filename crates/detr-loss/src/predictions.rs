@@ -34,6 +34,7 @@ pub struct PredictionGroup {
 
 /// The masks of a group of queries. A loss looks only at those that got an object.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one per batch
 pub enum MaskPredictions {
     /// `[B, Q, h, w]`: the masks of all queries.
     All(Tensor<4>),

@@ -9,7 +9,7 @@ use detr_types::{ImageSize, Mask};
 use serde_json::{Value, json};
 
 use crate::backends::Bench;
-use crate::case::{Case, Failures};
+use crate::case::{Case, Failures, index};
 use crate::detr;
 
 /// Share of pixels that may be on the other side of the threshold, where the case says so.
@@ -115,9 +115,9 @@ fn shown(case: &Case, failures: &mut Failures, masks: Vec<Tensor<3>>) {
         let name = format!("segm{image}.mask_q0_packed");
         failures.used(&name);
         let bytes = &case.tensors[&name].values;
-        let bit = |at: usize| (bytes[at / 8] as u64 >> (7 - at % 8)) & 1;
+        let bit = |at: usize| (index(bytes[at / 8]) >> (7 - at % 8)) & 1;
         let wrong =
-            (0..).zip(&found[0].bits).filter(|&(at, &found)| u64::from(found) != bit(at)).count();
+            (0..).zip(&found[0].bits).filter(|&(at, &found)| usize::from(found) != bit(at)).count();
         failures.check(wrong as f64 <= FLIPS * pixels, || format!("{name}: {wrong} pixels differ"));
     }
 }

@@ -223,7 +223,10 @@ fn losses_of_matched_masks_are_those_of_all_masks() {
     let (model, images) = model_and_images(&device);
     let target = |[height, width]: [usize; 2], count: usize| Target {
         labels: (0..count).collect(),
-        boxes: (0..count).map(|i| [0.3 + 0.1 * f32::from(i as u8), 0.5, 0.4, 0.3].into()).collect(),
+        boxes: (0u8..)
+            .take(count)
+            .map(|i| [0.3 + 0.1 * f32::from(i), 0.5, 0.4, 0.3].into())
+            .collect(),
         masks: Some(TargetMasks {
             size: [height, width],
             bits: (0..count * height * width).map(|at| u8::from(at % 7 < 3)).collect(),
