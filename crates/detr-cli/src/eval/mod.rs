@@ -118,6 +118,9 @@ pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
             (results::score(path, truth, options, console)?, 0)
         }
         (None, Some(name)) => {
+            if options.iou == IouKind::Segm {
+                model::refuse_without_masks(name, args)?;
+            }
             let dataset = args.read.load(&args.data, Accept::Errors)?;
             note_data(&dataset, console);
             model::score(name, args, &dataset, options, &report, console)?

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use detr_data::Dataset;
 use detr_data::dataset::Problem;
 use detr_eval::{EvalError, EvalOptions, Evaluator, IouKind, Metrics};
-use detr_infer::cli::{CliError, Console, Stream, Timings, make_predictor, open_model};
+use detr_infer::cli::{
+    CliError, Console, LogArgs, Stream, Timings, host_device, make_predictor, open_model,
+};
 use detr_infer::sources::Source;
 use detr_infer::{PredictError, PredictOptions};
 use detr_validate::{EvaluatedImage, evaluate, ground_truth, max_answers};
@@ -18,6 +20,23 @@ use super::{EvalArgs, unusable};
 
 /// Pairs of query and class per image in the numbers that were published for Deformable DETR.
 const DEFORMABLE_PAIRS: usize = 100;
+
+/// Refuses a model without a mask head, before the data are read.
+///
+/// # Errors
+/// Such a model, or one that cannot be used.
+pub(super) fn refuse_without_masks(name: &str, args: &EvalArgs) -> Result<(), CliError> {
+    // What there is to say of the model is said when it is opened to be run.
+    let quiet = Console::new(&LogArgs { quiet: true, ..LogArgs::default() });
+    if open_model(name, &args.load, &quiet, host_device)?.config()?.has_masks() {
+        return Ok(());
+    }
+    Err(CliError::Usage(
+        "--iou segm: the model gives boxes, no masks\n\
+         hint: --iou bbox, or a model with a mask head, or --results with masks of another tool"
+            .to_owned(),
+    ))
+}
 
 /// Runs the model and scores what it finds; also the number of images that could not be used.
 ///
@@ -44,13 +63,6 @@ pub(super) fn score(
     let activation = checkpoint.config()?.activation();
     let max_detections = max_answers(activation, limit.max(DEFORMABLE_PAIRS));
     let masks = iou == IouKind::Segm;
-    if masks && !checkpoint.config()?.has_masks() {
-        return Err(CliError::Usage(
-            "--iou segm: the model gives boxes, no masks\n\
-             hint: --iou bbox, or a model with a mask head, or --results with masks of another tool"
-                .to_owned(),
-        ));
-    }
     let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new(), masks };
     let predictor = make_predictor(&checkpoint, &selected, &args.device, &args.image, best)?;
     drop(checkpoint);
