@@ -76,7 +76,7 @@ fn read_class_names(path: &Path) -> Result<ClassTable, CliError> {
     let names: Vec<&str> = lines.map(str::trim).collect();
     let categories = names.iter().enumerate().zip(0..).filter(|((_, name), _)| !name.is_empty());
     let categories = categories
-        .map(|((label, name), id)| Category { label, id, name: (*name).to_owned() })
+        .map(|((label, name), id)| Category { label, id, name: (*name).to_owned(), is_thing: true })
         .collect();
     ClassTable::new(names.len(), categories)
         .map_err(|error| CliError::Usage(format!("--class-names {}: {error}", path.display())))

@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use detr_data::{HostBatch, Prepared, RgbImage, prepare};
-use detr_model::postprocess::{HostOutput, Scored};
+use detr_model::output::MaskFeatures;
+use detr_model::postprocess::{
+    HostMasks, HostOutput, KeptQuery, MaskSizes, ScoreActivation, Scored, Segments,
+};
 use detr_model::{DeviceError, Model, ModelConfig, traffic};
-use detr_types::{ClassTable, Detection, ImageSize, PreprocessSpec};
+use detr_types::{ClassTable, Detection, ImageSize, Panoptic, PanopticSegment, PreprocessSpec};
 
 use crate::error::{ImageFault, PredictError};
 use crate::times::StageTimes;
@@ -52,6 +55,34 @@ pub struct Detector {
     pub max_detections: usize,
     /// Names of the classes that are wanted; all if empty.
     pub wanted: Vec<String>,
+    /// Whether detections get masks, where the model makes them.
+    pub masks: bool,
+}
+
+/// How a segment is chosen for every pixel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PanopticOptions {
+    /// Queries become segments whose class is more probable than this, 0 to 1.
+    pub threshold: f32,
+    /// Whether ids start at 0, as the reference's do, and not at 1. Evaluation takes 0 for void.
+    pub reference_ids: bool,
+}
+
+impl Default for PanopticOptions {
+    /// The reference's threshold, and ids from 1.
+    fn default() -> Self {
+        Self { threshold: 0.85, reference_ids: false }
+    }
+}
+
+/// Images on their way through a model.
+struct Output {
+    /// The last layer's predictions.
+    host: HostOutput,
+    /// What masks are made of.
+    features: Option<MaskFeatures>,
+    /// Sizes of every image.
+    sizes: Vec<MaskSizes>,
 }
 
 impl Detector {
@@ -92,7 +123,7 @@ impl Detector {
                 PredictError::Image { index, fault } => {
                     PredictError::Image { index: group[index], fault }
                 }
-                device @ PredictError::Device(_) => device,
+                other => other,
             })?;
             for (index, found) in group.into_iter().zip(found) {
                 detections[index] = found;
@@ -111,8 +142,130 @@ impl Detector {
         Ok(prepared)
     }
 
-    /// Runs the model, and reads its last layer back.
-    fn run(&self, batch: HostBatch, times: &mut StageTimes) -> Result<HostOutput, DeviceError> {
+    /// Gives every pixel of an image to a segment, with images that fit into one batch (see [`Detector::group`]).
+    /// `times` grows by the time spent.
+    ///
+    /// # Errors
+    /// A model without a mask head, the first image that cannot be used, or a device that fails.
+    pub fn panoptic_batch(
+        &self,
+        images: &[&RgbImage],
+        options: PanopticOptions,
+        times: &mut StageTimes,
+    ) -> Result<Vec<Panoptic>, PredictError> {
+        if !self.config.has_masks() || self.config.activation() != ScoreActivation::Softmax {
+            return Err(PredictError::NoMasks);
+        }
+        let output = self.run(images, times)?;
+        let start = Instant::now();
+        // Labels that are holes in the class table name nothing.
+        let named = |kept: &KeptQuery| self.classes.get(kept.label).is_some();
+        let kept: Vec<Vec<KeptQuery>> = output
+            .host
+            .kept(options.threshold)
+            .into_iter()
+            .map(|kept| kept.into_iter().filter(named).collect())
+            .collect();
+        let queries = kept.iter().map(|kept| kept.iter().map(|kept| kept.query).collect());
+        let masks = self.host_masks(&output, queries)?;
+        let is_stuff = |label| self.classes.get(label).is_some_and(|class| !class.is_thing);
+        let found = kept.iter().zip(&masks).zip(&output.sizes).map(|((kept, masks), &sizes)| {
+            self.name_segments(&Segments::new(masks, kept, sizes, is_stuff), options)
+        });
+        let found = found.collect();
+        times.postprocess += start.elapsed();
+        Ok(found)
+    }
+
+    /// Gives segments their ids and names.
+    fn name_segments(&self, found: &Segments, options: PanopticOptions) -> Panoptic {
+        let first = u32::from(!options.reference_ids);
+        let segments = (first..)
+            .zip(&found.segments)
+            .filter_map(|(id, segment)| {
+                let class = self.classes.get(segment.label)?;
+                Some(PanopticSegment {
+                    id,
+                    label: segment.label,
+                    category_id: class.id,
+                    name: class.name.clone(),
+                    is_thing: class.is_thing,
+                    score: segment.score,
+                    area: segment.area,
+                })
+            })
+            .collect();
+        let ids = if options.reference_ids { found.of_pixel.clone() } else { found.ids() };
+        Panoptic { size: found.size, ids, segments }
+    }
+
+    /// Makes and reads the masks of some queries of every image.
+    fn host_masks(
+        &self,
+        output: &Output,
+        queries: impl Iterator<Item = Vec<usize>>,
+    ) -> Result<Vec<HostMasks>, PredictError> {
+        let masks: Vec<_> = queries
+            .enumerate()
+            .map(|(image, queries)| self.model.masks(output.features.as_ref()?, image, &queries))
+            .collect();
+        let made = masks.iter().flatten().cloned().collect();
+        let read = HostMasks::read(made)?;
+        let mut read = read.into_iter();
+        let none = || HostMasks { size: [1, 1], logits: Vec::new() };
+        let masks: Vec<HostMasks> = masks
+            .iter()
+            .map(|mask| mask.as_ref().and_then(|_| read.next()).unwrap_or_else(none))
+            .collect();
+        match masks.iter().position(|masks| !masks.is_finite()) {
+            Some(index) => Err(PredictError::Image { index, fault: ImageFault::NonFinite }),
+            None => Ok(masks),
+        }
+    }
+
+    /// Gives the detections of every image their masks.
+    fn add_masks(
+        &self,
+        output: &Output,
+        named: &mut [Vec<(usize, Detection)>],
+    ) -> Result<(), PredictError> {
+        let queries = named.iter().map(|found| found.iter().map(|(query, _)| *query).collect());
+        let masks = self.host_masks(output, queries)?;
+        for ((found, masks), &sizes) in named.iter_mut().zip(masks).zip(&output.sizes) {
+            for ((_, detection), code) in found.iter_mut().zip(masks.codes(sizes)) {
+                detection.mask = Some(code);
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepares the images, runs the model, and reads its last layer back.
+    fn run(&self, images: &[&RgbImage], times: &mut StageTimes) -> Result<Output, PredictError> {
+        let start = Instant::now();
+        let mut prepared = Vec::with_capacity(images.len());
+        for (index, image) in images.iter().enumerate() {
+            let image = self.prepare(image);
+            prepared.push(image.map_err(|fault| PredictError::Image { index, fault })?);
+        }
+        let batch = HostBatch::stack(prepared);
+        // Nothing outside an image is looked at, so a mask covers the image alone.
+        let sizes = batch.image_sizes.iter().zip(&batch.original_sizes);
+        let sizes = sizes
+            .map(|(&processed, &original)| MaskSizes { padded: processed, processed, original })
+            .collect();
+        times.resize += start.elapsed();
+        let (host, features) = self.run_batch(batch, times)?;
+        match host.first_non_finite() {
+            Some(index) => Err(PredictError::Image { index, fault: ImageFault::NonFinite }),
+            None => Ok(Output { host, features, sizes }),
+        }
+    }
+
+    fn run_batch(
+        &self,
+        batch: HostBatch,
+        times: &mut StageTimes,
+    ) -> Result<(HostOutput, Option<MaskFeatures>), DeviceError> {
         let wait = || traffic::wait(&self.device);
         let start = Instant::now();
         let features = self.model.extract(upload(batch, PaddingRule::Exact, &self.device));
@@ -125,7 +278,7 @@ impl Detector {
         times.backbone += features_done - start;
         times.transformer += output_done - features_done;
         times.postprocess += output_done.elapsed();
-        Ok(host)
+        Ok((host, output.mask_features))
     }
 
     /// Whether a label is among the classes that are wanted.
@@ -136,22 +289,25 @@ impl Detector {
     }
 
     /// Thresholds, names and orders the answers for one image. Labels that are holes in the class table
-    /// name nothing and are left out.
-    fn name(&self, answers: &[Scored]) -> Vec<Detection> {
-        let mut detections: Vec<Detection> = answers
+    /// name nothing and are left out. Each comes with its query.
+    fn name(&self, answers: &[Scored]) -> Vec<(usize, Detection)> {
+        let mut detections: Vec<(usize, Detection)> = answers
             .iter()
             .filter(|answer| answer.score >= self.threshold && self.wants(answer.label))
             .filter_map(|answer| {
-                self.classes.get(answer.label).map(|category| Detection {
+                let category = self.classes.get(answer.label)?;
+                let detection = Detection {
                     label: answer.label,
                     category_id: category.id,
                     name: category.name.clone(),
                     score: answer.score,
                     bbox: answer.bbox,
-                })
+                    mask: None,
+                };
+                Some((answer.query, detection))
             })
             .collect();
-        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+        detections.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
         detections.truncate(self.max_detections);
         detections
     }
@@ -167,23 +323,17 @@ impl Detect for Detector {
         images: &[&RgbImage],
         times: &mut StageTimes,
     ) -> Result<Vec<Vec<Detection>>, PredictError> {
+        let output = self.run(images, times)?;
         let start = Instant::now();
-        let mut prepared = Vec::with_capacity(images.len());
-        for (index, image) in images.iter().enumerate() {
-            let image = self.prepare(image);
-            prepared.push(image.map_err(|fault| PredictError::Image { index, fault })?);
-        }
-        let batch = HostBatch::stack(prepared);
-        let sizes = batch.original_sizes.clone();
-        times.resize += start.elapsed();
-        let output = self.run(batch, times)?;
-        let start = Instant::now();
-        if let Some(index) = output.first_non_finite() {
-            return Err(PredictError::Image { index, fault: ImageFault::NonFinite });
-        }
         let (activation, most) = (self.config.activation(), self.max_detections);
-        let answers = output.answers(activation, &sizes, most, |label| self.wants(label));
-        let named = answers.iter().map(|answers| self.name(answers)).collect();
+        let sizes: Vec<ImageSize> = output.sizes.iter().map(|sizes| sizes.original).collect();
+        let answers = output.host.answers(activation, &sizes, most, |label| self.wants(label));
+        let mut named: Vec<_> = answers.iter().map(|answers| self.name(answers)).collect();
+        if self.masks && output.features.is_some() {
+            self.add_masks(&output, &mut named)?;
+        }
+        let bare = |(_, detection)| detection;
+        let named = named.into_iter().map(|found| found.into_iter().map(bare).collect()).collect();
         times.postprocess += start.elapsed();
         Ok(named)
     }

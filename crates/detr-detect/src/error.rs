@@ -16,6 +16,11 @@ pub enum PredictError {
         /// What is wrong with it.
         fault: ImageFault,
     },
+    /// The model makes no masks.
+    #[error(
+        "the model has no mask head, so it cannot tell which object a pixel belongs to\nhint: use a panoptic model, such as facebook/detr-resnet-50-panoptic"
+    )]
+    NoMasks,
     /// The device failed.
     #[error(
         "{0}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"

@@ -17,7 +17,7 @@ pub mod verdicts;
 pub mod writers;
 
 pub use detr_detect::{
-    Detect, DetectionStream, Detector, ImageFault, PredictError, StageTimes, StreamItem,
-    StreamOptions,
+    Detect, DetectionStream, Detector, ImageFault, PanopticOptions, PredictError, StageTimes,
+    StreamItem, StreamOptions,
 };
 pub use predictor::{PredictOptions, Predictor, PredictorError};

@@ -162,10 +162,13 @@ impl Palette {
     /// The colour of a detection: that of its class name if it was set, else that of its label.
     #[must_use]
     pub fn color(&self, detection: &Detection) -> Rgb<u8> {
-        self.overrides
-            .get(&detection.name)
-            .copied()
-            .unwrap_or_else(|| Self::label_color(detection.label))
+        self.class_color(detection.label, &detection.name)
+    }
+
+    /// The colour of a class: that of its name if it was set, else that of its label.
+    #[must_use]
+    pub fn class_color(&self, label: usize, name: &str) -> Rgb<u8> {
+        self.overrides.get(name).copied().unwrap_or_else(|| Self::label_color(label))
     }
 
     /// The colour of a label without an override.
@@ -257,6 +260,7 @@ mod tests {
             name: "cat".to_owned(),
             score: 1.0,
             bbox: detr_types::Xyxy::default(),
+            mask: None,
         };
         assert_eq!(palette.color(&cat), Rgb([1, 2, 3]));
         cat.name = "dog".to_owned();

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use detr_data::RgbImage;
 use detr_detect::{
-    Detect, DetectionStream, Detector, ImageFault, PredictError, StageTimes, StreamOptions,
+    Detect, DetectionStream, Detector, ImageFault, PanopticOptions, PredictError, StageTimes,
+    StreamOptions,
 };
 use detr_model::weights::{Checkpoint, WeightsError};
 use detr_model::{ConfigError, DeviceError, ModelConfig, float_dtype};
 use detr_types::range::in_range;
-use detr_types::{ClassTable, Detection, PreprocessSpec, PreprocessSpecError, RangeError, nearest};
+use detr_types::{
+    ClassTable, Detection, Panoptic, PreprocessSpec, PreprocessSpecError, RangeError, nearest,
+};
 
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
 
@@ -28,6 +31,8 @@ pub struct PredictOptions {
     pub max_detections: usize,
     /// Names of the classes wanted; all if empty.
     pub classes: Vec<String>,
+    /// Whether detections get masks, where the model makes them. Those of a few objects cost less than the boxes did.
+    pub masks: bool,
 }
 
 /// Why a predictor cannot be made.
@@ -56,7 +61,7 @@ pub enum PredictorError {
 
 impl Default for PredictOptions {
     fn default() -> Self {
-        Self { threshold: 0.5, max_detections: 100, classes: Vec::new() }
+        Self { threshold: 0.5, max_detections: 100, classes: Vec::new(), masks: true }
     }
 }
 
@@ -88,7 +93,7 @@ impl Predictor {
         let load = || checkpoint.load_for_inference(&selected.device, float_dtype(precision));
         let model = catch_device(load)??;
         let on_cpu = matches!(selected.backend, Backend::Flex | Backend::Ndarray);
-        let PredictOptions { threshold, max_detections, classes: wanted } =
+        let PredictOptions { threshold, max_detections, classes: wanted, masks } =
             PredictOptions::default();
         let detector = Detector {
             model,
@@ -100,6 +105,7 @@ impl Predictor {
             threshold,
             max_detections,
             wanted,
+            masks,
         };
         Ok(Self { detector })
     }
@@ -118,8 +124,8 @@ impl Predictor {
                 )));
             }
         }
-        let PredictOptions { threshold, max_detections, classes } = options;
-        self.detector = Detector { threshold, max_detections, wanted: classes, ..self.detector };
+        let PredictOptions { threshold, max_detections, classes: wanted, masks } = options;
+        self.detector = Detector { threshold, max_detections, wanted, masks, ..self.detector };
         Ok(self)
     }
 
@@ -186,6 +192,36 @@ impl Predictor {
         let mut times = StageTimes::default();
         let found = guarded(|| self.detector.detect(images, &mut times))?;
         Ok((found, times))
+    }
+
+    /// Gives every pixel of an image to a segment: a thing, or some kind of stuff.
+    ///
+    /// # Errors
+    /// A model without a mask head, an image without pixels, or a device that fails.
+    pub fn predict_panoptic(
+        &self,
+        image: &RgbImage,
+        options: PanopticOptions,
+    ) -> Result<Panoptic, PredictError> {
+        let (found, _) = self.predict_panoptic_timed(image, options)?;
+        Ok(found)
+    }
+
+    /// As [`Predictor::predict_panoptic`], with the time spent per stage.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict_panoptic`].
+    pub fn predict_panoptic_timed(
+        &self,
+        image: &RgbImage,
+        options: PanopticOptions,
+    ) -> Result<(Panoptic, StageTimes), PredictError> {
+        let mut times = StageTimes::default();
+        let found = guarded(|| self.detector.panoptic_batch(&[image], options, &mut times))?;
+        match found.into_iter().next() {
+            Some(found) => Ok((found, times)),
+            None => Err(PredictError::Device { message: "the model gave no answer".to_owned() }),
+        }
     }
 
     /// Detects objects in any number of images, such as the frames of a video; see [`DetectionStream`].

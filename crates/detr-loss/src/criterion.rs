@@ -155,7 +155,7 @@ impl SetCriterion {
             losses.log(name("class_error"), criterion.class_error());
         }
         if let Some(masks) = &group.masks {
-            let (mask, dice) = mask_losses(masks.clone(), assignment, &targets, num_boxes);
+            let (mask, dice) = mask_losses(masks, assignment, &targets, num_boxes);
             losses.add(name("loss_mask"), mask, self.weights.mask);
             losses.add(name("loss_dice"), dice, self.weights.dice);
         }

@@ -25,5 +25,5 @@ pub use criterion::{LossWeights, SetCriterion};
 pub use hungarian::{AssignmentError, assign};
 pub use losses::{LossName, Losses};
 pub use matcher::{HungarianMatcher, MatchError};
-pub use predictions::{Matching, PredictionGroup, Predictions, Source};
+pub use predictions::{MaskPredictions, Matching, PredictionGroup, Predictions, Source};
 pub use targets::{Target, TargetError, TargetMasks, Targets, WholeBatch};

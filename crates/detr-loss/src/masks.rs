@@ -7,32 +7,27 @@ use detr_model::reduce::sum_rows;
 
 use crate::assignment::Assignment;
 use crate::focal::sigmoid_focal;
+use crate::predictions::MaskPredictions;
 use crate::targets::Targets;
 
-/// Returns the focal loss and the dice loss of the matched masks of the last layer.
-///
-/// # Shapes
-/// - `masks` `[B, Q, h, w]`, logits
-/// - outputs `[1]`
+/// Returns the focal loss and the dice loss of the matched masks of the last layer, `[1]` each; zeros if there are
+/// none.
 pub(crate) fn mask_losses(
-    masks: Tensor<4>,
+    masks: &MaskPredictions,
     assignment: &Assignment,
     targets: &Targets,
     num_boxes: f64,
 ) -> (Tensor<1>, Tensor<1>) {
-    let [b, q, h, w] = masks.dims();
-    let device = masks.device();
-    let masks = masks.cast(FloatDType::F32);
     let sizes =
         || targets.images().iter().filter_map(|target| target.masks.as_ref()).map(|m| m.size);
     let height = sizes().map(|size| size[0]).max().unwrap_or(0);
     let width = sizes().map(|size| size[1]).max().unwrap_or(0);
-    let (mut queries, mut wanted): (Vec<i32>, Vec<f32>) = (Vec::new(), Vec::new());
+    let (mut matched, mut wanted): (Vec<[usize; 2]>, Vec<f32>) = (Vec::new(), Vec::new());
     for (image, pairs) in assignment.layers.last().into_iter().flatten().enumerate() {
         let Some(truth) = &targets.images()[image].masks else { continue };
         let [rows, columns] = truth.size;
         for &(query, object) in pairs {
-            queries.push(i32::try_from(image * q + query).unwrap_or(i32::MAX));
+            matched.push([image, query]);
             let from = wanted.len();
             wanted.resize(from + height * width, 0.0);
             let bits = &truth.bits[object * rows * columns..][..rows * columns];
@@ -43,13 +38,27 @@ pub(crate) fn mask_losses(
             }
         }
     }
-    let k = queries.len();
-    if k == 0 {
-        let zero = masks.sum() * 0.0;
+    let k = matched.len();
+    let predicted = match masks {
+        _ if k == 0 => None,
+        MaskPredictions::All(masks) => Some(select(masks, &matched)),
+        MaskPredictions::Matched(masks) => {
+            let masks: Vec<_> = masks.iter().flatten().cloned().collect();
+            (!masks.is_empty()).then(|| Tensor::cat(masks, 0))
+        }
+    };
+    let Some(predicted) = predicted else {
+        // Masks that no object was given to take part in the graph, with no gradient.
+        let zero = match masks {
+            MaskPredictions::All(masks) => masks.clone().cast(FloatDType::F32).sum() * 0.0,
+            MaskPredictions::Matched(_) => {
+                Tensor::zeros([1], (&targets.boxes.device(), DType::F32))
+            }
+        };
         return (zero.clone(), zero);
-    }
-    let queries = Tensor::<1, Int>::from_data(TensorData::new(queries, [k]), &device);
-    let predicted = masks.reshape([b * q, h, w]).select(0, queries);
+    };
+    let device = predicted.device();
+    let predicted = predicted.cast(FloatDType::F32);
     let predicted = resize(predicted, [height, width]).reshape([k, height * width]);
     let wanted: Tensor<2> =
         Tensor::from_data(TensorData::new(wanted, [k, height * width]), (&device, DType::F32));
@@ -60,6 +69,16 @@ pub(crate) fn mask_losses(
     let overlap = sum_rows(p.clone() * wanted.clone()) * 2.0 + 1.0;
     let dice = overlap / (sum_rows(p) + sum_rows(wanted) + 1.0);
     (focal / num_boxes, (dice * -1.0 + 1.0).sum() / num_boxes)
+}
+
+/// Picks the masks of pairs of image and query out of `[B, Q, h, w]`.
+fn select(masks: &Tensor<4>, matched: &[[usize; 2]]) -> Tensor<3> {
+    let [b, q, h, w] = masks.dims();
+    let places = matched.iter().map(|[image, query]| image * q + query);
+    let places: Vec<i32> = places.map(|at| i32::try_from(at).unwrap_or(i32::MAX)).collect();
+    let places = TensorData::new(places, [matched.len()]);
+    let places = Tensor::<1, Int>::from_data(places, &masks.device());
+    masks.clone().reshape([b * q, h, w]).select(0, places)
 }
 
 /// Resizes `[K, h, w] -> [K, H, W]` bilinearly, with the edges of the outer pixels aligned

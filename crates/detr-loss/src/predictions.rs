@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use burn::tensor::Tensor;
-use detr_model::DetrOutput;
+use detr_model::output::MaskFeatures;
+use detr_model::{DetrOutput, Model};
 
 use crate::assignment::Assignment;
 use crate::targets::Targets;
@@ -25,10 +26,21 @@ pub struct PredictionGroup {
     pub logits: Tensor<4>,
     /// `[layers, B, Q, 4]`: centre and size of the boxes, relative to the image without padding.
     pub boxes: Tensor<4>,
-    /// `[B, Q, h, w]`: mask logits of the last layer, or `None` if the model predicts no masks.
-    pub masks: Option<Tensor<4>>,
+    /// Mask logits of the last layer, or `None` if the model predicts no masks.
+    pub masks: Option<MaskPredictions>,
     /// The way in which queries get their objects.
     pub matching: Matching,
+}
+
+/// The masks of a group of queries. A loss looks only at those that got an object.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one per batch
+pub enum MaskPredictions {
+    /// `[B, Q, h, w]`: the masks of all queries.
+    All(Tensor<4>),
+    /// `[pairs, h, w]` for every image: the masks of the queries with an object, in the order of the assignment of the
+    /// last layer; `None` for an image without pairs.
+    Matched(Vec<Option<Tensor<3>>>),
 }
 
 /// The part of a model that makes predictions.
@@ -73,6 +85,27 @@ impl From<DetrOutput> for Predictions {
 }
 
 impl Predictions {
+    /// Makes the masks of the decoder's queries that got an object, if there are masks to compare them with. Those of
+    /// all queries would cost ten times as much.
+    pub fn add_masks(
+        &mut self,
+        model: &Model,
+        features: &MaskFeatures,
+        assignments: &[Assignment],
+        targets: &Targets,
+    ) {
+        let (Some(group), Some(assignment)) = (self.groups.first_mut(), assignments.first()) else {
+            return;
+        };
+        let has_masks = targets.images().iter().map(|target| target.masks.is_some());
+        let images = assignment.layers.last().into_iter().flatten().zip(has_masks);
+        let masks = images.enumerate().map(|(image, (pairs, has_masks))| {
+            let queries: Vec<usize> = pairs.iter().map(|&(query, _)| query).collect();
+            if has_masks { model.masks(features, image, &queries) } else { None }
+        });
+        group.masks = Some(MaskPredictions::Matched(masks.collect()));
+    }
+
     /// Returns what counts without auxiliary losses: the last layer of every group but the encoder's.
     pub(crate) fn without_auxiliary(&self) -> Self {
         let groups = self.groups.iter().filter(|group| group.source != Source::Encoder);

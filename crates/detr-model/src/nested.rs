@@ -81,6 +81,11 @@ impl Extent {
         Self { outside: Tensor::from_data(data, &map.device()), sizes }
     }
 
+    /// Height and width of an image's part, in cells.
+    pub(crate) fn size(&self, image: usize) -> [usize; 2] {
+        self.sizes[image]
+    }
+
     /// After a layer of stride 2: half as many cells, rounded up, whatever the kernel.
     pub(crate) fn halved(&self, map: &Tensor<4>) -> Self {
         let half = |&[h, w]: &[usize; 2]| [h.div_ceil(2), w.div_ceil(2)];

@@ -1,6 +1,8 @@
 //! What every architecture puts out.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
+
+use crate::backbone::FeatureMap;
 
 /// Class logit of a query that stands for nothing: where an image has fewer tokens than the model
 /// queries, and its batch mates have more ([`Padding::Sizes`](crate::nested::Padding::Sizes)).
@@ -15,6 +17,24 @@ pub struct DetrOutput {
     pub pred_boxes: Tensor<4>,
     /// What the encoder proposes; two-stage models only.
     pub enc_outputs: Option<EncoderOutput>,
+    /// What the masks of queries are made of, by [`Model::masks`](crate::Model::masks); models with a mask head only.
+    pub mask_features: Option<MaskFeatures>,
+}
+
+/// What a mask head needs of a batch. Masks are made of it for the queries that are asked for, since those of all
+/// queries cost several times as much as the boxes.
+#[derive(Clone, Debug)]
+pub struct MaskFeatures {
+    /// `[B, Q, D]`: the decoder's last normalised output.
+    pub hidden: Tensor<3>,
+    /// `[B, h * w, D]`: the encoder's output.
+    pub memory: Tensor<3>,
+    /// `[B, D, h, w]`: the encoder's input, C5 in the width of the transformer.
+    pub projected: FeatureMap,
+    /// C4, C3 and C2.
+    pub pyramid: [FeatureMap; 3],
+    /// `[B, h, w]`, true = padding of C5.
+    pub mask: Option<Tensor<3, Bool>>,
 }
 
 /// A class and a box for every token of the encoder: the first of two stages.

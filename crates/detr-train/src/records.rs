@@ -194,6 +194,7 @@ fn truth(record: &ImageRecord, classes: &ClassTable) -> Vec<Detection> {
             name: category.name.clone(),
             score: 1.0,
             bbox: object.bbox.to_f32().to_xyxy(),
+            mask: None,
         })
     };
     record.objects.iter().filter(|object| !object.iscrowd).filter_map(object).collect()

@@ -18,6 +18,13 @@ pub struct Category {
     pub id: CategoryId,
     /// The name, as people know it.
     pub name: String,
+    /// Whether the class has instances, as things have; the sky and other stuff has none.
+    #[serde(default = "thing", skip_serializing_if = "Clone::clone")]
+    pub is_thing: bool,
+}
+
+const fn thing() -> bool {
+    true
 }
 
 /// The classes of a head by label; labels without a class are holes.
@@ -103,8 +110,30 @@ impl ClassTable {
         let mut slots = vec![None; 91];
         for (id, name) in COCO {
             let label = id as usize;
-            slots[label] =
-                Some(Category { label, id: CategoryId::from(id), name: name.to_owned() });
+            slots[label] = Some(Category {
+                label,
+                id: CategoryId::from(id),
+                name: name.to_owned(),
+                is_thing: true,
+            });
+        }
+        Self { slots }
+    }
+
+    /// COCO's 80 things and 53 kinds of stuff in the 250 slots of the published panoptic checkpoints: the label is the
+    /// category id.
+    #[must_use]
+    pub fn coco_panoptic() -> Self {
+        let mut slots = Self::coco().slots;
+        slots.resize(250, None);
+        for (id, name) in COCO_STUFF {
+            let label = id as usize;
+            slots[label] = Some(Category {
+                label,
+                id: CategoryId::from(id),
+                name: name.to_owned(),
+                is_thing: false,
+            });
         }
         Self { slots }
     }
@@ -112,7 +141,8 @@ impl ClassTable {
     /// Classes `class 0`, `class 1`, ... for a head of which nothing else is known.
     #[must_use]
     pub fn numbered(slots: usize) -> Self {
-        let name = |(label, id)| Category { label, id, name: format!("class {label}") };
+        let name =
+            |(label, id)| Category { label, id, name: format!("class {label}"), is_thing: true };
         Self { slots: (0..slots).zip(0..).map(|class| Some(name(class))).collect() }
     }
 
@@ -181,9 +211,38 @@ const COCO: [(u8, &str); 80] = [
     (88, "teddy bear"), (89, "hair drier"), (90, "toothbrush"),
 ];
 
+/// Category ids and names of the stuff in COCO 2017's panoptic annotations.
+#[rustfmt::skip]
+const COCO_STUFF: [(u8, &str); 53] = [
+    (92, "banner"), (93, "blanket"), (95, "bridge"), (100, "cardboard"), (107, "counter"), (109, "curtain"),
+    (112, "door-stuff"), (118, "floor-wood"), (119, "flower"), (122, "fruit"), (125, "gravel"), (128, "house"),
+    (130, "light"), (133, "mirror-stuff"), (138, "net"), (141, "pillow"), (144, "platform"), (145, "playingfield"),
+    (147, "railroad"), (148, "river"), (149, "road"), (151, "roof"), (154, "sand"), (155, "sea"), (156, "shelf"),
+    (159, "snow"), (161, "stairs"), (166, "tent"), (168, "towel"), (171, "wall-brick"), (175, "wall-stone"),
+    (176, "wall-tile"), (177, "wall-wood"), (178, "water-other"), (180, "window-blind"), (181, "window-other"),
+    (184, "tree-merged"), (185, "fence-merged"), (186, "ceiling-merged"), (187, "sky-other-merged"),
+    (188, "cabinet-merged"), (189, "table-merged"), (190, "floor-other-merged"), (191, "pavement-merged"),
+    (192, "mountain-merged"), (193, "grass-merged"), (194, "dirt-merged"), (195, "paper-merged"),
+    (196, "food-other-merged"), (197, "building-other-merged"), (198, "rock-merged"), (199, "wall-other-merged"),
+    (200, "rug-merged"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn panoptic_classes_are_things_up_to_90_and_stuff_above() {
+        let table = ClassTable::coco_panoptic();
+        assert_eq!((table.len(), table.categories().count()), (250, 133));
+        for class in table.categories() {
+            assert_eq!(class.is_thing, class.id <= 90, "{}", class.name);
+            assert_eq!(table.find(&class.name).unwrap().label, class.label, "{}", class.name);
+        }
+        let json = serde_json::to_string(&table).unwrap();
+        assert_eq!(json.matches("is_thing").count(), 53, "only stuff says so");
+        assert_eq!(serde_json::from_str::<ClassTable>(&json).unwrap(), table);
+    }
 
     #[test]
     fn coco_keeps_its_holes() {

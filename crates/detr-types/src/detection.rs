@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CategoryId, Xyxy};
+use crate::{CategoryId, Rle, Xyxy};
 
 /// An object found in an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,4 +18,7 @@ pub struct Detection {
     /// Corners in pixels of the original image; not clipped to it, as in the reference.
     #[serde(rename = "box")]
     pub bbox: Xyxy,
+    /// The pixels of the object in the original image, where the model makes masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Rle>,
 }

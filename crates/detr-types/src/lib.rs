@@ -1,4 +1,4 @@
-//! The vocabulary of the detr workspace: boxes with their format in the type, detections, class
+//! The vocabulary of the detr workspace: boxes with their format in the type, masks, detections, class
 //! tables, image sizes, preprocessing, limits and settings out of their ranges, and the one way to
 //! write a file.
 //!
@@ -10,6 +10,8 @@ mod detection;
 pub mod env;
 pub mod fs;
 mod limits;
+pub mod masks;
+mod panoptic;
 pub mod precision;
 mod preprocess;
 pub mod range;
@@ -22,6 +24,8 @@ pub use boxes::{Cxcywh, Xywh, Xyxy};
 pub use classes::{Category, CategoryId, ClassTable, ClassTableError};
 pub use detection::Detection;
 pub use limits::Limits;
+pub use masks::{Mask, Rle, SegmentationError};
+pub use panoptic::{Panoptic, PanopticSegment};
 pub use precision::{Precision, UnknownPrecision};
 pub use preprocess::{PreprocessSpec, PreprocessSpecError};
 pub use range::RangeError;

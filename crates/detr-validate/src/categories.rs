@@ -64,6 +64,7 @@ mod tests {
             label,
             id,
             name: name.to_owned(),
+            is_thing: true,
         };
         let classes = model.iter().enumerate().map(class).collect();
         let table = ClassTable::new(model.len(), classes).unwrap();

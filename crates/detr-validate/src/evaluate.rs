@@ -6,7 +6,7 @@ use detr_data::RgbImage;
 use detr_detect::{
     Detect, DetectionStream, ImageFault, PredictError, StageTimes, StreamItem, StreamOptions,
 };
-use detr_eval::{Detected, EvalError, Evaluator};
+use detr_eval::{Detected, EvalError, Evaluator, Mask};
 use detr_model::postprocess::ScoreActivation;
 use detr_types::Detection;
 
@@ -66,10 +66,15 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
 
 /// A detection by the ids of the data; `None` if the data lack its class.
 fn scored(detection: &Detection, categories: &CategoryMap) -> Option<Detected> {
+    let mask = detection
+        .mask
+        .as_ref()
+        .map(|rle| Mask::Runs { size: rle.size, counts: rle.counts.clone() });
     Some(Detected {
         category_id: categories.category(detection.label)?,
         score: detection.score.into(),
-        bbox: Some(detection.bbox.to_xywh().into()),
-        mask: None,
+        // The area of a mask decides about its size class only where there is no box, as in the reference's results.
+        bbox: mask.is_none().then(|| detection.bbox.to_xywh().into()),
+        mask,
     })
 }

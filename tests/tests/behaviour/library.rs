@@ -104,7 +104,7 @@ fn the_classes_asked_for_are_ranked_among_themselves() {
     let checkpoint = Checkpoint::recipe(&config, 5, &selected.device);
     let with = |classes: &[&str], max_detections| {
         let classes = classes.iter().map(|&name| name.to_owned()).collect();
-        let options = PredictOptions { threshold: 0.0, max_detections, classes };
+        let options = PredictOptions { threshold: 0.0, max_detections, classes, masks: true };
         let spec =
             PreprocessSpec { shortest_edge: 96, longest_edge: 160, ..PreprocessSpec::default() };
         Predictor::new(&checkpoint, &selected, Precision::F32)
@@ -125,8 +125,12 @@ fn detections_come_best_first_within_threshold_count_and_classes() {
     let all = predictor.predict(&image).unwrap();
     assert!(all.is_sorted_by(|a, b| a.score >= b.score));
     let name = all[0].name.clone();
-    let options =
-        PredictOptions { threshold: all[3].score, max_detections: 2, classes: vec![name.clone()] };
+    let options = PredictOptions {
+        threshold: all[3].score,
+        max_detections: 2,
+        classes: vec![name.clone()],
+        masks: true,
+    };
     let some = predictor.with_options(options).unwrap().predict(&image).unwrap();
     assert!(!some.is_empty() && some.len() <= 2);
     assert!(some.iter().all(|d| d.name == name && d.score >= all[3].score));

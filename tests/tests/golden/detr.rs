@@ -74,6 +74,7 @@ pub fn config(args: &Value) -> DetrConfig {
         dropout: args["dropout"].as_f64().expect("dropout"),
         pre_norm: flag("pre_norm"),
         position_embedding: if learned { PositionKind::Learned } else { PositionKind::Sine },
+        masks: false,
         backbone: backbone(args),
     }
 }

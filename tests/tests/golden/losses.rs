@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use detr_loss::{
-    Classification, LossName, PredictionGroup, Predictions, SetCriterion, Target, TargetMasks,
-    Targets, assign,
+    Classification, LossName, MaskPredictions, PredictionGroup, Predictions, SetCriterion, Target,
+    TargetMasks, Targets, assign,
 };
 use detr_model::DetrOutput;
 use detr_model::output::EncoderOutput;
@@ -86,8 +86,9 @@ fn criterion(case: &Case, bench: &Bench, failures: &mut Failures) {
             .encoder
             .clone()
             .map(|(pred_logits, pred_boxes)| EncoderOutput { pred_logits, pred_boxes }),
+        mask_features: None,
     });
-    predictions.groups[0].masks.clone_from(&layers.masks);
+    predictions.groups[0].masks = layers.masks.clone().map(MaskPredictions::All);
     costs(case, bench, failures, &criterion, &predictions.groups[0], &targets);
     let matches = criterion.matches(&predictions, &targets).expect("finite costs");
     for (prefix, images) in layers.prefixes.iter().zip(&matches[0].layers) {

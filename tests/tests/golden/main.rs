@@ -29,6 +29,7 @@ mod polygons;
 mod position;
 mod postprocess;
 mod recipe;
+mod segm;
 mod train;
 mod transforms;
 
@@ -44,13 +45,14 @@ use case::{Case, Failures};
 type Runner = fn(&Case, &Bench) -> Failures;
 
 /// Group, whether its numbers depend on the backend, and runner.
-const GROUPS: [(&str, bool, Runner); 12] = [
+const GROUPS: [(&str, bool, Runner); 13] = [
     ("00_recipe", false, recipe::run),
     ("01_msda", true, msda::run),
     ("02_position", true, position::run),
     ("03_backbone", true, backbone::run),
     ("04_detr", true, detr::run),
     ("05_deformable", true, deformable::run),
+    ("06_segm", true, segm::run),
     ("07_losses", true, losses::run),
     ("08_train", true, train::run),
     ("09_postprocess", false, postprocess::run),

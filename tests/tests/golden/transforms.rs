@@ -186,8 +186,12 @@ fn coco_target(case: &Case, failures: &mut Failures) {
         objects: objects.collect(),
     };
     // The reference's labels are the ids, whatever they are.
-    let classes =
-        (0..91).zip(0..).map(|(label, id)| Category { label, id, name: label.to_string() });
+    let classes = (0..91).zip(0..).map(|(label, id)| Category {
+        label,
+        id,
+        name: label.to_string(),
+        is_thing: true,
+    });
     let classes = ClassTable::new(91, classes.collect()).expect("a table");
     let rules = TargetRules::new(&classes).with_masks(true);
     let (sample, counts) = rules.sample(&record, RgbImage::new(side("W"), side("H")));

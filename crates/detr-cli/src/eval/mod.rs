@@ -117,14 +117,10 @@ pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
                 Arc::new(detr_validate::ground_truth(&dataset, options.iou).map_err(unusable)?);
             (results::score(path, truth, options, console)?, 0)
         }
-        (None, Some(_)) if options.iou == IouKind::Segm => {
-            return Err(CliError::Usage(
-                "--iou segm: models give boxes, no masks\n\
-                 hint: --iou bbox, or --results with masks of another tool"
-                    .to_owned(),
-            ));
-        }
         (None, Some(name)) => {
+            if options.iou == IouKind::Segm {
+                model::refuse_without_masks(name, args)?;
+            }
             let dataset = args.read.load(&args.data, Accept::Errors, upright)?;
             note_data(&dataset, console);
             model::score(name, args, &dataset, options, &report, console)?

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use detr_data::Dataset;
 use detr_data::dataset::Problem;
-use detr_eval::{EvalError, EvalOptions, Evaluator, Metrics};
-use detr_infer::cli::{CliError, Console, Stream, Timings, make_predictor, open_model_sized};
+use detr_eval::{EvalError, EvalOptions, Evaluator, IouKind, Metrics};
+use detr_infer::cli::{
+    CliError, Console, LogArgs, Stream, Timings, host_device, make_predictor, open_model,
+    open_model_sized,
+};
 use detr_infer::sources::Source;
 use detr_infer::{PredictError, PredictOptions};
 use detr_validate::{EvaluatedImage, evaluate, ground_truth, max_answers};
@@ -19,6 +22,23 @@ use crate::classes::{Renaming, shared_classes};
 
 /// Pairs of query and class per image in the numbers that were published for Deformable DETR.
 const DEFORMABLE_PAIRS: usize = 100;
+
+/// Refuses a model without a mask head, before the data are read.
+///
+/// # Errors
+/// Such a model, or one that cannot be used.
+pub(super) fn refuse_without_masks(name: &str, args: &EvalArgs) -> Result<(), CliError> {
+    // What there is to say of the model is said when it is opened to be run.
+    let quiet = Console::new(&LogArgs { quiet: true, ..LogArgs::default() });
+    if open_model(name, &args.load, &quiet, host_device)?.config()?.has_masks() {
+        return Ok(());
+    }
+    Err(CliError::Usage(
+        "--iou segm: the model gives boxes, no masks\n\
+         hint: --iou bbox, or a model with a mask head, or --results with masks of another tool"
+            .to_owned(),
+    ))
+}
 
 /// Runs the model and scores what it finds; also the number of images that could not be used.
 ///
@@ -35,7 +55,7 @@ pub(super) fn score(
 ) -> Result<(Metrics, usize), CliError> {
     refuse_without_images(dataset)?;
     let truth = Arc::new(ground_truth(dataset, options.iou).map_err(unusable)?);
-    let [.., limit] = options.max_detections;
+    let (iou, [.., limit]) = (options.iou, options.max_detections);
     let mut evaluator = Evaluator::new(truth, options).map_err(unusable)?;
 
     let selected = args.device.select()?;
@@ -45,7 +65,8 @@ pub(super) fn score(
     let checkpoint = open_model_sized(name, &args.load, own_size, console, || Ok(device))?;
     let activation = checkpoint.config()?.activation();
     let max_detections = max_answers(activation, limit.max(DEFORMABLE_PAIRS));
-    let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new() };
+    let masks = iou == IouKind::Segm;
+    let best = PredictOptions { threshold: 0.0, max_detections, classes: Vec::new(), masks };
     let predictor = make_predictor(&checkpoint, &selected, &args.device, &args.image, best)?;
     drop(checkpoint);
     let (categories, notes) =

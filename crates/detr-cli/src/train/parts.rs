@@ -83,10 +83,14 @@ pub(super) fn build<'a>(
     let val = val.map(Arc::new);
     let validation =
         val.as_ref().map(|dataset| validation(config, dataset, &classes)).transpose()?;
+    if model.has_masks() {
+        refuse_without_outlines(&train)?;
+    }
     let seed = config.train.seed;
     let source = DatasetSource::new(Arc::new(train), &classes, augmentation, seed)
         .map_err(data)?
         .with_decode(decoding(config))
+        .with_masks(model.has_masks())
         .with_cache(config.data.cache_mode, u64::MAX);
     let loader = LoaderConfig { seed, ..config.data.loader.clone() };
     let loader = Arc::new(Loader::new(Arc::new(source), loader).map_err(data)?);
@@ -148,6 +152,24 @@ fn validation(
         .with_cache(config.data.cache_mode, u64::MAX);
     let batch_size = config.data.loader.batch_size;
     Ok(ValidationSet { source: Arc::new(source), truth: Arc::new(truth), batch_size })
+}
+
+/// Refuses data whose objects have no outlines: a mask head would learn that there is nothing.
+fn refuse_without_outlines(dataset: &Dataset) -> Result<(), CliError> {
+    let objects = dataset.images.iter().flat_map(|image| {
+        let objects = image.objects.iter().filter(|object| !object.iscrowd);
+        objects.map(move |object| (image, object))
+    });
+    let mut missing = objects.filter(|(_, object)| object.segmentation.is_none());
+    let Some((image, object)) = missing.next() else { return Ok(()) };
+    let count = 1 + missing.count();
+    Err(data(format_args!(
+        "{}: object {} has no segmentation, and neither have {} others, but the model has a mask head\n\
+         hint: use annotations with polygons or run-length codes, or an architecture without masks",
+        image.file_name,
+        object.id,
+        count - 1
+    )))
 }
 
 fn data(error: impl std::fmt::Display) -> CliError {

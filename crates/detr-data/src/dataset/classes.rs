@@ -147,7 +147,7 @@ impl Dataset {
                 return Err(DatasetError::Class { name, reason });
             }
             let label = if by_id { usize::try_from(id).unwrap_or(usize::MAX) } else { index };
-            table.push(detr_types::Category { label, id, name });
+            table.push(detr_types::Category { label, id, name, is_thing: category.is_thing });
         }
         let slots =
             table.iter().map(|category| category.label.saturating_add(1)).max().unwrap_or(0);

@@ -2,9 +2,9 @@
 //! detection that lies inside the crowd.
 
 use detr_types::Xywh;
+use detr_types::masks::overlay;
 
 use super::Rle;
-use super::rle::overlay;
 
 /// Intersection over union of masks, or over the first one's area when the second is a crowd;
 /// nothing for masks of different sizes.

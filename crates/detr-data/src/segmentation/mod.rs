@@ -1,22 +1,18 @@
-//! Outlines of objects: COCO's polygons and run-length codes, and the masks they stand for.
+//! Outlines of objects: COCO's polygons and run-length codes (those of [`detr_types::masks`]), and the masks they
+//! stand for.
 //!
 //! Mirrors the C part of `pycocotools` (`maskApi.c`) number for number, because areas, boxes and
 //! overlaps of COCO are defined by it. Sizes are bounded, which they are not there.
 
-mod error;
 mod iou;
-mod mask;
 mod polygon;
-mod rle;
 
 use detr_types::ImageSize;
+pub use detr_types::{Mask, Rle, SegmentationError};
 use serde::{Deserialize, Serialize};
 
-pub use error::SegmentationError;
 pub use iou::{box_iou, mask_iou};
-pub use mask::Mask;
 pub use polygon::rasterize;
-pub use rle::Rle;
 
 /// The outline of an object as annotated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,7 @@
 
 use detr_types::{ImageSize, Limits};
 
-use super::error::SegmentationError;
-use super::rle::Rle;
+use super::{Rle, SegmentationError};
 
 /// Steps of the fine grid per pixel.
 const SCALE: f64 = 5.0;

@@ -36,9 +36,9 @@ pub struct PredictArgs {
     #[allow(missing_docs)]
     pub device: DeviceArgs,
 
-    /// Least score of a detection, 0 to 1
-    #[arg(long, value_name = "SCORE", default_value = "0.5", value_parser = score)]
-    pub threshold: f32,
+    /// Least score of a detection, 0 to 1 [default: 0.5, with --panoptic 0.85]
+    #[arg(long, value_name = "SCORE", value_parser = score)]
+    pub threshold: Option<f32>,
 
     /// Most detections per image; the best are kept
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -52,6 +52,19 @@ pub struct PredictArgs {
     #[allow(missing_docs)]
     pub images: ImageArgs,
 
+    /// Give every pixel to a segment, a thing or some kind of stuff, instead of finding objects; needs a model with a
+    /// mask head
+    #[arg(long)]
+    pub panoptic: bool,
+
+    /// Number segments from 0, as the reference does, and not from 1; evaluation takes 0 for void
+    #[arg(long)]
+    pub reference_ids: bool,
+
+    /// Put the masks of objects into --json and --jsonl, run-length encoded as COCO's
+    #[arg(long)]
+    pub masks: bool,
+
     /// Print one JSON array of all results
     #[arg(long, conflicts_with = "jsonl")]
     pub json: bool,
@@ -64,7 +77,7 @@ pub struct PredictArgs {
     #[arg(long, requires = "output", value_enum)]
     pub format: Option<OutputFormat>,
 
-    /// File (coco, csv) or folder (kitti, yolo) for --format
+    /// File (coco, csv) or folder (kitti, yolo, panoptic) for --format
     #[arg(long, value_name = "PATH", requires = "format")]
     pub output: Option<PathBuf>,
 

@@ -10,6 +10,7 @@ mod console;
 mod exit;
 mod model;
 mod output;
+mod panoptic;
 mod predict;
 mod stream;
 mod timings;

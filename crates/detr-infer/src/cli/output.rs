@@ -6,14 +6,14 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use detr_data::RgbImage;
-use detr_types::Detection;
 use detr_types::fs::atomic_write;
+use detr_types::{Detection, Panoptic};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use serde_json::json;
 
 use super::{CliError, Console, PredictArgs};
-use crate::draw::draw_detections;
+use crate::draw::{draw_detections, draw_panoptic};
 use crate::palette::Palette;
 use crate::sources::Source;
 use crate::text::shown;
@@ -85,6 +85,14 @@ impl<'a> Printer<'a> {
         match self.mode {
             Mode::Lines => self.write(&(human_line(result) + "\n")),
             _ => self.object(&json!(result)),
+        }
+    }
+
+    /// Prints something else about an image: a line for people, or a value.
+    pub(super) fn value(&mut self, line: &str, value: &serde_json::Value) -> Result<(), CliError> {
+        match self.mode {
+            Mode::Lines => self.write(&format!("{line}\n")),
+            _ => self.object(value),
         }
     }
 
@@ -185,6 +193,15 @@ impl Pictures {
         draw_detections(&mut image, detections, &self.palette);
         write_png(&self.paths[index], &image)
     }
+
+    pub(super) fn save_panoptic(
+        &self,
+        index: usize,
+        image: &RgbImage,
+        found: &Panoptic,
+    ) -> Result<(), CliError> {
+        write_png(&self.paths[index], &draw_panoptic(image, found, &self.palette))
+    }
 }
 
 /// Writes a picture.
@@ -263,9 +280,23 @@ pub(super) fn check_output(
         );
     }
     // Images may be called anything, `street.txt` too.
+    if format == OutputFormat::Panoptic {
+        return refuse_to_replace_panoptic(output, sources);
+    }
     let labels = sources.iter().map(|source| output.join(with_ending(&stem(source), ".txt")));
     let list = (format == OutputFormat::Yolo).then(|| output.join("classes.txt"));
     let paths: Vec<PathBuf> = labels.chain(list).collect();
+    refuse_to_replace(sources, &paths, "the file of results", "--output another folder")
+}
+
+/// Refuses panoptic results that would be written over an image; nothing is written yet.
+pub(super) fn refuse_to_replace_panoptic(
+    output: &Path,
+    sources: &[Source],
+) -> Result<(), CliError> {
+    let pictures =
+        sources.iter().map(|source| output.join("panoptic").join(format!("{}.png", stem(source))));
+    let paths: Vec<PathBuf> = pictures.chain([output.join("panoptic.json")]).collect();
     refuse_to_replace(sources, &paths, "the file of results", "--output another folder")
 }
 

@@ -7,13 +7,14 @@ use detr_data::RgbImage;
 use detr_types::{Detection, ImageSize};
 
 use super::output::{Pictures, Printer, check_output};
+use super::panoptic::predict_panoptic;
 use super::stream::{Found, Stream, make_predictor};
 use super::timings::Timings;
 use super::{CliError, Console, PredictArgs, open_model_sized};
 use crate::palette::Palette;
 use crate::sources::{Source, expand_sources_counted};
 use crate::writers::{ImageIds, ImageResult, OutputFormat, ResultWriter};
-use crate::{PredictOptions, Predictor};
+use crate::{PredictError, PredictOptions, Predictor};
 
 /// Detects objects in all images that the arguments stand for. An image that fails is reported and
 /// the rest goes on, unless `--strict`.
@@ -26,13 +27,22 @@ pub fn predict(args: &PredictArgs, console: &Console) -> Result<(), CliError> {
     if duplicates > 0 {
         console.note(&format!("note: images given twice are taken once ({duplicates} left out)"));
     }
+    check_flags(args)?;
     let selected = args.device.select()?;
     console.note(&format!("using {}", selected.name));
+    if is_panoptic(args) {
+        return predict_panoptic(args, console, &sources, &selected);
+    }
     let device = selected.device.clone();
     let own_size = args.images.sets_size();
     let checkpoint = open_model_sized(&args.model, &args.load, own_size, console, || Ok(device))?;
+    if args.masks && !checkpoint.config()?.has_masks() {
+        return Err(CliError::Usage(format!("--masks: {}", PredictError::NoMasks)));
+    }
+    let shown = args.save.is_some() || args.format == Some(OutputFormat::Coco);
     let options = PredictOptions {
-        threshold: args.threshold,
+        masks: args.masks || shown,
+        threshold: args.threshold.unwrap_or(PredictOptions::default().threshold),
         max_detections: args.max_detections,
         classes: args.classes.clone(),
     };
@@ -45,6 +55,25 @@ pub fn predict(args: &PredictArgs, console: &Console) -> Result<(), CliError> {
     let mut timings = Timings::default();
     let outcome = stream.run(&sources, &mut timings, |index, found| job.take(index, found));
     job.finish(outcome, &timings)
+}
+
+/// Whether segments are wanted and not objects.
+fn is_panoptic(args: &PredictArgs) -> bool {
+    args.panoptic || args.format == Some(OutputFormat::Panoptic)
+}
+
+/// Refuses flags that would be without effect.
+fn check_flags(args: &PredictArgs) -> Result<(), CliError> {
+    if args.reference_ids && !is_panoptic(args) {
+        let text = "--reference-ids: only --panoptic and --format panoptic number segments";
+        return Err(CliError::Usage(text.to_owned()));
+    }
+    if args.masks && !args.json && !args.jsonl && !is_panoptic(args) {
+        let text = "--masks: the lines for people have no masks\nhint: give --json or --jsonl; --save draws masks and \
+                    --format coco writes them without --masks";
+        return Err(CliError::Usage(text.to_owned()));
+    }
+    Ok(())
 }
 
 /// One run: where its results go, and what came of it so far.
@@ -109,8 +138,17 @@ impl<'a> Job<'a> {
         detections: Vec<Detection>,
     ) -> Result<(), CliError> {
         let size = ImageSize::new(image.height(), image.width());
-        let result = ImageResult { file: self.names[index].clone(), size, detections };
-        self.printer.result(&result)?;
+        let mut result = ImageResult { file: self.names[index].clone(), size, detections };
+        if self.args.masks {
+            self.printer.result(&result)?;
+        } else {
+            // Masks that were made for other outputs are long.
+            let masks: Vec<_> = result.detections.iter_mut().map(|d| d.mask.take()).collect();
+            self.printer.result(&result)?;
+            for (detection, mask) in result.detections.iter_mut().zip(masks) {
+                detection.mask = mask;
+            }
+        }
         if let Some(writer) = &mut self.writer {
             writer.write(&result)?;
         }

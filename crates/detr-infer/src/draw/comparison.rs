@@ -51,7 +51,10 @@ fn comparison_size(size: ImageSize) -> (ImageSize, f32) {
 
 fn scaled(objects: &[Detection], by: f32) -> Vec<Detection> {
     let scale = |b: Xyxy| Xyxy { x1: b.x1 * by, y1: b.y1 * by, x2: b.x2 * by, y2: b.y2 * by };
-    objects.iter().map(|object| Detection { bbox: scale(object.bbox), ..object.clone() }).collect()
+    objects
+        .iter()
+        .map(|object| Detection { bbox: scale(object.bbox), mask: None, ..object.clone() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -66,6 +69,7 @@ mod tests {
             name: "thing".to_owned(),
             score,
             bbox: Xyxy { x1, y1: 10.0, x2: x1 + 30.0, y2: 60.0 },
+            mask: None,
         };
         let image = RgbImage::new(100, 80);
         let (found, truth) = ([detection(0, 0.9, 10.0)], [detection(1, 1.0, 60.0)]);

@@ -1,11 +1,13 @@
-//! Detections drawn into their image: a frame in the colour of the class, and its name and score
-//! on a plate.
+//! Detections drawn into their image: a frame in the colour of the class, its name and score on a plate, and
+//! below them the object's mask where it has one; and panoptic predictions.
 //!
 //! Line width and text height follow the short side of the image, so a picture looks alike at
 //! every resolution. Everything is clipped to the image; nothing is decoded or written here.
 
 mod comparison;
 mod layout;
+mod masks;
+mod panoptic;
 mod text;
 
 use detr_types::{Detection, Xyxy};
@@ -13,6 +15,8 @@ use image::{Rgb, RgbImage};
 
 pub use self::comparison::draw_comparison;
 use self::layout::{Layout, Rect};
+use self::masks::draw_masks;
+pub use self::panoptic::draw_panoptic;
 use self::text::Font;
 use crate::palette::Palette;
 
@@ -93,6 +97,7 @@ fn draw(
     let mut strongest_first: Vec<&Detection> = detections.iter().collect();
     strongest_first.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
 
+    draw_masks(image, &strongest_first, palette, style.line);
     // The strongest choose their places first, but are painted last.
     let mut layout = Layout::new(width, height);
     let mut items = Vec::with_capacity(detections.len());
@@ -168,10 +173,14 @@ fn draw_label(image: &mut RgbImage, item: &Item, style: &Style) {
     fill(image, *plate, item.color, 255);
     // Keeps plates of one colour apart.
     draw_ring(image, *plate, style.seam, Rgb([0, 0, 0]), 60);
-    let ink = ink_on(item.color);
     let left = plate.x0 + i64::from(style.padding);
+    write(image, *font, text, left, plate.y0, ink_on(item.color));
+}
+
+/// Writes a text with its top left corner at a place.
+fn write(image: &mut RgbImage, font: Font, text: &str, left: i64, top: i64, ink: Rgb<u8>) {
     font.render(text, |x, y, coverage| {
-        blend(image, left + i64::from(x), plate.y0 + i64::from(y), ink, coverage);
+        blend(image, left + i64::from(x), top + i64::from(y), ink, coverage);
     });
 }
 
@@ -212,7 +221,7 @@ mod tests {
 
     fn detection(name: &str, score: f32, [x1, y1, x2, y2]: [f32; 4]) -> Detection {
         let bbox = Xyxy { x1, y1, x2, y2 };
-        Detection { label: 1, category_id: 1, name: name.to_owned(), score, bbox }
+        Detection { label: 1, category_id: 1, name: name.to_owned(), score, bbox, mask: None }
     }
 
     fn palette() -> Palette {

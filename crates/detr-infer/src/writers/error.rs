@@ -28,6 +28,9 @@ pub enum WriteError {
         /// The format asked for.
         format: OutputFormat,
     },
+    /// Objects where the format has segments.
+    #[error("panoptic files hold segments, not objects")]
+    NotObjects,
     /// A device or pipe where a file is needed.
     #[error(
         "cannot write results to {}: it is a device or pipe, which a file would replace\n\

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use detr_types::{CategoryId, ClassTable, Detection, ImageSize, Xyxy};
+use detr_types::{CategoryId, ClassTable, Detection, ImageSize, Rle, Xyxy};
 use serde::Serialize;
 
 use super::image_result::ImageResult;
@@ -18,6 +18,8 @@ struct CocoObject<'a> {
     category_id: CategoryId,
     bbox: [f32; 4],
     score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segmentation: Option<&'a Rle>,
     file_name: &'a str,
 }
 
@@ -29,6 +31,7 @@ pub(super) fn coco_object(file: &str, image_id: u64, detection: &Detection) -> S
         category_id: detection.category_id,
         bbox: [b.x, b.y, b.w, b.h],
         score: detection.score,
+        segmentation: detection.mask.as_ref(),
         file_name: file,
     };
     // Numbers and a string cannot fail to serialise.
@@ -37,7 +40,7 @@ pub(super) fn coco_object(file: &str, image_id: u64, detection: &Detection) -> S
 
 /// A row of the table; the box is not clipped.
 pub(super) fn csv_row(out: &mut String, result: &ImageResult, detection: &Detection) {
-    let Detection { label, category_id, name, score, bbox } = detection;
+    let Detection { label, category_id, name, score, bbox, mask: _ } = detection;
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,

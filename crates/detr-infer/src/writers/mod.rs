@@ -9,6 +9,7 @@ mod formats;
 mod image_result;
 mod naming;
 mod output_format;
+mod panoptic;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,6 +23,7 @@ pub use self::image_result::ImageResult;
 pub use self::naming::ImageIds;
 use self::naming::Naming;
 pub use self::output_format::OutputFormat;
+pub use self::panoptic::PanopticWriter;
 
 /// Most objects that [`human_line`] lists.
 const LISTED: usize = 8;
@@ -65,6 +67,9 @@ impl ResultWriter {
         files: &[impl AsRef<Path>],
         classes: &ClassTable,
     ) -> Result<Self, WriteError> {
+        if format == OutputFormat::Panoptic {
+            return Err(WriteError::NotObjects);
+        }
         if path.exists() && path.is_dir() != format.is_folder() {
             return Err(WriteError::Kind { path: path.to_owned(), format });
         }
@@ -122,7 +127,7 @@ impl ResultWriter {
                     text.push_str(&formats::coco_object(&result.file, image_id, detection));
                 }
                 OutputFormat::Csv => formats::csv_row(&mut text, result, detection),
-                OutputFormat::Kitti | OutputFormat::Yolo => {
+                OutputFormat::Kitti | OutputFormat::Yolo | OutputFormat::Panoptic => {
                     let Some(bbox) = formats::clipped(detection.bbox, result.size) else {
                         outside += 1;
                         continue;

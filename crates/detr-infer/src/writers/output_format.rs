@@ -13,13 +13,15 @@ pub enum OutputFormat {
     Yolo,
     /// One table with a row per object.
     Csv,
+    /// A folder with COCO's panoptic format: a PNG of segments per image, and panoptic.json.
+    Panoptic,
 }
 
 impl OutputFormat {
     /// Returns whether the output is a folder with a file per image, and not one file.
     #[must_use]
     pub fn is_folder(self) -> bool {
-        matches!(self, Self::Kitti | Self::Yolo)
+        matches!(self, Self::Kitti | Self::Yolo | Self::Panoptic)
     }
 }
 

@@ -11,7 +11,7 @@ fn detection(label: usize, score: f32, [x1, y1, x2, y2]: [f32; 4]) -> Detection 
     let name = ClassTable::coco().get(label).unwrap().name.clone();
     let bbox = Xyxy { x1, y1, x2, y2 };
     let category_id = i64::try_from(label).unwrap();
-    Detection { label, category_id, name, score, bbox }
+    Detection { label, category_id, name, score, bbox, mask: None }
 }
 
 fn image(file: &str, detections: Vec<Detection>) -> ImageResult {

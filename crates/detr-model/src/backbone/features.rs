@@ -22,6 +22,17 @@ pub struct FeatureMap {
     pub extent: Option<Extent>,
 }
 
+impl FeatureMap {
+    /// Returns the map of one image, `[1, C, h, w]`, without what lies outside a size in cells.
+    pub(crate) fn cut(&self, image: usize, size: Option<[usize; 2]>) -> Tensor<4> {
+        let map = self.map.clone().slice_dim(0, image..=image);
+        match size {
+            Some([h, w]) => map.slice_dim(2, 0..h).slice_dim(3, 0..w),
+            None => map,
+        }
+    }
+}
+
 impl Features {
     /// Returns C5, and the padding of the images.
     pub(crate) fn into_c5(self) -> (FeatureMap, Padding) {

@@ -13,7 +13,7 @@ use crate::config::ConfigError;
 use crate::encoding::Encoding;
 use crate::flops::{BackboneFlops, Flops};
 use crate::nested::NestedTensor;
-use crate::output::DetrOutput;
+use crate::output::{DetrOutput, MaskFeatures};
 use crate::postprocess::ScoreActivation;
 use crate::weights::{SharedHeads, StateDict, TrainingArgs, WeightsError};
 
@@ -113,6 +113,11 @@ pub(crate) trait Family: fmt::Debug {
     /// The numbers of labels and of queries, to be replaced.
     fn sizes_mut(&mut self) -> (&mut usize, &mut usize);
 
+    /// Whether the model makes masks.
+    fn has_masks(&self) -> bool {
+        false
+    }
+
     /// The number of attention heads.
     fn nheads(&self) -> usize;
 
@@ -181,6 +186,16 @@ pub(crate) trait Network {
 
     /// Runs everything after the backbone.
     fn predict(&self, features: Features) -> DetrOutput;
+
+    /// Returns the mask logits of some queries of an image, `[K, H/4, W/4]`; `None` without a mask head or queries.
+    fn masks(
+        &self,
+        _features: &MaskFeatures,
+        _image: usize,
+        _queries: &[usize],
+    ) -> Option<Tensor<3>> {
+        None
+    }
 
     /// Prepares the encoder's input, for activation checkpointing; `None` if the model always runs as a
     /// whole.

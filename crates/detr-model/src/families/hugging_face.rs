@@ -18,6 +18,8 @@ pub(crate) struct HuggingFaceNames {
     pub(crate) decoder_norms: [&'static str; 2],
     /// Translates what the family has outside the layers, without the leading `model.`.
     pub(crate) translate: fn(&str) -> Option<String>,
+    /// Translates what the family has beside its detector: a mask head.
+    pub(crate) translate_head: fn(&str) -> Option<String>,
 }
 
 impl HuggingFaceNames {

@@ -21,7 +21,7 @@ use crate::config::{ConfigError, keyed};
 use crate::encoding::Encoding;
 use crate::flops::Flops;
 use crate::nested::NestedTensor;
-use crate::output::DetrOutput;
+use crate::output::{DetrOutput, MaskFeatures};
 use crate::postprocess::ScoreActivation;
 use crate::weights::{SharedHeads, StateDict, TrainingArgs, WeightsError};
 use deformable_detr::{DeformableDetr, DeformableDetrConfig};
@@ -206,6 +206,12 @@ impl ModelConfig {
         self.family().num_classes()
     }
 
+    /// Whether the model makes masks.
+    #[must_use]
+    pub fn has_masks(&self) -> bool {
+        self.family().has_masks()
+    }
+
     /// The number of attention heads.
     #[must_use]
     pub fn nheads(&self) -> usize {
@@ -315,8 +321,23 @@ impl Model {
         self.network().predict(features)
     }
 
+    /// Returns the mask logits of some queries of an image; `None` without a mask head or queries. The features are
+    /// those of this model's output. Under exact padding a mask is that of the image alone.
+    ///
+    /// # Shapes
+    /// - output `[K, H/4, W/4]`, rounded up; H and W are those of the padded batch, or of the image under exact padding
+    #[must_use]
+    pub fn masks(
+        &self,
+        features: &MaskFeatures,
+        image: usize,
+        queries: &[usize],
+    ) -> Option<Tensor<3>> {
+        self.network().masks(features, image, queries)
+    }
+
     /// Prepares the encoder's input, for activation checkpointing; `None` for the demonstration model,
-    /// which is small and always runs as a whole.
+    /// which is small and always runs as a whole, and for models with a mask head, which looks at the backbone's maps.
     #[must_use]
     pub fn tokenize(&self, features: Features) -> Option<Encoding> {
         self.network().tokenize(features)

@@ -8,16 +8,19 @@ use crate::position::PositionKind;
 fn every_preset_is_valid_and_says_what_its_name_says() {
     for name in ModelConfig::presets() {
         let config = ModelConfig::preset(name).unwrap();
-        assert_eq!(config.backbone().is_dilated(), name.ends_with("dc5"), "{name}");
+        assert_eq!(config.backbone().is_dilated(), name.contains("dc5"), "{name}");
+        let panoptic = name.ends_with("panoptic");
+        assert_eq!(config.has_masks(), panoptic, "{name}");
         let classes = match name {
             "table-transformer-detection" => 2,
             "table-transformer-structure" => 6,
+            _ if panoptic => 250,
             _ => 91,
         };
         assert_eq!(config.num_classes(), classes, "{name}");
         let published =
             config.published().map(|published| (published.name, published.classes.len()));
-        assert_eq!(published, (classes != 91).then_some((name, classes)));
+        assert_eq!(published, (classes < 91).then_some((name, classes)));
         let depth = name.split('-').find_map(|part| part.strip_prefix('r')?.parse().ok());
         if name.ends_with("tiny") {
             continue; // a backbone of its own
@@ -45,6 +48,30 @@ fn impossible_models_are_refused() {
         assert_ne!(changed, text, "{from}");
         let error = ModelConfig::from_toml(&changed).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn mask_heads_whose_channels_cannot_be_grouped_are_refused() {
+    let text = include_str!("../../../../configs/models/detr-r50-panoptic.toml");
+    for (hidden_dim, nheads, fits) in [
+        (256, 8, true),
+        (64, 8, true),
+        (128, 8, true),
+        (256, 4, false),
+        (8, 8, false),
+        (192, 8, false),
+    ] {
+        let changed = text
+            .replace("hidden_dim = 256", &format!("hidden_dim = {hidden_dim}"))
+            .replace("nheads = 8", &format!("nheads = {nheads}"));
+        match ModelConfig::from_toml(&changed) {
+            Ok(_) => assert!(fits, "{hidden_dim} {nheads}"),
+            Err(error) => {
+                assert!(!fits, "{error}");
+                assert!(error.to_string().contains("the channels of the mask head"), "{error}");
+            }
+        }
     }
 }
 
@@ -100,6 +127,7 @@ fn a_small_detr_costs_what_it_does_by_hand() {
         dropout: 0.0,
         pre_norm: false,
         position_embedding: PositionKind::Sine,
+        masks: false,
         backbone: tiny_backbone(Block::Basic),
     });
     // 33 x 64 gives 17 x 32, then 9 x 16, 5 x 8, 3 x 4 and 2 x 2.

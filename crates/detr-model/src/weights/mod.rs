@@ -16,6 +16,7 @@ mod parameters;
 mod pth;
 mod recipe;
 mod safetensors;
+mod segmentation;
 mod state_dict;
 mod training_args;
 

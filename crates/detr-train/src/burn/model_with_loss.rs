@@ -31,8 +31,13 @@ impl ModelWithLoss {
     /// Returns the weighted sum of the losses of a batch, `[1]`.
     fn loss(&self, batch: MicroBatch) -> Result<Tensor<1>, MatchError> {
         let MicroBatch { images, targets } = batch;
-        let predictions = Predictions::from(self.model.forward(images));
+        let mut output = self.model.forward(images);
+        let features = output.mask_features.take();
+        let mut predictions = Predictions::from(output);
         let matches = self.criterion.matches(&predictions, &targets)?;
+        if let Some(features) = features {
+            predictions.add_masks(&self.model, &features, &matches, &targets);
+        }
         let num_boxes = detr_loss::WholeBatch::new([&targets]).num_boxes;
         Ok(self.criterion.losses(&predictions, &targets, &matches, num_boxes).total)
     }

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use detr_data::Batch;
 use detr_detect::{PaddingRule, upload};
-use detr_loss::{Target, TargetError, Targets};
+use detr_loss::{Target, TargetError, TargetMasks, Targets};
 
 use crate::step::MicroBatch;
 
@@ -19,7 +19,10 @@ pub fn micro_batch(
     let target = |target: &detr_data::Target| Target {
         labels: target.labels.clone(),
         boxes: target.boxes.clone(),
-        masks: None,
+        masks: target.masks.as_ref().map(|masks| TargetMasks {
+            size: [target.size.height as usize, target.size.width as usize],
+            bits: masks.iter().flat_map(|mask| mask.bits.iter().copied()).collect(),
+        }),
     };
     let targets = batch.targets.iter().map(target).collect();
     Ok(MicroBatch {

@@ -112,6 +112,7 @@ pub fn validation_detector(
         mixes_sizes: false,
         threshold: 0.0,
         max_detections: max_answers(config.activation(), most),
+        masks: false,
         wanted: Vec::new(),
     }
 }

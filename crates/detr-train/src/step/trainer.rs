@@ -174,7 +174,7 @@ impl Trainer {
             let pixels = images.pixels.clone();
             // A copy's casts are part of the graph, which the backward pass takes apart.
             let copy = compute_copy(self.precision, &self.model);
-            let (output, segments) = if self.recompute {
+            let (mut output, segments) = if self.recompute {
                 let seed = if copy.encoder_drops() {
                     Some(seed(&read(random_bits(&pixels.device()))?))
                 } else {
@@ -186,7 +186,8 @@ impl Trainer {
                 (copy.forward(images), None)
             };
             let queries = output.pred_logits.dims()[2];
-            let predictions = Predictions::from(output);
+            let features = output.mask_features.take();
+            let mut predictions = Predictions::from(output);
             let matches = match self.criterion.matches(&predictions, &targets) {
                 Ok(matches) => matches,
                 Err(MatchError::Device(error)) => return Err(error.into()),
@@ -196,6 +197,9 @@ impl Trainer {
                 }
             };
             images_before += targets.images().len();
+            if let Some(features) = features {
+                predictions.add_masks(&copy, &features, &matches, &targets);
+            }
             let losses = self.criterion.losses_of_part(&predictions, &targets, &matches, whole);
             drop(predictions);
             accumulated.add_losses(&losses, &targets, queries);

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod layout;
+mod masks;
 mod records;
 mod training;
 mod weights;

@@ -28,6 +28,12 @@ fn detr(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
     failures.tensor(case, bench.slack, "last_hidden_state", last(&trace.hidden));
     failures.tensor(case, bench.slack, "encoder_last_hidden_state", trace.memory);
     predictions(case, bench, failures, &trace.output, "logits", false);
+    if let Some(features) = &trace.output.mask_features {
+        let [b, q, _] = features.hidden.dims();
+        let queries: Vec<usize> = (0..q).collect();
+        let masks = (0..b).map(|image| model.masks(features, image, &queries).expect("queries"));
+        failures.tensor(case, bench.slack, "pred_masks", Tensor::stack::<4>(masks.collect(), 0));
+    }
 }
 
 fn deformable_detr(case: &Case, bench: &Bench, failures: &mut Failures, model: &DeformableDetr) {

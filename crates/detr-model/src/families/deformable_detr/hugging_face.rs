@@ -20,6 +20,7 @@ pub(super) const NAMES: HuggingFaceNames = HuggingFaceNames {
     // The norms of the official decoder are numbered against the order of its steps.
     decoder_norms: ["norm2", "norm1"],
     translate: official_name,
+    translate_head: |_| None,
 };
 
 /// Their part of `config.json`. What is left out has the value that the weights show.

@@ -171,6 +171,7 @@ impl DeformableDetr {
                 pred_logits: Tensor::stack(decoded.logits, 0),
                 pred_boxes: Tensor::stack(decoded.boxes, 0),
                 enc_outputs,
+                mask_features: None,
             },
         }
     }
@@ -370,6 +371,7 @@ impl Network for DeformableDetr {
             pred_logits: Tensor::stack(decoded.logits, 0),
             pred_boxes: Tensor::stack(decoded.boxes, 0),
             enc_outputs: queries.proposals.map(|(output, _)| output),
+            mask_features: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 use detr_types::range::in_range;
 use serde::{Deserialize, Serialize};
 
+use super::mask_head::groupable;
 use crate::backbone::BackboneConfig;
 use crate::config::{ConfigError, check_dropout, check_parameters, check_transformer};
 use crate::position::PositionKind;
@@ -37,6 +38,9 @@ pub struct DetrConfig {
     /// Position encoding.
     #[serde(default)]
     pub position_embedding: PositionKind,
+    /// Whether there is a mask head (`DETRsegm` of the reference).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masks: bool,
     /// Backbone.
     pub backbone: BackboneConfig,
 }
@@ -59,6 +63,22 @@ impl DetrConfig {
             [(self.enc_layers, self.dim_feedforward), (self.dec_layers, decoder)],
         )?;
         check_dropout(self.dropout)?;
+        self.check_mask_head()?;
         self.backbone.validate()
+    }
+
+    /// Refuses widths that the mask head cannot normalise in groups.
+    fn check_mask_head(&self) -> Result<(), ConfigError> {
+        let fits = self.mask_channels().into_iter().all(groupable);
+        if !self.masks || (fits && self.hidden_dim.is_multiple_of(16)) {
+            return Ok(());
+        }
+        Err(ConfigError::Mismatch(format!(
+            "masks is true, hidden_dim {} and nheads {}: the channels of the mask head are {:?}, expected multiples of \
+             8, or fewer than 8\nhint: use a hidden_dim of 128, 256 or 512 and 8 heads",
+            self.hidden_dim,
+            self.nheads,
+            self.mask_channels()
+        )))
     }
 }

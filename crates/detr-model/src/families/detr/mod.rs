@@ -3,7 +3,9 @@
 //! This file has the facts of the family; the paper's method is in `model.rs`.
 
 mod config;
+mod hugging_face;
 mod infer;
+mod mask_head;
 pub mod model;
 mod table_transformer;
 pub mod transformer;
@@ -22,6 +24,7 @@ use crate::position::{MAX_LEARNED_CELLS, PositionKind};
 use crate::postprocess::ScoreActivation;
 use crate::weights::{StateDict, TrainingArgs, WeightsError};
 pub use config::DetrConfig;
+pub use mask_head::{MHAttentionMap, MaskHeadSmallConv, MaskTrace};
 pub use model::{Detr, DetrTrace};
 
 impl Family for DetrConfig {
@@ -40,6 +43,18 @@ impl Family for DetrConfig {
             ("detr-r18", include_str!("../../../../../configs/models/detr-r18.toml")),
             table_transformer::PRESETS[0],
             table_transformer::PRESETS[1],
+            (
+                "detr-r50-panoptic",
+                include_str!("../../../../../configs/models/detr-r50-panoptic.toml"),
+            ),
+            (
+                "detr-r50-dc5-panoptic",
+                include_str!("../../../../../configs/models/detr-r50-dc5-panoptic.toml"),
+            ),
+            (
+                "detr-r101-panoptic",
+                include_str!("../../../../../configs/models/detr-r101-panoptic.toml"),
+            ),
         ]
     }
 
@@ -59,6 +74,7 @@ impl Family for DetrConfig {
                 let norm = name.strip_prefix("encoder.layernorm.")?;
                 Some(format!("transformer.encoder.norm.{norm}"))
             },
+            translate_head: hugging_face::mask_head_name,
         })
     }
 
@@ -90,6 +106,10 @@ impl Family for DetrConfig {
 
     fn sizes_mut(&mut self) -> (&mut usize, &mut usize) {
         (&mut self.num_classes, &mut self.num_queries)
+    }
+
+    fn has_masks(&self) -> bool {
+        self.masks
     }
 
     fn nheads(&self) -> usize {
@@ -145,8 +165,11 @@ impl Family for DetrConfig {
 
     fn describe(&self) -> String {
         format!(
-            "a DETR of width {} with {} encoder and {} decoder layers",
-            self.hidden_dim, self.enc_layers, self.dec_layers
+            "a DETR of width {} with {} encoder and {} decoder layers{}",
+            self.hidden_dim,
+            self.enc_layers,
+            self.dec_layers,
+            if self.masks { " and a mask head" } else { "" }
         )
     }
 }

@@ -9,12 +9,13 @@ use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
 use super::super::family::Network;
 use super::config::DetrConfig;
+use super::mask_head::{MHAttentionMap, MaskHead, MaskHeadSmallConv, MaskTrace};
 use super::transformer::{Memory, Transformer, TransformerConfig};
 use crate::backbone::{BackboneBase, FeatureMap, Features};
 use crate::encoding::Encoding;
-use crate::nested::NestedTensor;
+use crate::nested::{Extent, NestedTensor};
 use crate::nn::{Conv2d, ConvShape, Init, Linear, Mlp, fan_in_uniform, to_tokens};
-use crate::output::DetrOutput;
+use crate::output::{DetrOutput, MaskFeatures};
 use crate::position::PositionEmbedding;
 
 /// The DETR model.
@@ -32,6 +33,10 @@ pub struct Detr {
     pub class_embed: Linear,
     /// Box head.
     pub bbox_embed: Mlp,
+    /// Attention of queries over the image; models with masks only.
+    pub bbox_attention: Option<MHAttentionMap>,
+    /// Convolutions from that attention to masks; models with masks only.
+    pub mask_head: Option<MaskHeadSmallConv>,
 }
 
 /// Intermediate results of the transformer, for inspection and parity tests.
@@ -64,6 +69,10 @@ struct Projected {
     position: Tensor<4>,
     /// `[B, h, w]`.
     mask: Option<Tensor<3, Bool>>,
+    /// The images' part of the map.
+    extent: Option<Extent>,
+    /// C4, C3 and C2, for the mask head.
+    pyramid: [FeatureMap; 3],
 }
 
 impl Detr {
@@ -98,8 +107,11 @@ impl Detr {
             query_embed: EmbeddingConfig::new(config.num_queries, d).init(device),
             class_embed: Linear::new(d, config.num_classes + 1, Init::Default, device),
             bbox_embed: Mlp::new(d, d, 4, 3, device),
+            bbox_attention: config.masks.then(|| MHAttentionMap::new(config, device)),
+            mask_head: config.masks.then(|| MaskHeadSmallConv::new(config, device)),
         }
     }
+
     /// Turns images into predictions, without any read-back to the host.
     ///
     /// # Shapes
@@ -119,7 +131,7 @@ impl Detr {
     /// Runs everything after the backbone.
     #[must_use]
     pub fn transform(&self, features: Features) -> DetrTrace {
-        let Projected { map, position, mask } = self.project(features);
+        let Projected { map, position, mask, extent, pyramid } = self.project(features);
         let encoding = encoding(&map, &position, mask.as_ref());
         let TokenMask(token_mask) = encoding.context();
         let (encoder_layers, tokens) = self.transformer.encoder.forward(
@@ -127,17 +139,25 @@ impl Detr {
             token_mask.as_ref(),
             Some(&encoding.position()),
         );
-        let (hidden, output) = self.decode_memory(tokens.clone(), &encoding);
+        let (hidden, mut output) = self.decode_memory(tokens.clone(), &encoding);
+        output.mask_features = self.head().map(|_| MaskFeatures {
+            hidden: last_layer(&hidden),
+            memory: tokens.clone(),
+            projected: FeatureMap { map: map.clone(), extent },
+            pyramid,
+            mask: mask.clone(),
+        });
         DetrTrace { mask, position, projected: map, encoder_layers, memory: tokens, hidden, output }
     }
 
     /// Projects C5 to the transformer's width.
     fn project(&self, features: Features) -> Projected {
-        let (FeatureMap { map, extent }, padding) = features.into_c5();
+        let Features { maps: [c2, c3, c4, FeatureMap { map, extent }], padding } = features;
         let [_, _, h, w] = map.dims();
         let mask = padding.of_map(&map, extent.as_ref());
         let position = self.backbone.1.forward(mask.as_ref(), [h, w], &map.device());
-        Projected { map: self.input_proj.forward(map), position, mask }
+        let map = self.input_proj.forward(map);
+        Projected { map, position, mask, extent, pyramid: [c4, c3, c2] }
     }
 
     /// Runs the decoder and the heads on the encoder's output, `[B, S, D]`; returns the decoder's normalised
@@ -155,8 +175,41 @@ impl Detr {
             // In half precision a coordinate would be off by a third of a pixel.
             pred_boxes: sigmoid(self.bbox_embed.forward(hidden.clone()).cast(FloatDType::F32)),
             enc_outputs: None,
+            mask_features: None,
         };
         (hidden, output)
+    }
+
+    /// Returns the mask logits of some queries of an image; `None` without a mask head or queries. Under exact padding
+    /// the mask is that of the image alone, otherwise that of the padded batch.
+    ///
+    /// # Shapes
+    /// - output `[K, H/4, W/4]`, rounded up
+    #[must_use]
+    pub fn masks(
+        &self,
+        features: &MaskFeatures,
+        image: usize,
+        queries: &[usize],
+    ) -> Option<Tensor<3>> {
+        self.head()?.masks(features, image, queries)
+    }
+
+    /// Returns the masks of some queries with all intermediate results; `None` without a mask head.
+    #[must_use]
+    pub fn trace_masks(
+        &self,
+        features: &MaskFeatures,
+        image: usize,
+        queries: &[usize],
+    ) -> Option<MaskTrace> {
+        Some(self.head()?.trace(features, image, queries))
+    }
+
+    fn head(&self) -> Option<MaskHead<'_>> {
+        let (attention, convolutions) =
+            self.bbox_attention.as_ref().zip(self.mask_head.as_ref())?;
+        Some(MaskHead { attention, convolutions })
     }
 
     /// Returns the same function for inference, with batch norms folded into the convolutions before them.
@@ -177,7 +230,11 @@ impl Network for Detr {
     }
 
     fn tokenize(&self, features: Features) -> Option<Encoding> {
-        let Projected { map, position, mask } = self.project(features);
+        if self.head().is_some() {
+            // The backbone's maps would have to come along, with their gradients.
+            return None;
+        }
+        let Projected { map, position, mask, .. } = self.project(features);
         Some(encoding(&map, &position, mask.as_ref()))
     }
 
@@ -195,10 +252,20 @@ impl Network for Detr {
         layer.forward(encoding.tokens(), mask.as_ref(), Some(&encoding.position()))
     }
 
+    fn masks(&self, features: &MaskFeatures, image: usize, queries: &[usize]) -> Option<Tensor<3>> {
+        Self::masks(self, features, image, queries)
+    }
+
     fn decode(&self, encoding: Encoding) -> Option<DetrOutput> {
         let memory = self.transformer.encoder.finish(encoding.tokens());
         Some(self.decode_memory(memory, &encoding).1)
     }
+}
+
+/// Returns the last layer of `[layers, B, Q, D]`.
+fn last_layer(hidden: &Tensor<4>) -> Tensor<3> {
+    let layers = hidden.dims()[0];
+    hidden.clone().slice_dim(0, layers - 1..layers).squeeze_dim::<3>(0)
 }
 
 /// Turns a projected map `[B, D, h, w]`, its positions and its padding into the encoder's input.

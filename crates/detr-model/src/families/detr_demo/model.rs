@@ -105,6 +105,7 @@ impl DetrDemo {
             pred_logits: self.linear_class.forward(hidden.clone()),
             pred_boxes: sigmoid(self.linear_bbox.forward(hidden).cast(FloatDType::F32)),
             enc_outputs: None,
+            mask_features: None,
         }
     }
 

@@ -18,7 +18,7 @@ use super::artifact::{self, Draft, ModelCard, Provenance};
 use super::folder::CARD_FILE;
 use super::{
     Mismatch, StateDict, WeightsError, aliases, cast_to, expected_tensors, load_into, pth,
-    recipe_state_dict,
+    recipe_state_dict, segmentation,
 };
 use crate::backbone::Backbone;
 use crate::families::{Model, ModelConfig, Published};
@@ -87,14 +87,18 @@ impl Checkpoint {
     /// nothing. Labels are COCO's where the head has their number.
     #[must_use]
     pub fn recipe(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        let expected = expected_tensors(&config.init(device));
+        // The numbers follow from the names in the reference's checkpoints.
+        let expected: Vec<_> = expected_tensors(&config.init(device))
+            .into_iter()
+            .map(|(name, shape)| (segmentation::wrapped_name(&name, config), shape))
+            .collect();
         Self {
             path: PathBuf::from("recipe"),
             format: Format::Recipe,
             architecture: config.clone().into(),
             preprocess: default_preprocess(config),
             classes: Some(default_classes(config)),
-            state: recipe_state_dict(&expected, seed),
+            state: segmentation::unwrap(recipe_state_dict(&expected, seed)),
             notes: Vec::new(),
             card: None,
             weights: Vec::new(),
@@ -127,13 +131,16 @@ impl Checkpoint {
     }
 
     /// The tensors as an artifact holds them. The reference's Deformable DETR lists heads that
-    /// several layers share once per layer, and its `load_state_dict` asks for all of them.
+    /// several layers share once per layer, and its `load_state_dict` asks for all of them. Its models of masks have
+    /// `detr.` before the names of the detector.
     #[must_use]
     pub fn listed(&self) -> StateDict {
-        match self.architecture.model().and_then(ModelConfig::shared_heads) {
+        let Some(config) = self.architecture.model() else { return self.state.clone() };
+        let state = match config.shared_heads() {
             Some(heads) => aliases::spread(&self.state, &heads),
             None => self.state.clone(),
-        }
+        };
+        segmentation::wrap(state, config)
     }
 
     /// The model's configuration.
@@ -324,7 +331,7 @@ fn unknown(path: &Path, state: &StateDict) -> WeightsError {
     }
 }
 
-/// The class table of a model whose file has no names: 91 slots are COCO's.
+/// The class table of a model whose file has no names: 91 slots are COCO's, 250 COCO's things and stuff.
 pub(super) fn default_classes(config: &ModelConfig) -> ClassTable {
     let slots = config.num_classes();
     if let Some(Published { classes, .. }) = config.published() {
@@ -332,11 +339,16 @@ pub(super) fn default_classes(config: &ModelConfig) -> ClassTable {
             label,
             id: CategoryId::try_from(label).unwrap_or(CategoryId::MAX),
             name: (*name).to_owned(),
+            is_thing: true,
         };
         let table = ClassTable::new(slots, classes.iter().enumerate().map(category).collect());
         return table.unwrap_or_else(|_| ClassTable::numbered(slots));
     }
-    if slots == 91 { ClassTable::coco() } else { ClassTable::numbered(slots) }
+    match slots {
+        91 => ClassTable::coco(),
+        250 => ClassTable::coco_panoptic(),
+        _ => ClassTable::numbered(slots),
+    }
 }
 
 /// The preprocessing of a model whose file does not tell it.

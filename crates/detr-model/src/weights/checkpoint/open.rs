@@ -13,7 +13,7 @@ use super::super::file::{
 use super::super::folder::{CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, read_json};
 use super::super::hugging_face::{self, HuggingFace};
 use super::super::training_args::TrainingArgs;
-use super::super::{StateDict, WeightsError, safetensors};
+use super::super::{StateDict, WeightsError, safetensors, segmentation};
 use super::{Checkpoint, Format, default_classes, default_preprocess, unknown};
 use crate::backbone::BackboneConfig;
 use crate::families::ModelConfig;
@@ -164,7 +164,7 @@ impl Checkpoint {
             architecture: card.architecture.clone(),
             preprocess: card.preprocess,
             classes: card.classes.clone(),
-            state: safetensors::read(weights_path, &map)?,
+            state: segmentation::unwrap(safetensors::read(weights_path, &map)?),
             notes: Vec::new(),
             card: Some(card),
             weights: vec![(weights_path.to_owned(), map)],
@@ -178,7 +178,7 @@ impl Checkpoint {
     fn open_file(path: &Path, arch: Option<&ModelConfig>) -> Result<Self, WeightsError> {
         let map = map_file(path)?;
         let FileTensors { format, state, args, mut notes } = read_model(path, &map)?;
-        let state = without_counters(state);
+        let state = segmentation::unwrap(without_counters(state));
         let mut looks_like = None;
         let architecture = match (arch, Inferred::new(&state, args)) {
             // Whatever is in the file: what is missing is listed when the weights are loaded.

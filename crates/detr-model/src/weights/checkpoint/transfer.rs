@@ -23,8 +23,12 @@ const PARTS: [Part; 2] = [
     Part { title: "query embedding", unit: "queries", names: ["query_embed.", "query_pos"] },
 ];
 
+/// What the names of the mask head's tensors start with.
+const MASKS: [&str; 2] = super::super::segmentation::HEAD;
+
 impl Checkpoint {
-    /// Builds a model and fills it from a checkpoint of the same architecture. A class head for another
+    /// Builds a model and fills it from a checkpoint of the same architecture, or from one without the mask head, which
+    /// then starts untrained. A class head for another
     /// number of classes, and the embeddings of another number of queries, start untrained; the notes
     /// say so.
     ///
@@ -40,6 +44,17 @@ impl Checkpoint {
         let mut state = self.state.clone();
         let mut replaced: Vec<(&Part, [usize; 2])> = Vec::new();
         let mut untrained = StateDict::default();
+        // A detector that masks are to be added to has nothing of their head.
+        let of_masks = |name: &str| MASKS.iter().any(|own| name.starts_with(own));
+        if config.has_masks() && !state.iter().any(|(name, _)| of_masks(name)) {
+            untrained = self.read_back(&fresh)?;
+            for (name, tensor) in untrained.iter().filter(|(name, _)| of_masks(name)) {
+                state.insert(name, tensor.clone());
+            }
+            notes.push(
+                "the mask head is not loaded but starts untrained: the checkpoint has none".into(),
+            );
+        }
         for (name, shape) in expected_tensors(&fresh) {
             let Some(theirs) = state.shape(&name).map(<[usize]>::to_vec) else { continue };
             if theirs == shape {

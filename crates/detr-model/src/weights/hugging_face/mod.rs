@@ -1,4 +1,4 @@
-//! Folders of Hugging Face's `DetrForObjectDetection`, `TableTransformerForObjectDetection` and
+//! Folders of Hugging Face's `DetrForObjectDetection`, `DetrForSegmentation`, `TableTransformerForObjectDetection` and
 //! `DeformableDetrForObjectDetection`: `config.json`, the weights and perhaps `preprocessor_config.json`. Names become the official ones; query, key and value
 //! projections are joined again. Both backbone schemes are known, timm's and transformers' own.
 
@@ -195,6 +195,12 @@ fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
     Ok(())
 }
 
+/// Whether a label of a head is COCO's stuff. The file does not say which classes have instances; the published
+/// panoptic models have 250 slots, in which stuff starts at 92.
+const fn is_stuff(label: usize, slots: usize) -> bool {
+    slots == 250 && label > 90
+}
+
 /// Ids are both label and category id, as in the published checkpoints; `N/A` marks a hole.
 fn class_table(
     config: &Config,
@@ -215,6 +221,7 @@ fn class_table(
                 label,
                 id: CategoryId::try_from(label).unwrap_or(CategoryId::MAX),
                 name: name.clone(),
+                is_thing: !is_stuff(label, slots),
             });
         }
     }

@@ -71,6 +71,11 @@ fn family_of(state: &StateDict) -> HuggingFaceNames {
 }
 
 fn official_name(name: &str, family: &HuggingFaceNames) -> Option<Name> {
+    if let Some(name) = (family.translate_head)(name) {
+        return Some(Name::Whole(name));
+    }
+    // Models of masks wrap a detector.
+    let name = name.strip_prefix("detr.").unwrap_or(name);
     if let Some(rest) = name.strip_prefix("class_labels_classifier.") {
         return Some(Name::Whole(format!("class_embed.{rest}")));
     }
@@ -207,6 +212,12 @@ mod tests {
                 "model.encoder.layers.0.final_layer_norm.bias",
                 "transformer.encoder.layers.0.norm2.bias",
             ),
+            (
+                "detr.model.decoder.layers.0.mlp.fc2.bias",
+                "transformer.decoder.layers.0.linear2.bias",
+            ),
+            ("detr.class_labels_classifier.bias", "class_embed.bias"),
+            ("mask_head.output_conv.bias", "mask_head.out_lay.bias"),
             ("model.something.else", "unknown"),
         ] {
             assert_eq!(whole(theirs, "detr"), ours);

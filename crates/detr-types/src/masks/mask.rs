@@ -1,6 +1,6 @@
 //! Masks as pixels.
 
-use detr_types::ImageSize;
+use crate::ImageSize;
 
 /// The pixels that belong to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

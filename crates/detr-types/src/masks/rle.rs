@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use detr_types::{ImageSize, Limits, Xywh};
+use crate::{ImageSize, Limits, Xywh};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::error::SegmentationError;
@@ -205,8 +205,8 @@ impl Mask {
     }
 }
 
-/// Stretches on which neither code changes: length, inside the first, inside the second.
-pub(super) fn overlay<'a>(a: &'a Rle, b: &'a Rle) -> impl Iterator<Item = (u32, bool, bool)> + 'a {
+/// Walks over the stretches on which neither code changes: length, whether inside the first, whether inside the second.
+pub fn overlay<'a>(a: &'a Rle, b: &'a Rle) -> impl Iterator<Item = (u32, bool, bool)> + 'a {
     let mut runs = [Runs::new(&a.counts), Runs::new(&b.counts)];
     std::iter::from_fn(move || {
         let [a, b] = &mut runs;

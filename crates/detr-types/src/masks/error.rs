@@ -1,6 +1,6 @@
 //! The reasons why an outline cannot become a mask.
 
-use detr_types::ImageSize;
+use crate::ImageSize;
 
 /// An error of an outline that cannot become a mask.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

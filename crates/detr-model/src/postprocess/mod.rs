@@ -1,11 +1,17 @@
 //! From a model's last layer to scored boxes in pixels (`PostProcess` of `models/detr.py` and of
 //! Deformable DETR's `models/deformable_detr.py`).
 
+mod masks;
+mod panoptic;
+mod resample;
+
 use burn::tensor::{Tensor, Transaction};
 use detr_ops::traffic::{self, DeviceError};
 use detr_types::{Cxcywh, ImageSize, Xyxy};
 
 use crate::output::{ABSENT, DetrOutput};
+pub use masks::{HostMasks, MaskSizes};
+pub use panoptic::{KeptQuery, Segment, Segments};
 
 /// The function that turns the logits of a query into scores, and with it the way of choosing answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub enum ScoreActivation {
 /// An answer before names and thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
+    /// The query that answers.
+    pub query: usize,
     /// Class.
     pub label: usize,
     /// Its probability.
@@ -94,9 +102,10 @@ impl HostOutput {
                 logits
                     .chunks_exact(self.columns)
                     .zip(boxes)
-                    .map(|(logits, &bbox)| {
-                        let (label, score) = best_class(logits);
-                        Scored { label, score, bbox: to_pixels(bbox, size) }
+                    .enumerate()
+                    .map(|(query, (logits, &bbox))| {
+                        let (label, score) = softmax_best(logits, logits.len() - 1);
+                        Scored { query, label, score, bbox: to_pixels(bbox, size) }
                     })
                     .collect()
             })
@@ -122,12 +131,23 @@ impl HostOutput {
                 best_pairs(logits, &columns, most)
                     .into_iter()
                     .map(|pair| Scored {
+                        query: pair / self.columns,
                         label: pair % self.columns,
                         score: 1.0 / (1.0 + (-logits[pair]).exp()),
                         bbox: to_pixels(boxes[pair / self.columns], size),
                     })
                     .collect()
             })
+            .collect()
+    }
+
+    /// Returns the queries of every image that become segments: those of which a class is the best answer, "no object"
+    /// included, with a probability above `threshold`.
+    #[must_use]
+    pub fn kept(&self, threshold: f32) -> Vec<Vec<KeptQuery>> {
+        self.logits
+            .chunks_exact(self.queries * self.columns)
+            .map(|logits| panoptic::kept(logits, self.columns, threshold))
             .collect()
     }
 
@@ -157,11 +177,11 @@ fn best_pairs(logits: &[f32], wanted: &[bool], most: usize) -> Vec<usize> {
     order
 }
 
-/// Softmax over all columns, then the best of all but the last.
-fn best_class(logits: &[f32]) -> (usize, f32) {
+/// Softmax over all columns, then the best of the first `columns`; the first one on a tie.
+fn softmax_best(logits: &[f32], columns: usize) -> (usize, f32) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
-    let (label, logit) = logits[..logits.len() - 1].iter().enumerate().fold(
+    let (label, logit) = logits[..columns].iter().enumerate().fold(
         (0, f32::NEG_INFINITY),
         |best, (label, &logit)| {
             if logit > best.1 { (label, logit) } else { best }
