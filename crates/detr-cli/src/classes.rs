@@ -102,6 +102,7 @@ mod tests {
             label,
             id: 1,
             name: name.to_owned(),
+            is_thing: true,
         };
         let classes = ["Person", "class 2"].into_iter().enumerate().map(class).collect();
         let table = ClassTable::new(2, classes).unwrap();

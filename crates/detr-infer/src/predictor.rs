@@ -220,7 +220,7 @@ impl Predictor {
         let found = guarded(|| self.detector.panoptic_batch(&[image], options, &mut times))?;
         match found.into_iter().next() {
             Some(found) => Ok((found, times)),
-            None => Err(PredictError::Device { message: "the model gave no answer".to_owned() }),
+            None => Err(DeviceError::new(&"the model gave no answer").into()),
         }
     }
 

@@ -110,7 +110,7 @@ fn object(classes: &ClassTable, label: usize, bbox: Xyxy) -> Detection {
     let class = classes.get(label);
     let name = class.map_or_else(|| format!("class {label}"), |class| class.name.clone());
     let category_id = class.map_or(-1, |class| class.id);
-    Detection { label, category_id, name, score: 1.0, bbox }
+    Detection { label, category_id, name, score: 1.0, bbox, mask: None }
 }
 
 /// Index and epoch of each image of the picture.

@@ -294,8 +294,9 @@ pub(super) fn refuse_to_replace_panoptic(
     output: &Path,
     sources: &[Source],
 ) -> Result<(), CliError> {
-    let pictures =
-        sources.iter().map(|source| output.join("panoptic").join(format!("{}.png", stem(source))));
+    let pictures = sources
+        .iter()
+        .map(|source| output.join("panoptic").join(with_ending(&stem(source), ".png")));
     let paths: Vec<PathBuf> = pictures.chain([output.join("panoptic.json")]).collect();
     refuse_to_replace(sources, &paths, "the file of results", "--output another folder")
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::error::WriteError;
 use super::naming::Naming;
 use super::output_format::OutputFormat;
+use crate::text::shown;
 
 /// Name of the JSON file, and without its ending of the folder of PNGs, as COCO's evaluation looks for them.
 const NAME: &str = "panoptic";
@@ -96,8 +97,10 @@ impl PanopticWriter {
     /// An image that was not announced or is given twice, or an output that cannot be written.
     pub fn write(&mut self, file: &str, found: &Panoptic) -> Result<(), WriteError> {
         let (image_id, stem) = self.naming.take(file)?;
-        let file_name = format!("{stem}.png");
+        let mut file_name = stem.to_owned();
+        file_name.push(".png");
         let path = self.folder.join(NAME).join(&file_name);
+        let file_name = shown(Path::new(&file_name));
         let pixels: Vec<u8> = found
             .ids
             .iter()

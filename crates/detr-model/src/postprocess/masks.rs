@@ -1,8 +1,8 @@
 //! From mask logits to the pixels of objects in the original image (`PostProcessSegm` of the reference's
 //! `models/segmentation.py`).
 
-use burn::tensor::{DType, Tensor, Transaction};
-use detr_ops::traffic;
+use burn::tensor::{Tensor, Transaction};
+use detr_ops::traffic::{self, DeviceError};
 use detr_types::{ImageSize, Mask, Rle};
 use rayon::prelude::*;
 
@@ -32,8 +32,8 @@ impl HostMasks {
     /// Reads the masks of several images at once.
     ///
     /// # Errors
-    /// The device failed; the message is Burn's.
-    pub fn read(masks: Vec<Tensor<3>>) -> Result<Vec<Self>, String> {
+    /// A device that fails.
+    pub fn read(masks: Vec<Tensor<3>>) -> Result<Vec<Self>, DeviceError> {
         let mut transaction = Transaction::default();
         let mut sizes = Vec::with_capacity(masks.len());
         for masks in masks {
@@ -44,15 +44,8 @@ impl HostMasks {
         if sizes.is_empty() {
             return Ok(Vec::new());
         }
-        let read = traffic::read(transaction).map_err(|error| format!("{error:?}"))?;
-        sizes
-            .into_iter()
-            .zip(read)
-            .map(|(size, data)| {
-                let logits = data.convert_dtype(DType::F32).try_into_vec::<f32>();
-                Ok(Self { size, logits: logits.map_err(|error| format!("{error:?}"))? })
-            })
-            .collect()
+        let read = traffic::read_f32(transaction)?;
+        Ok(sizes.into_iter().zip(read).map(|(size, logits)| Self { size, logits }).collect())
     }
 
     /// Whether all logits are finite.
