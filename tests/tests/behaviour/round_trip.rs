@@ -69,7 +69,10 @@ fn an_official_file_and_its_safetensors_twin_are_the_same_model() {
     let pth = Checkpoint::open(&golden("detr_tiny_zip.pth"), None).unwrap();
     let folder = tempfile::tempdir().unwrap();
     pth.save(folder.path(), &Device::flex()).unwrap();
-    let file = folder.path().join(WEIGHTS_FILE);
+    // Beside its card it would be read as the folder.
+    let file = folder.path().join("twin.safetensors");
+    std::fs::rename(folder.path().join(WEIGHTS_FILE), &file).unwrap();
+    std::fs::remove_file(folder.path().join("model.json")).unwrap();
     let ModelConfig::Detr(config) = pth.config().unwrap() else { unreachable!() };
     let twin = Checkpoint::open(&file, Some(&ModelConfig::Detr(config))).unwrap();
     assert_eq!(twin.format, Format::Safetensors);

@@ -143,7 +143,9 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
             }
         }
         neighbour::note_encoding(&mut builder.report, &path);
-        let objects = labels.of_image(&name, &mut builder, options)?.unwrap_or_else(|| {
+        // Names may be of bytes that are not UTF-8.
+        let inner = path.strip_prefix(&image_folder).unwrap_or(&path);
+        let objects = labels.of_image(inner, &mut builder, options)?.unwrap_or_else(|| {
             builder.report.add(Problem::MissingLabels, &name);
             Vec::new()
         });
@@ -232,7 +234,7 @@ impl LabelFiles {
     /// The objects of an image; none if it has no label file.
     fn of_image(
         &mut self,
-        name: &str,
+        name: &Path,
         builder: &mut Builder,
         options: &ReadOptions,
     ) -> Result<Option<Vec<NamedObject>>, DatasetError> {
@@ -243,7 +245,6 @@ impl LabelFiles {
             return Ok(Some(objects.into_iter().map(|((), object)| object).collect()));
         }
         // `0003/000012.png` is image 12 of the sequence in `0003.txt`; a single sequence may go without a folder.
-        let name = Path::new(name);
         let frame = name.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
         let only = self.sequences.len() == 1;
         let sequence = match name.parent().filter(|parent| !parent.as_os_str().is_empty()) {

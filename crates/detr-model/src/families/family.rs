@@ -89,7 +89,7 @@ pub(crate) trait Family: fmt::Debug {
         Self: Sized,
     {
         let class = Self::hugging_face().map_or("", |names| names.class);
-        let unknown = || Err(format!("its tensors are not those of {class}"));
+        let unknown = || Err(format!("the weights of {class} were not found"));
         Self::infer(state, args)
             .unwrap_or_else(unknown)
             .map_err(|reason| WeightsError::NotAModel { path: folder.to_owned(), reason })

@@ -289,6 +289,6 @@ fn pipes_and_devices_are_not_read() {
     let name = OsStr::from_bytes(b"caf\xe9.png");
     std::fs::copy(folder.path().join("good.png"), folder.path().join(name)).unwrap();
     let outcome = detr_infer([".", "--json"]).quick().inside(folder.path()).run().expect(0);
-    assert_eq!(outcome.json()[0]["file"], "./caf\u{fffd}.png");
-    detr_infer([name]).quick().inside(folder.path()).run().expect(2);
+    assert_eq!(outcome.json()[0]["file"], r"./caf\xE9.png");
+    detr_infer([name]).quick().inside(folder.path()).run().expect(0);
 }

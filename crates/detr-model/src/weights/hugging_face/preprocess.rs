@@ -46,12 +46,11 @@ pub(super) fn preprocessing(
     spec.mean = statistics(file, "image_mean", spec.mean).map_err(refused)?;
     spec.std = statistics(file, "image_std", spec.std).map_err(refused)?;
     spec.validate().map_err(|error| refused(error.to_string()))?;
-    let sized = size(file, spec).and_then(|spec| {
-        spec.validate().map_err(|error| error.to_string())?;
-        Ok(spec)
-    });
-    match sized {
-        Ok(spec) => Ok(Preprocessing { spec, note: None }),
+    match size(file, spec) {
+        Ok(spec) => {
+            spec.validate().map_err(|error| hint(error.to_string(), HINT))?;
+            Ok(Preprocessing { spec, note: None })
+        }
         Err(reason) if own_size => {
             let note = format!("the size in preprocessor_config.json is not used: {reason}");
             Ok(Preprocessing { spec, note: Some(note) })
