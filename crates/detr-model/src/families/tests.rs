@@ -25,7 +25,7 @@ fn every_preset_is_valid_and_says_what_its_name_says() {
         if name.ends_with("tiny") {
             continue; // a backbone of its own
         }
-        let depth = if classes == 91 { depth.unwrap_or(50) } else { 18 };
+        let depth = if classes >= 91 { depth.unwrap_or(50) } else { 18 };
         let expected = ResNetConfig::torchvision(depth).unwrap();
         let expected = ResNetConfig { dilation: config.backbone().is_dilated(), ..expected };
         assert_eq!(*config.backbone(), expected.into(), "{name}");
