@@ -214,6 +214,11 @@ fn an_image_size_that_is_none_is_refused_in_words_and_flags_stand_in() {
         let outcome = detect(folder.path(), "model", &[]);
         refused(&outcome, message);
         assert!(outcome.stderr.contains("preprocessor_config.json"), "{}", outcome.stderr);
+        // A number that is no size is a fault of the file, whatever is asked for.
+        if message.starts_with("size is 6") || message.starts_with("is 0") {
+            refused(&detect(folder.path(), "model", &SMALL), message);
+            continue;
+        }
         let outcome = detect(folder.path(), "model", &SMALL).expect(0);
         assert!(outcome.stderr.contains("preprocessor_config.json is not used"), "{size}");
         refused(&detect(folder.path(), "model", &SMALL[..2]), message);

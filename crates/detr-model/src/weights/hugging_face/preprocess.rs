@@ -22,8 +22,8 @@ pub(super) struct Preprocessing {
     pub(super) note: Option<String>,
 }
 
-/// Returns what the folder says, or `default` if it says nothing. With `own_size`, a size that cannot be read is
-/// not an error but a note.
+/// Returns what the folder says, or `default` if it says nothing. With `own_size`, a size of an unknown form is not an
+/// error but a note.
 pub(super) fn preprocessing(
     folder: &Path,
     default: PreprocessSpec,
@@ -51,11 +51,12 @@ pub(super) fn preprocessing(
             spec.validate().map_err(|error| hint(error.to_string(), HINT))?;
             Ok(Preprocessing { spec, note: None })
         }
-        Err(reason) if own_size => {
+        Err(SizeFault::Number(reason)) => Err(hint(reason, HINT)),
+        Err(SizeFault::Form(reason)) if own_size => {
             let note = format!("the size in preprocessor_config.json is not used: {reason}");
             Ok(Preprocessing { spec, note: Some(note) })
         }
-        Err(reason) => Err(hint(reason, HINT)),
+        Err(SizeFault::Form(reason)) => Err(hint(reason, HINT)),
     }
 }
 
@@ -64,8 +65,16 @@ fn field<'a>(file: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     file.get(name).filter(|value| !value.is_null())
 }
 
+/// The reason why a size cannot be used.
+enum SizeFault {
+    /// A number that is no size: the file is wrong, whatever the user asks for.
+    Number(String),
+    /// A form that is not known. A size that the user gives can stand in.
+    Form(String),
+}
+
 /// Reads `size` and `max_size`.
-fn size(file: &Map<String, Value>, spec: PreprocessSpec) -> Result<PreprocessSpec, String> {
+fn size(file: &Map<String, Value>, spec: PreprocessSpec) -> Result<PreprocessSpec, SizeFault> {
     let max_size = field(file, "max_size").map(|value| side("max_size", value)).transpose()?;
     let longest_edge = max_size.unwrap_or(DEFAULT_MAX_SIZE);
     match field(file, "size") {
@@ -78,13 +87,16 @@ fn size(file: &Map<String, Value>, spec: PreprocessSpec) -> Result<PreprocessSpe
                 let size = ImageSize::new(side("size[0]", height)?, side("size[1]", width)?);
                 Ok(spec.exactly(size))
             }
-            _ => Err(format!("size is a list of {}, expected two: height and width", list.len())),
+            _ => Err(SizeFault::Form(format!(
+                "size is a list of {}, expected two: height and width",
+                list.len()
+            ))),
         },
         Some(number @ Value::Number(_)) => Ok(shortest(spec, side("size", number)?, longest_edge)),
-        Some(other) => Err(format!(
+        Some(other) => Err(SizeFault::Form(format!(
             "size is {}, expected a number, a list of height and width, or a table of sides",
             described(other)
-        )),
+        ))),
     }
 }
 
@@ -93,13 +105,14 @@ fn named_sides(
     sides: &Map<String, Value>,
     max_size: Option<u32>,
     spec: PreprocessSpec,
-) -> Result<PreprocessSpec, String> {
+) -> Result<PreprocessSpec, SizeFault> {
     const KNOWN: [&str; 6] =
         ["shortest_edge", "longest_edge", "height", "width", "max_height", "max_width"];
     let mut found = [None; 6];
     for (name, value) in sides.iter().filter(|(_, value)| !value.is_null()) {
         let Some(at) = KNOWN.iter().position(|known| known == name) else {
-            return Err(format!("size.{name} is unknown, expected {FORMS}"));
+            let reason = format!("size.{name} is unknown, expected {FORMS}");
+            return Err(SizeFault::Form(reason));
         };
         found[at] = Some(side(name, value)?);
     }
@@ -121,7 +134,7 @@ fn named_sides(
             let names = KNOWN.iter().zip(found).filter(|(_, side)| side.is_some());
             let names: Vec<_> = names.map(|(name, _)| *name).collect();
             let has = if names.is_empty() { "nothing".to_owned() } else { names.join(" and ") };
-            Err(format!("size has {has}, expected {FORMS}"))
+            Err(SizeFault::Form(format!("size has {has}, expected {FORMS}")))
         }
     }
 }
@@ -141,7 +154,7 @@ fn most_beside(short: u32) -> u32 {
 }
 
 /// Reads a side: a whole number in any notation. Its range is checked with the rest.
-fn side(name: &str, value: &Value) -> Result<u32, String> {
+fn side(name: &str, value: &Value) -> Result<u32, SizeFault> {
     let whole = value.as_u64().or_else(|| {
         let number = value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -150,7 +163,11 @@ fn side(name: &str, value: &Value) -> Result<u32, String> {
     });
     whole.and_then(|whole| u32::try_from(whole).ok()).ok_or_else(|| {
         let most = PreprocessSpec::MAX_EDGE;
-        format!("{name} is {}, expected a whole number of pixels, 1 to {most}", described(value))
+        let reason = format!(
+            "{name} is {}, expected a whole number of pixels, 1 to {most}",
+            described(value)
+        );
+        if value.is_number() { SizeFault::Number(reason) } else { SizeFault::Form(reason) }
     })
 }
 
@@ -212,7 +229,8 @@ mod tests {
     use super::*;
 
     fn read(file: &Value) -> Result<PreprocessSpec, String> {
-        size(file.as_object().unwrap(), PreprocessSpec::default())
+        let read = size(file.as_object().unwrap(), PreprocessSpec::default());
+        read.map_err(|(SizeFault::Number(reason) | SizeFault::Form(reason))| reason)
     }
 
     #[test]
