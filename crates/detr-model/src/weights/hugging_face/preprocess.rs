@@ -51,12 +51,11 @@ pub(super) fn preprocessing(
             spec.validate().map_err(|error| hint(error.to_string(), HINT))?;
             Ok(Preprocessing { spec, note: None })
         }
-        Err(SizeFault::Number(reason)) => Err(hint(reason, HINT)),
         Err(SizeFault::Form(reason)) if own_size => {
             let note = format!("the size in preprocessor_config.json is not used: {reason}");
             Ok(Preprocessing { spec, note: Some(note) })
         }
-        Err(SizeFault::Form(reason)) => Err(hint(reason, HINT)),
+        Err(SizeFault::Number(reason) | SizeFault::Form(reason)) => Err(hint(reason, HINT)),
     }
 }
 
