@@ -88,7 +88,7 @@ pub(crate) fn event(event: &Event, run: &RunContext) -> Option<Message> {
             Message::new(
                 Level::Warning,
                 format!(
-                    "no checkpoint is there, so the run starts over: none of {steps} steps is done"
+                    "no checkpoint is there, so the run starts over: it goes on after step 0 of {steps}"
                 ),
             )
         }
