@@ -121,11 +121,6 @@ fn names(case: &Case, bench: &Bench, failures: &mut Failures) {
         .into_iter()
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
         .collect();
-    // Models for segmentation have a listing too, and no preset.
-    if listed.iter().any(|(name, _)| name.starts_with("mask_head.")) {
-        failures.unhandled = true;
-        return;
-    }
     let published = case.json["params"].as_u64().map(|n| usize::try_from(n).expect("small"));
     let config = nearest_preset(&listed, published, bench);
     let checkpoint = Checkpoint::recipe(&config, 0, &bench.device);
