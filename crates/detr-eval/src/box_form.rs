@@ -113,7 +113,7 @@ impl Tally {
             return (self.largest[1] >= RELATIVE).then_some(BoxForm::Relative);
         }
         let [as_stated, as_corners, as_centres] = self.met;
-        // What fits as it stands is right, whatever else it might be.
+        // A name that fits as it stands is right, whatever else it might be.
         let explains =
             |met: usize| met > 2 * as_stated && met as f64 >= SUSPICIOUS * self.objects as f64;
         let over = self.over as f64 > SUSPICIOUS * self.boxes as f64;

@@ -202,7 +202,7 @@ fn read(path: &Path) -> Option<Verdict> {
         tracing::warn!("{}: {error}; left aside", path.display());
     };
     let value: serde_json::Value = serde_json::from_slice(&text).inspect_err(left_aside).ok()?;
-    // Those of an earlier program are replaced by the next self-test.
+    // The next self-test replaces verdicts of an earlier program.
     if value.get("form").and_then(serde_json::Value::as_u64) != Some(FORM.into()) {
         return None;
     }

@@ -298,7 +298,7 @@ impl Walk {
         if let (Some(linear), Some(norm), Some(encoder)) =
             (&transformer.enc_output, &transformer.enc_output_norm, &trace.output.enc_outputs)
         {
-            // Where nothing is proposed the box is exactly 1, and the token nothing.
+            // The box is exactly 1, and the token nothing, if nothing is proposed.
             let [_, s, _] = memory.values.dims();
             let nothing = encoder.pred_boxes.clone().min_dim(2).greater_equal_elem(1.0);
             let tokens = memory.values.clone().mask_fill(nothing.expand([b, s, d]), 0.0);

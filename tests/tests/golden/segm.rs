@@ -76,7 +76,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
     failures.tensor(case, slack, "pred_masks_b0_q0", one(0, 0));
     failures.tensor(case, slack, "pred_masks_blast_qlast", one(b - 1, q - 1));
 
-    // What is asked for in blocks and in any order is what all queries together get.
+    // Masks of queries asked for in blocks and in any order equal those of all queries together.
     let some: Vec<usize> = queries.iter().rev().step_by(3).copied().collect();
     let found = model.masks(&features, b - 1, &some).expect("a mask head");
     for (index, &query) in some.iter().enumerate() {

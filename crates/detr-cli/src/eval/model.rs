@@ -28,7 +28,7 @@ const DEFORMABLE_PAIRS: usize = 100;
 /// # Errors
 /// Such a model, or one that cannot be used.
 pub(super) fn refuse_without_masks(name: &OsStr, args: &EvalArgs) -> Result<(), CliError> {
-    // What there is to say of the model is said when it is opened to be run.
+    // The notes about the model follow when it is opened to be run.
     let quiet = Console::new(&LogArgs { quiet: true, ..LogArgs::default() });
     if open_model(name, &args.load, &quiet, host_device)?.config()?.has_masks() {
         return Ok(());

@@ -66,7 +66,7 @@ pub(super) fn check(
             }
         }
     }
-    // Where boxes are relative, reading has counted these as errors.
+    // Reading has counted these as errors if boxes are relative.
     if turned.len() > report.count(Problem::TurnedLabels) {
         for name in &turned {
             report.add(Problem::TurnedImage, name);

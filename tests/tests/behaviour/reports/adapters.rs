@@ -101,7 +101,7 @@ impl Operations for Broken {
         indices: Tensor<2, Int>,
         values: Tensor<2>,
     ) -> Tensor<2> {
-        // Of two additions at one place in different halves, one is lost, as where they race.
+        // One of two additions at one place in different halves is lost, as in a race.
         let half = indices.dims()[axis] / 2;
         let broken = self.is("scatter-add");
         let whole = x.clone().scatter(axis, indices.clone(), values.clone(), IndexingUpdateOp::Add);
@@ -327,7 +327,7 @@ fn a_device_refused_for_training_still_predicts_until_its_driver_changes() {
     let image = pictures.path().join("a.png");
     detr_infer([image]).quick().env("DETR_CACHE", folder).run().expect(0);
 
-    // What the large sizes found is not forgotten because the small ones pass.
+    // A fault that the large sizes found is not forgotten because the small ones pass.
     verdicts.record_report(&cpu, Precision::F32, &wrong(Some(Purpose::Training), true)).unwrap();
     assert!(verdicts.record_report(&cpu, Precision::F32, &wrong(None, false)).unwrap());
     assert_eq!(refused(&cpu), [false, true]);

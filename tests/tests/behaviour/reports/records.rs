@@ -524,7 +524,7 @@ fn orientation_is_applied_by_all_commands_alike() {
     assert_eq!((grid.dimensions(), stored.dimensions()), ((104, 104), (104, 104)));
     // Inside of the box, below its name: the cell of 64 x 96 pixels stands in the middle of its square.
     assert!(grid.get_pixel(4 + 16 + 52, 4 + 19).0.iter().all(|&level| level > 200));
-    // As stored, the white square is elsewhere.
+    // The stored picture has its white square elsewhere.
     assert!(stored.get_pixel(4 + 12, 4 + 16 + 12).0.iter().all(|&level| level > 200));
 }
 

@@ -354,7 +354,7 @@ fn a_prefix_that_all_names_share_is_left_out_and_told() {
                 .contains("tensors without it are not read (1): `criterion.empty_weight`")
         );
     }
-    // What is left is still checked to the last tensor.
+    // The rest is still checked to the last tensor.
     let first = |name: &str| format!("module.{name}");
     let cut = tiny.renamed(|name| (name != "transformer.decoder.norm.weight").then(|| first(name)));
     refused(&run("cut.safetensors", &cut.bytes()), "transformer.decoder.norm.weight");

@@ -227,7 +227,7 @@ fn check_model(folder: &Path, file: &str, sound: &Value, others: &[Value]) {
     for document in spoilt(sound, others) {
         fs::write(copy.path().join(file), document.to_string()).unwrap();
         let mut outcome = detr(["models", "inspect", "."]).inside(copy.path()).run();
-        // What a sound model is printed as has names of data types.
+        // The description of a sound model has names of data types.
         outcome.stdout.clear();
         check_words(&outcome, &document.to_string());
     }

@@ -124,7 +124,7 @@ fn attention(test: &mut Test<'_>, [b, m, q, s, d]: [usize; 5]) -> Result<(), Ope
     let forward = Subject::rounded("attention", Need::Prediction, bound);
     let backward = Subject::rounded("attention, gradients", Need::Training, bound);
     let call = format!("{b}x{m} heads of {d}, {q} queries, {s} keys");
-    // As linear layers put them out: heads inside rows.
+    // Linear layers put heads inside rows.
     let [query, key, value] =
         [(q, 91), (s, 92), (s, 93)].map(|(len, seed)| random(b * len * m * d, seed, test.dtype));
     let grad = random(b * q * m * d, 94, test.dtype);
