@@ -79,7 +79,7 @@ impl Default for PanopticOptions {
 struct Output {
     /// The last layer's predictions.
     host: HostOutput,
-    /// What masks are made of.
+    /// The features that masks are made of.
     features: Option<MaskFeatures>,
     /// Sizes of every image.
     sizes: Vec<MaskSizes>,

@@ -61,7 +61,7 @@ pub fn suspected_form(results: &Results, truth: &GroundTruth) -> Option<BoxForm>
     tally.verdict()
 }
 
-/// What was counted.
+/// The counts.
 #[derive(Default)]
 struct Tally {
     boxes: usize,

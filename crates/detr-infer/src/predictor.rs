@@ -207,10 +207,10 @@ impl Predictor {
         Ok(found)
     }
 
-    /// As [`Predictor::predict_panoptic`], with the time spent per stage.
+    /// Predicts like [`Predictor::predict_panoptic`], and returns the time spent per stage.
     ///
     /// # Errors
-    /// As [`Predictor::predict_panoptic`].
+    /// The errors of [`Predictor::predict_panoptic`].
     pub fn predict_panoptic_timed(
         &self,
         image: &RgbImage,

@@ -1,4 +1,4 @@
-//! What the self-test found, remembered per device, driver and precision in the user's cache, so that a
+//! The findings of the self-test, remembered per device, driver and precision in the user's cache, so that a
 //! precision that computed wrongly is refused from then on for the work that needs it. A verdict on another
 //! driver, or of another version of this program, counts for nothing.
 
@@ -34,9 +34,9 @@ struct Verdict {
     version: String,
     /// Whether the large sizes were tested, too.
     full: bool,
-    /// What was out of bounds of that which predictions need; none if all was well.
+    /// The operations out of bounds that predictions need; `None` if all was well.
     prediction: Option<String>,
-    /// What was out of bounds of that which training needs, predictions included.
+    /// The operations out of bounds that training needs, predictions included.
     training: Option<String>,
 }
 

@@ -17,11 +17,11 @@ pub struct DetrOutput {
     pub pred_boxes: Tensor<4>,
     /// What the encoder proposes; two-stage models only.
     pub enc_outputs: Option<EncoderOutput>,
-    /// What the masks of queries are made of, by [`Model::masks`](crate::Model::masks); models with a mask head only.
+    /// The features that masks of queries are made of, by [`Model::masks`](crate::Model::masks); models with a mask head only.
     pub mask_features: Option<MaskFeatures>,
 }
 
-/// What a mask head needs of a batch. Masks are made of it for the queries that are asked for, since those of all
+/// The features of a batch that a mask head needs. Masks are made of it for the queries that are asked for, since those of all
 /// queries cost several times as much as the boxes.
 #[derive(Clone, Debug)]
 pub struct MaskFeatures {

@@ -37,7 +37,7 @@ pub fn read(tensors: Transaction) -> Result<Vec<TensorData>, DeviceError> {
 /// Reads tensors of any floating point type as f32, each row by row.
 ///
 /// # Errors
-/// As [`read`].
+/// The errors of [`read`].
 pub fn read_f32(tensors: Transaction) -> Result<Vec<Vec<f32>>, DeviceError> {
     let vector = |data: TensorData| data.convert_dtype(DType::F32).try_into_vec::<f32>();
     let vectors = read(tensors)?.into_iter().map(vector);
@@ -47,7 +47,7 @@ pub fn read_f32(tensors: Transaction) -> Result<Vec<Vec<f32>>, DeviceError> {
 /// Waits until a device has done all its work.
 ///
 /// # Errors
-/// As [`read`].
+/// The errors of [`read`].
 pub fn wait(device: &Device) -> Result<(), DeviceError> {
     device.sync().map_err(|error| DeviceError::new(&error))
 }

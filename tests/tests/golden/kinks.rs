@@ -39,7 +39,7 @@ pub struct Nudge {
     pub bias: String,
     /// Its place in the bias.
     pub channel: usize,
-    /// What is added.
+    /// The values that are added.
     pub by: f32,
 }
 

@@ -112,7 +112,7 @@ fn criterion(case: &Case, bench: &Bench, failures: &mut Failures) {
         let shape = gradient.dims();
         let mut found: Vec<f64> = gradient.into_data().iter::<f64>().collect();
         if let Some(table) = case.tensors.get(name).filter(|_| case.has(&sane(name))) {
-            // Where the reference's table has NaN, ours is that of the matched pairs.
+            // Our table is that of the matched pairs if the reference's has NaN.
             for (found, expected) in found.iter_mut().zip(&table.values) {
                 if expected.is_nan() && found.is_finite() {
                     *found = f64::NAN;

@@ -186,7 +186,7 @@ pub(crate) fn note_left_out(dataset: &Dataset, console: &Console) {
     }
 }
 
-/// What of a data set is not used, a sentence for each kind of problem.
+/// Returns a sentence for each kind of problem that leaves a part of a data set out.
 pub(crate) fn left_out(dataset: &Dataset) -> Vec<String> {
     let problems = &dataset.report.problems;
     let sentence = |(problem, found): (&Problem, &Occurrences)| {

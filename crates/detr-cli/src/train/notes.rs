@@ -1,4 +1,4 @@
-//! What a run says of its data and weights before its first step: on the console at once, and in the log when there
+//! The messages of a run about its data and weights before its first step: on the console at once, and in the log when there
 //! is one.
 
 use detr_data::{Dataset, TargetCounts, TargetRules};

@@ -27,7 +27,7 @@ pub(super) struct Built<'a> {
     pub(super) start: Model,
     /// The data of the validation.
     pub(super) val: Option<Arc<Dataset>>,
-    /// What was said of data and weights.
+    /// The messages about data and weights.
     pub(super) notes: StartNotes<'a>,
 }
 

@@ -7,7 +7,7 @@ use super::yaml::{Node, Value};
 use super::yolo_files::Outline;
 use super::{DatasetError, splits, text};
 
-/// What the file says.
+/// The contents of the file.
 pub(super) struct DataYaml {
     pub(super) path: Option<String>,
     train: Option<Places>,
@@ -22,7 +22,7 @@ pub(super) struct DataYaml {
     pub(super) keypoints: Option<[usize; 2]>,
 }
 
-/// Where the images of a split are.
+/// The places of a split's images.
 pub(super) enum Places {
     One(String),
     Several(Vec<String>),

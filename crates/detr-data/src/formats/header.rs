@@ -1,4 +1,4 @@
-//! What the header of an image says, without decoding the pixels: its size, and which way up it is.
+//! The header of an image, read without decoding the pixels: its size, and which way up it is.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -22,7 +22,7 @@ impl ImageHeader {
     /// Reads the header of a file.
     ///
     /// # Errors
-    /// Those of [`read_image`], which is asked when the header alone does not tell.
+    /// The errors of [`read_image`], which is asked when the header alone does not tell.
     pub fn read(path: &Path, limits: &Limits) -> Result<Self, ImageError> {
         // Special files would block; `read_image` names what they are.
         let header =
@@ -64,7 +64,7 @@ impl ImageHeader {
 /// The height and width as stored; EXIF orientation is not applied.
 ///
 /// # Errors
-/// Those of [`ImageHeader::read`].
+/// The errors of [`ImageHeader::read`].
 pub fn image_size(path: &Path, limits: &Limits) -> Result<ImageSize, ImageError> {
     ImageHeader::read(path, limits).map(|header| header.size(false))
 }

@@ -178,9 +178,9 @@ fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &Path) -> BTreeSe
 /// The label files of a data set: one for each image, or one for each sequence of images.
 struct LabelFiles {
     folder: PathBuf,
-    /// Those of images that were not asked for yet.
+    /// The files of images that were not asked for yet.
     rest: HashSet<PathBuf>,
-    /// Those of sequences, and whether an image was found for them.
+    /// The files of sequences, and whether an image was found for them.
     sequences: BTreeMap<PathBuf, Sequence>,
 }
 

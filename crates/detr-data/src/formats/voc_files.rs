@@ -1,4 +1,4 @@
-//! Where VOC's XML files and images lie. Names of folders are taken in any case of their letters, because tools
+//! Finds VOC's XML files and images. Names of folders are taken in any case of their letters, because tools
 //! write `Annotations` and `annotations`, `JPEGImages` and `images`.
 
 use std::collections::HashMap;

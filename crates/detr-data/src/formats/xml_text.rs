@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{DatasetError, text};
 
-/// What Windows-1252 has between 0x80 and 0x9f, where ISO-8859-1 has control characters; unused places stay these.
+/// The characters that Windows-1252 has between 0x80 and 0x9f, where ISO-8859-1 has control characters; unused places stay these.
 const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
     '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',

@@ -3,7 +3,7 @@
 //! `class x1 y1 x2 y2 ...` for outlines, all relative to the image. Where `data.yaml` has a `kpt_shape`, keypoints
 //! follow the box; they are not read.
 //!
-//! Where all this lies, also for files that were written for another place, is in `yolo_files`.
+//! `yolo_files` finds all this, also for files that were written for another place.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Where YOLO's images and labels lie: the folders and lists that `data.yaml` names, wherever they were written, and
+//! Finds YOLO's images and labels: the folders and lists that `data.yaml` names, wherever they were written, and
 //! the layouts that name the classes in a text file: Label Studio's `classes.txt` and darknet's `obj.data`.
 
 use std::collections::HashMap;
@@ -274,7 +274,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// What a data set without a YAML file names: its classes and the places of its splits.
+/// The names in a data set without a YAML file: its classes and the places of its splits.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outline {
     /// Names of the classes.

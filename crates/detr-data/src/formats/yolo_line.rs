@@ -6,7 +6,7 @@ use super::data_yaml::{DataYaml, whole_number};
 use super::named::NamedObject;
 use crate::segmentation::Segmentation;
 
-/// What `data.yaml` says of the lines.
+/// The rules of `data.yaml` for the lines.
 pub(super) struct LineRules<'a> {
     /// Names of the classes.
     pub(super) names: &'a [String],

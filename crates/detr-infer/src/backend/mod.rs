@@ -23,7 +23,7 @@ use crate::verdicts::Verdicts;
 /// Opens a device for predictions: [`select_for`].
 ///
 /// # Errors
-/// As [`select_for`].
+/// The errors of [`select_for`].
 pub fn select(
     backend: Backend,
     index: usize,

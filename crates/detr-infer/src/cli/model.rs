@@ -31,7 +31,7 @@ pub fn open_model(
 /// cannot be read is only told.
 ///
 /// # Errors
-/// Those of [`open_model`].
+/// The errors of [`open_model`].
 pub fn open_model_sized(
     name: impl AsRef<OsStr>,
     load: &LoadArgs,

@@ -118,7 +118,7 @@ fn entries(found: &Panoptic, palette: &Palette) -> Vec<Entry> {
     entries
 }
 
-/// What is written beside the colour of a class: as much of it as fits.
+/// The text beside the colour of a class: as much of it as fits.
 fn label(entry: &Entry, font: Font, pixels: u64, width: u32) -> String {
     let percent = (100 * entry.area + pixels / 2).checked_div(pixels).unwrap_or(0);
     let full = match entry.segments {

@@ -24,19 +24,19 @@ use crate::backend::{Precision, Purpose, Selected, catch_panic};
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Row {
-    /// What was compared.
+    /// The operation that was compared.
     pub what: String,
     /// Largest difference, relative to the largest number expected; of the model's gradients, the
     /// largest of a parameter, relative to its length.
     pub error: f64,
-    /// What is allowed.
+    /// The error that is allowed.
     pub bound: f64,
     /// The first work that needs it, which a failure refuses; training needs all that prediction needs. `None`
     /// where the programs do without.
     pub needed_for: Option<Purpose>,
 }
 
-/// What the self-test found out about a device in one precision.
+/// The findings of the self-test about a device in one precision.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Report {
     /// Backend and adapter.
@@ -141,7 +141,7 @@ pub fn self_test(selected: &Selected, precision: Precision, cpu: &Device) -> Rep
     self_test_of(Subject::new(Extent::Quick), selected, precision, cpu)
 }
 
-/// As [`self_test`], with another operation in place of the kernel: what a broken one leads to.
+/// Runs [`self_test`] with another operation in place of the kernel, to see what a broken one leads to.
 #[must_use]
 pub fn self_test_with(
     kernel: Operation<'_>,
@@ -152,7 +152,7 @@ pub fn self_test_with(
     self_test_of(Subject { kernel, ..Subject::new(Extent::Quick) }, selected, precision, cpu)
 }
 
-/// As [`self_test`], with other code or sizes.
+/// Runs [`self_test`] with other code or sizes.
 #[must_use]
 pub fn self_test_of(
     subject: Subject<'_>,

@@ -85,7 +85,7 @@ impl PanopticWriter {
         Ok(Self { folder: folder.to_owned(), naming, pending, any: false })
     }
 
-    /// Where the image ids come from.
+    /// Returns where the image ids come from.
     #[must_use]
     pub fn image_ids(&self) -> super::ImageIds {
         self.naming.ids

@@ -1,7 +1,7 @@
 //! Resizing as the references do it after a model: bilinear as `F.interpolate`, nearest as `F.interpolate` and as
 //! Pillow.
 
-/// Where a place of a resized row lies between two cells of the original.
+/// The position of a place of a resized row between two cells of the original.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tap {
     /// The cells before and after.

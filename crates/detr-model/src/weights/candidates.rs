@@ -61,7 +61,7 @@ pub(super) trait Source {
 /// The tensors of a model, under official names.
 pub(super) struct Found {
     pub(super) state: StateDict,
-    /// What was left out or chosen.
+    /// The notes about tensors that were left out or chosen.
     pub(super) notes: Vec<String>,
 }
 

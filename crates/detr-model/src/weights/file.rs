@@ -21,13 +21,13 @@ pub fn read_state_dict(path: &Path) -> Result<StateDict, WeightsError> {
     read_tensors(path, &map)
 }
 
-/// What a file of weights holds.
+/// The contents of a file of weights.
 pub(super) struct FileTensors {
     pub(super) format: Format,
     /// The tensors of its model, under official names where they are known.
     pub(super) state: StateDict,
     pub(super) args: TrainingArgs,
-    /// What was left out or chosen.
+    /// The notes about tensors that were left out or chosen.
     pub(super) notes: Vec<String>,
 }
 

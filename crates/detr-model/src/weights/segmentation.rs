@@ -5,9 +5,9 @@
 use super::StateDict;
 use crate::families::ModelConfig;
 
-/// What stands before the names of the wrapped model.
+/// The prefix of the names of the wrapped model.
 const WRAPPED: &str = "detr.";
-/// What the names of the mask head's own tensors start with.
+/// The prefixes of the mask head's own tensors.
 pub(super) const HEAD: [&str; 2] = ["bbox_attention.", "mask_head."];
 
 /// Drops the prefix, unless another tensor has the name without it.

@@ -49,7 +49,7 @@ pub struct Comparison {
     /// Largest difference from the formula, in units of the largest number expected in that call; not
     /// a number where a result is not.
     pub error: f64,
-    /// What is allowed.
+    /// The error that is allowed.
     pub bound: f64,
     /// Sizes of the call with that error, for messages.
     pub call: String,

@@ -1,4 +1,4 @@
-//! Where the files of a data set lie: folders, splits, names and links.
+//! Reports about places of a data set's files: folders, splits, names and links.
 
 use std::fs;
 use std::path::Path;

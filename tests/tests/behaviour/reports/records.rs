@@ -1,4 +1,4 @@
-//! What the files of a data set say: labels, classes, ids, encodings and turned photographs.
+//! Reports about contents of a data set's files: labels, classes, ids, encodings and turned photographs.
 
 use std::fs;
 use std::path::Path;
@@ -154,7 +154,7 @@ pub(super) fn yolo(yaml: &str, label: &str) -> TempDir {
     ])
 }
 
-/// What the box `0.5 0.5 0.4 0.4` is in pixels.
+/// The box `0.5 0.5 0.4 0.4` in pixels.
 const YOLO_BOX: [f64; 4] = [30.0, 24.0, 40.0, 32.0];
 
 #[test]

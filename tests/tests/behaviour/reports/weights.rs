@@ -18,7 +18,7 @@ fn folder() -> TempDir {
     folder_with([("good.png", png(picture(1, 60, 40)))])
 }
 
-/// What a model finds in the picture, whatever its scores.
+/// Returns all that a model finds in the picture, whatever the scores.
 fn detect(folder: &Path, model: &str, flags: &[&str]) -> Outcome {
     let args = ["good.png", "--json", "--threshold", "0", "--backend", "flex", "--model", model];
     detr_infer(args).args(flags).inside(folder).run()
@@ -39,7 +39,7 @@ fn copied(name: &str) -> TempDir {
     folder
 }
 
-/// What `detr models inspect` says of a model.
+/// Returns the output of `detr models inspect` about a model.
 fn inspect(path: &Path) -> Value {
     detr(["models", "inspect", "--json"]).arg(path).run().expect(0).json()
 }

@@ -99,7 +99,7 @@ fn exact(tensor: &StoredTensor) -> Vec<f64> {
     }
 }
 
-/// What we write for a model are exactly the tensors that are listed, and some preset has them. Hugging Face
+/// Checks that the tensors we write for a model are exactly the tensors that are listed, and some preset has them. Hugging Face
 /// lists what is shared once, so there it is what we load.
 fn names(case: &Case, bench: &Bench, failures: &mut Failures) {
     let mut state = StateDict::default();

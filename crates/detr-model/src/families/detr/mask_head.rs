@@ -59,7 +59,7 @@ pub struct MaskTrace {
     pub masks: Tensor<3>,
 }
 
-/// What the mask head knows of one image, the same for all of its queries.
+/// The features of one image in the mask head, the same for all of its queries.
 struct ImageContext {
     /// `[1, D, h, w]`: projected C5.
     projected: Tensor<4>,

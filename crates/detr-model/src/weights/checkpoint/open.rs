@@ -18,7 +18,7 @@ use super::{Checkpoint, Format, default_classes, default_preprocess, unknown};
 use crate::backbone::BackboneConfig;
 use crate::families::ModelConfig;
 
-/// What the caller knows better than a file or folder.
+/// The facts that the caller knows better than a file or folder.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions<'a> {
     /// The architecture of a file that does not carry its own.
@@ -38,10 +38,10 @@ impl Checkpoint {
         Self::open_with(path, OpenOptions { arch, own_size: false })
     }
 
-    /// As [`Checkpoint::open`], for a caller that knows more.
+    /// Opens a file or folder like [`Checkpoint::open`], for a caller that knows more.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`].
+    /// The errors of [`Checkpoint::open`].
     pub fn open_with(path: &Path, options: OpenOptions<'_>) -> Result<Self, WeightsError> {
         let OpenOptions { arch, own_size } = options;
         let metadata = std::fs::metadata(path).map_err(|error| WeightsError::io(path, error))?;

@@ -23,7 +23,7 @@ const PARTS: [Part; 2] = [
     Part { title: "query embedding", unit: "queries", names: ["query_embed.", "query_pos"] },
 ];
 
-/// What the names of the mask head's tensors start with.
+/// The prefixes of the mask head's tensors.
 const MASKS: [&str; 2] = super::super::segmentation::HEAD;
 
 impl Checkpoint {

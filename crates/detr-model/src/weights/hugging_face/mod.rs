@@ -63,7 +63,7 @@ pub(super) struct HuggingFace {
     pub(super) state: StateDict,
     /// The mapped files of weights.
     pub(super) files: Vec<(PathBuf, Arc<Mmap>)>,
-    /// What the user should know of.
+    /// The notes for the user.
     pub(super) notes: Vec<String>,
 }
 

@@ -15,7 +15,7 @@ const DEFAULT_MAX_SIZE: u32 = 1333;
 const HINT: &str = "correct the file; --size and --max-size of detr-infer and detr eval together stand in \
                     for its size";
 
-/// What a folder says about images.
+/// The settings of a folder for images.
 pub(super) struct Preprocessing {
     pub(super) spec: PreprocessSpec,
     /// Why the folder's size is left out, where the user gives another one.

@@ -6,7 +6,7 @@ use super::values::{LAYOUTS, Layout, matrix, random};
 use super::{EPSILON, Extent, Need, OperationError, Subject, Test};
 use crate::self_test::tensor;
 
-/// What these may lose in f32, for each unit of the largest result.
+/// The error that these may have in f32, for each unit of the largest result.
 const F32: f64 = 3e-5;
 
 pub(super) fn run(test: &mut Test<'_>) -> Result<(), OperationError> {

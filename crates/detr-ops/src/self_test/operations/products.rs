@@ -11,7 +11,7 @@ use super::{Extent, Need, OperationError, Subject, Test};
 use crate::dense::ConvOptions;
 use crate::self_test::tensor;
 
-/// What sums of some thousand products may lose in f32, for each unit of the largest result. The CPU and Mesa's
+/// The error that sums of some thousand products may have in f32, for each unit of the largest result. The CPU and Mesa's
 /// software adapter lose up to a twentieth of it.
 const F32: f64 = 3e-5;
 
