@@ -60,7 +60,7 @@ impl Default for PreprocessSpec {
         Self {
             shortest_edge: 800,
             longest_edge: 1333,
-            resize: ResizeRule::ShortestEdge,
+            resize: ResizeRule::ShortestEdge {},
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         }
@@ -83,7 +83,7 @@ impl PreprocessSpec {
             in_range("resize.height", height, 1..=Self::MAX_EDGE)?;
             in_range("resize.width", width, 1..=Self::MAX_EDGE)?;
             edges = [height.min(width), height.max(width)];
-        } else if self.resize == ResizeRule::LongestEdge {
+        } else if matches!(self.resize, ResizeRule::LongestEdge {}) {
             edges = [self.longest_edge; 2];
         }
         let [shortest, longest] = edges;
@@ -110,8 +110,8 @@ impl PreprocessSpec {
     #[must_use]
     pub fn target_size(&self, image: ImageSize) -> ImageSize {
         match self.resize {
-            ResizeRule::ShortestEdge => self.shortest_edge_size(image),
-            ResizeRule::LongestEdge => longest_edge(image, self.longest_edge),
+            ResizeRule::ShortestEdge {} => self.shortest_edge_size(image),
+            ResizeRule::LongestEdge {} => longest_edge(image, self.longest_edge),
             ResizeRule::Within { height, width } => within(image, ImageSize::new(height, width)),
             ResizeRule::Exact { height, width } => ImageSize::new(height, width),
         }

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::{ImageSize, PreprocessSpec};
 
 /// A rule of resizing. Published models have one of these four.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ResizeRule {
     /// The short side becomes [`PreprocessSpec::shortest_edge`], or less where the long side would be longer
     /// than [`PreprocessSpec::longest_edge`]: DETR's rule.
-    #[default]
-    ShortestEdge,
+    // A variant without braces would skip unknown keys.
+    ShortestEdge {},
     /// The long side becomes [`PreprocessSpec::longest_edge`], whether the image is larger or smaller; the short
     /// side is not looked at: the rule of Table Transformer.
-    LongestEdge,
+    LongestEdge {},
     /// The image becomes as large as fits into this height and width with its aspect ratio.
     Within {
         /// Largest height in pixels.
@@ -33,6 +33,12 @@ pub enum ResizeRule {
     },
 }
 
+impl Default for ResizeRule {
+    fn default() -> Self {
+        Self::ShortestEdge {}
+    }
+}
+
 impl ResizeRule {
     /// Whether this is the rule that a model card leaves out.
     #[must_use]
@@ -46,7 +52,7 @@ impl ResizeRule {
             Self::Within { height, width } | Self::Exact { height, width } => {
                 Some(ImageSize::new(height, width))
             }
-            Self::ShortestEdge | Self::LongestEdge => None,
+            Self::ShortestEdge {} | Self::LongestEdge {} => None,
         }
     }
 }
@@ -56,7 +62,7 @@ impl PreprocessSpec {
     #[must_use]
     pub const fn with_longest_edge(mut self, edge: u32) -> Self {
         (self.shortest_edge, self.longest_edge) = (edge, edge);
-        self.resize = ResizeRule::LongestEdge;
+        self.resize = ResizeRule::LongestEdge {};
         self
     }
 
@@ -108,7 +114,7 @@ impl fmt::Display for PreprocessSpec {
         match (self.resize, self.resize.frame()) {
             (ResizeRule::Within { .. }, Some(size)) => write!(f, "as large as fits into {size}"),
             (_, Some(size)) => write!(f, "exactly {size}"),
-            (ResizeRule::LongestEdge, None) => write!(f, "long side {longest}"),
+            (ResizeRule::LongestEdge {}, None) => write!(f, "long side {longest}"),
             (_, None) => write!(f, "short side {shortest}, long side at most {longest}"),
         }
     }

@@ -193,7 +193,7 @@ pub(crate) fn infer(args: &BenchArgs, console: &Console) -> Result<(), CliError>
     let spec = PreprocessSpec {
         shortest_edge: target.height.min(target.width),
         longest_edge: target.height.max(target.width),
-        resize: ResizeRule::ShortestEdge,
+        resize: ResizeRule::ShortestEdge {},
         ..checkpoint.preprocess
     };
     let predictor =

@@ -176,7 +176,7 @@ impl Augmentation {
     #[must_use]
     pub fn validation(spec: &PreprocessSpec) -> Self {
         let resize = match spec.resize {
-            ResizeRule::ShortestEdge => Transform::RandomResize(RandomResize {
+            ResizeRule::ShortestEdge {} => Transform::RandomResize(RandomResize {
                 short_sides: vec![spec.shortest_edge],
                 max_size: Some(spec.longest_edge),
             }),

@@ -134,7 +134,9 @@ impl ImageArgs {
     pub(super) fn preprocess(&self, card: PreprocessSpec) -> Result<PreprocessSpec, CliError> {
         match (card.resize, self.size, self.max_size) {
             (_, None, None) => return Ok(card),
-            (ResizeRule::LongestEdge, None, Some(most)) => return Ok(card.with_longest_edge(most)),
+            (ResizeRule::LongestEdge {}, None, Some(most)) => {
+                return Ok(card.with_longest_edge(most));
+            }
             (ResizeRule::Within { height, width }, None, Some(most)) => {
                 return Ok(card.within(ImageSize::new(height.min(most), width.min(most))));
             }
@@ -158,7 +160,7 @@ impl ImageArgs {
                  hint: give a larger --max-size too"
             )));
         }
-        let resize = ResizeRule::ShortestEdge;
+        let resize = ResizeRule::ShortestEdge {};
         Ok(PreprocessSpec { shortest_edge, longest_edge, resize, ..card })
     }
 

@@ -1,100 +1,70 @@
 //! `--set KEY=VALUE`: another value for a key of a document.
 
-use super::document::{Entry, Node, Origin, Value};
+use toml::{Table, Value};
 
-/// Puts the value of a flag into a document. The value is TOML, or else a text as it stands.
+use super::document::{PathStep, described};
+
+/// Puts the value of a flag into a document, and returns its path. The value is TOML, or else a text as it stands.
 ///
 /// # Errors
 /// Says what is wrong with the flag.
-pub(super) fn apply(root: &mut Node, text: &str, flag: usize) -> Result<(), String> {
-    let (key, value) = split(text).ok_or("expected KEY=VALUE")?;
-    let path = path(key).ok_or_else(|| format!("`{key}` is no key"))?;
-    let value = Node::of_flag(parse(value), flag);
+pub(super) fn apply(root: &mut Value, flag: &str) -> Result<Vec<PathStep>, String> {
+    let (names, value) = split(flag)?;
+    let mut path = Vec::new();
     let mut node = root;
-    for (depth, name) in path.iter().enumerate() {
-        let shown = path[..depth].join(".");
-        let last = depth + 1 == path.len();
-        let fresh = if last { value.clone() } else { empty(flag) };
-        node = match &mut node.value {
-            Value::Table(entries) => {
-                let at = entries.iter().position(|entry| entry.key == *name);
-                let at = at.unwrap_or_else(|| {
-                    let origin = Origin::Flag(flag);
-                    entries.push(Entry { key: name.clone(), origin, node: fresh.clone() });
-                    entries.len() - 1
-                });
-                &mut entries[at].node
+    for (depth, name) in names.iter().enumerate() {
+        let shown = names[..depth].join(".");
+        node = match node {
+            Value::Table(table) => {
+                path.push(PathStep::Key(name.clone()));
+                table.entry(name).or_insert_with(|| Value::Table(Table::new()))
             }
-            Value::List(list) => {
+            Value::Array(list) => {
                 let length = list.len();
                 let index = name.parse().ok().filter(|index: &usize| *index <= length);
                 let index = index.ok_or_else(|| {
                     format!("`{shown}` is a list of {length}, which has no `{name}`")
                 })?;
                 if index == length {
-                    list.push(fresh.clone());
+                    list.push(Value::Table(Table::new()));
                 }
+                path.push(PathStep::Index(index));
                 &mut list[index]
             }
-            other => {
-                return Err(format!("`{shown}` is {}, which has no keys", other.described()));
-            }
+            other => return Err(format!("`{shown}` is {}, which has no keys", described(other))),
         };
-        if last {
-            *node = fresh;
-        }
     }
-    Ok(())
+    *node = parse(value);
+    Ok(path)
 }
 
-fn empty(flag: usize) -> Node {
-    Node { value: Value::Table(Vec::new()), origin: Origin::Flag(flag) }
-}
-
-/// Splits a flag at the first `=` outside of quotes.
-fn split(text: &str) -> Option<(&str, &str)> {
-    let mut quote = None;
-    let at = text.find(|c| match (quote, c) {
-        (None, '=') => true,
-        (None, '"' | '\'') => {
-            quote = Some(c);
-            false
-        }
-        (Some(open), _) if open == c => {
-            quote = None;
-            false
-        }
-        _ => false,
-    })?;
-    Some((text[..at].trim(), text[at + 1..].trim()))
+/// Splits a flag at the first `=` that has a key before it: a key in quotes may have one, too.
+fn split(flag: &str) -> Result<(Vec<String>, &str), String> {
+    let (first, _) = flag.split_once('=').ok_or("expected KEY=VALUE")?;
+    flag.match_indices('=')
+        .find_map(|(at, _)| Some((names(flag[..at].trim())?, flag[at + 1..].trim())))
+        .ok_or_else(|| format!("`{}` is no key", first.trim()))
 }
 
 /// Splits a dotted key by the rules of TOML; `a[0]` is `a.0`.
-fn path(key: &str) -> Option<Vec<String>> {
-    let key = if key.contains(['"', '\'']) {
-        key.to_owned()
-    } else {
-        key.replace('[', ".").replace(']', "")
+fn names(key: &str) -> Option<Vec<String>> {
+    let key = match key.contains(['"', '\'']) {
+        true => key.to_owned(),
+        false => key.replace('[', ".").replace(']', ""),
     };
-    if key.contains(['\n', '\r', '#', '=']) && !key.contains(['"', '\'']) {
-        return None;
-    }
-    let mut value = toml::Value::Table(format!("{key} = 0").parse().ok()?);
-    let mut path = Vec::new();
-    while let toml::Value::Table(table) = value {
+    let mut value = Value::Table(format!("{key} = 0").parse().ok()?);
+    let mut names = Vec::new();
+    while let Value::Table(table) = value {
         let mut entries = table.into_iter();
-        let (name, inner) = entries.next()?;
-        if entries.next().is_some() {
-            return None;
-        }
-        path.push(name);
+        let (name, inner) = entries.next().filter(|_| entries.len() == 0)?;
+        names.push(name);
         value = inner;
     }
-    Some(path)
+    Some(names)
 }
 
-fn parse(text: &str) -> toml::Value {
-    let document = format!("v = {text}").parse::<toml::Table>().ok();
+fn parse(text: &str) -> Value {
+    let document = format!("v = {text}").parse::<Table>().ok();
     let value = document.filter(|table| table.len() == 1).and_then(|mut table| table.remove("v"));
-    value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
 }

@@ -5,15 +5,17 @@ use std::ops::Range;
 use std::path::Path;
 
 use detr_types::{RangeError, nearest};
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
 
 use super::TrainConfig;
 use super::check::check;
-use super::document::{Node, Origin, PathStep};
+use super::document::{PathStep, at, described, dotted, place_of, span_of, steps_of};
 use super::error::{SettingPlace, SettingsError};
+use super::flags;
 use super::read::{Problem, read};
-use super::schema::{self, SettingKey, words};
-use super::serde_error::SerdeError;
-use super::{document, flags};
+use super::reason::Reason;
+use super::schema::{self, SettingKey, choices, find, words};
 
 /// The hint where users can look settings up.
 const MANUAL: &str = "docs/training.md lists all settings";
@@ -28,18 +30,25 @@ impl TrainConfig {
     pub fn load(path: &Path, text: &str, overrides: &[String]) -> Result<Self, SettingsError> {
         // Editors on Windows put a byte order mark in front.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let source = Source { path, text, overrides };
-        let mut document = Node::parse(text).map_err(|error| SettingsError::Syntax {
-            place: source.file(error.span().unwrap_or(0..0)).into(),
+        let syntax = |error: toml::de::Error| SettingsError::Syntax {
+            place: place_in(path, text, error.span().unwrap_or(0..0)).into(),
             reason: error.message().trim_end().to_owned(),
-        })?;
-        for (index, flag) in overrides.iter().enumerate() {
-            flags::apply(&mut document, flag, index)
+        };
+        let spans = DeTable::parse(text).map_err(syntax)?;
+        let mut document = Value::Table(text.parse::<Table>().map_err(syntax)?);
+        let mut flags = Vec::new();
+        for flag in overrides {
+            let path = flags::apply(&mut document, flag)
                 .map_err(|reason| SettingsError::Flag { flag: flag.clone(), reason })?;
+            flags.push((path, flag.as_str()));
         }
-        let config: Self = read::<Self>(&document)
-            .map_err(|problem| source.explain(&document, problem, &Self::keys()))?;
-        check(&config).map_err(|error| source.refuse(&document, error))?;
+        let spans = Spanned::new(spans.span(), DeValue::Table(spans.into_inner()));
+        let source = Source { path, text, spans, flags };
+        let config: Self = read(&document).map_err(|problem| {
+            let keys = Self::keys();
+            source.explain(&document, problem.closer(&document, &keys), &keys)
+        })?;
+        check(&config).map_err(|error| source.refuse(error))?;
         Ok(config)
     }
 
@@ -50,103 +59,105 @@ impl TrainConfig {
     }
 }
 
-/// The texts that settings were read from.
+/// Returns the place of some bytes of a text.
+fn place_in(path: &Path, text: &str, span: Range<usize>) -> SettingPlace {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+    SettingPlace::File { path: path.to_owned(), line, column }
+}
+
+/// The file and the flags that settings were read from.
 struct Source<'a> {
     path: &'a Path,
     text: &'a str,
-    overrides: &'a [String],
+    spans: Spanned<DeValue<'a>>,
+    /// The path that each flag set, and the flag.
+    flags: Vec<(Vec<PathStep>, &'a str)>,
 }
 
 impl Source<'_> {
-    fn file(&self, span: Range<usize>) -> SettingPlace {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
-        SettingPlace::File { path: self.path.to_owned(), line, column }
-    }
-
-    fn place(&self, origin: &Origin) -> SettingPlace {
-        match origin {
-            Origin::File(span) => self.file(span.clone()),
-            Origin::Flag(index) => {
-                let flag = self.overrides.get(*index).cloned().unwrap_or_default();
-                SettingPlace::Flag(flag)
-            }
-        }
+    /// Returns the place of the value at a path, or of its key: the last flag that set it or made its table, else the
+    /// file.
+    fn place(&self, path: &[PathStep], key: bool) -> Box<SettingPlace> {
+        let in_file = place_of(&self.spans, path).is_some();
+        let flag = self.flags.iter().rfind(|(set, _)| {
+            path.starts_with(set) || (!in_file && !path.is_empty() && set.starts_with(path))
+        });
+        Box::new(match flag {
+            Some((_, flag)) => SettingPlace::Flag((*flag).to_owned()),
+            None => place_in(self.path, self.text, span_of(&self.spans, path, key)),
+        })
     }
 
     /// Explains an error of serde's to users.
-    fn explain(&self, document: &Node, problem: Problem, keys: &[SettingKey]) -> SettingsError {
-        let Problem { path, error } = problem;
-        let place = |key: bool| Box::new(self.place(document.origin_of(&path, key)));
-        let key = document::dotted(&path);
-        let expected_of = |name: &str| {
-            let name = document::without_numbers(name);
-            let known = keys.iter().find(|key| key.name == name);
-            known.map_or("a table".to_owned(), |key| key.expected.clone())
-        };
+    fn explain(&self, document: &Value, problem: Problem, keys: &[SettingKey]) -> SettingsError {
+        let Problem { path, reason } = problem;
+        let place = |key| self.place(&path, key);
+        let key = dotted(&path);
         let hint = MANUAL.to_owned();
-        match error {
-            SerdeError::UnknownKey { key: name, known } => {
-                let near = near(&path, &name, known, keys);
-                let (_, parents) = path.split_last().unwrap_or((&PathStep::Index(0), &[]));
-                let inside = document::dotted(parents);
-                let hint = match (known, inside.as_str()) {
-                    ([], _) => format!("`{inside}` has no such key with its other values"),
+        let parents = path.split_last().map_or(String::new(), |(_, parents)| dotted(parents));
+        let found_there = |found| at(document, &path).map_or(found, described);
+        match reason {
+            Reason::UnknownKey { key: name, known } => {
+                let near = near(&parents, &name, &known, keys);
+                let hint = match (&known[..], parents.as_str()) {
+                    ([], _) => format!("`{parents}` has no such key with its other values"),
                     (known, "") => format!("the tables are {}", known.join(", ")),
-                    (known, _) => format!("`{inside}` has {}", known.join(", ")),
+                    (known, _) => format!("`{parents}` has {}", known.join(", ")),
                 };
                 SettingsError::UnknownKey { place: place(true), key, near, hint }
             }
-            SerdeError::UnknownVariant { found, known } => {
-                let is_key = matches!(path.last(), Some(PathStep::Key(key)) if *key == found);
-                let near = nearest(&found, known.iter().copied());
-                let hint = near.map_or(hint, |near| format!("did you mean `{near}`?"));
-                if is_key {
+            Reason::UnknownVariant { found, known } => {
+                let near = nearest(&found, known.iter().map(String::as_str));
+                if matches!(path.last(), Some(PathStep::Key(key)) if *key == found) {
                     let hint = format!("there is {}", known.join(", "));
-                    let parents = &path[..path.len() - 1];
-                    let near = near.map(|near| format!("{}.{near}", document::dotted(parents)));
+                    let near = near.map(|near| format!("{parents}.{near}"));
                     return SettingsError::UnknownKey { place: place(true), key, near, hint };
                 }
-                let found = document.at(&path).map_or(found, |node| node.value.described());
-                let expected = format!("one of {}", words(known));
+                let hint = near.map_or(hint, |near| format!("did you mean `{near}`?"));
+                let expected = format!("one of {}", words(&known));
+                let found = found_there(found);
                 SettingsError::Value { place: place(false), key, found, expected, hint }
             }
-            SerdeError::Missing(name) => {
-                let key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-                let expected = expected_of(&key);
+            Reason::Missing(name) => {
+                let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+                let known = find(keys, &key);
+                let expected = known.map_or("a table".to_owned(), |key| key.expected.clone());
                 SettingsError::Missing { place: place(false), key, expected, hint }
             }
-            SerdeError::Wrong { found, expected } => {
+            Reason::Wrong { found, expected } if expected.is_empty() => {
+                let expected = choices(keys, &key);
+                let found = found_there(found);
                 SettingsError::Value { place: place(false), key, found, expected, hint }
             }
-            SerdeError::Other(message) => {
-                let found = document.at(&path).map_or(String::new(), |node| node.value.described());
-                SettingsError::Value { place: place(false), key, found, expected: message, hint }
+            Reason::Wrong { found, expected } => {
+                SettingsError::Value { place: place(false), key, found, expected, hint }
+            }
+            Reason::Other(expected) => {
+                let found = found_there(String::new());
+                SettingsError::Value { place: place(false), key, found, expected, hint }
             }
         }
     }
 
     /// Explains to users why a value cannot work.
-    fn refuse(&self, document: &Node, error: RangeError) -> SettingsError {
+    fn refuse(&self, error: RangeError) -> SettingsError {
         let RangeError { field: key, value: found, expected, hint } = error;
-        let place = self.place(document.origin_of(&document::steps_of(&key), false)).into();
+        let place = self.place(&steps_of(&key), false);
         let hint = hint.map_or_else(|| MANUAL.to_owned(), Cow::into_owned);
         SettingsError::Value { place, key, found, expected: expected.into_owned(), hint }
     }
 }
 
 /// Guesses the key that was meant: a similar one of the same table, else one of this name elsewhere.
-fn near(path: &[PathStep], name: &str, known: &[&str], keys: &[SettingKey]) -> Option<String> {
-    let (_, parents) = path.split_last()?;
-    if let Some(near) = nearest(name, known.iter().copied()) {
-        let parents = document::dotted(parents);
-        return Some(if parents.is_empty() {
-            near.to_owned()
-        } else {
-            format!("{parents}.{near}")
-        });
+fn near(parents: &str, name: &str, known: &[String], keys: &[SettingKey]) -> Option<String> {
+    match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) if parents.is_empty() => Some(near.to_owned()),
+        Some(near) => Some(format!("{parents}.{near}")),
+        None => {
+            let ending = format!(".{name}");
+            keys.iter().find(|key| key.name.ends_with(&ending)).map(|key| key.name.clone())
+        }
     }
-    let ending = format!(".{name}");
-    keys.iter().find(|key| key.name.ends_with(&ending)).map(|key| key.name.clone())
 }

@@ -8,8 +8,8 @@ mod error;
 mod flags;
 mod load;
 mod read;
+mod reason;
 mod schema;
-mod serde_error;
 #[cfg(test)]
 mod tests;
 

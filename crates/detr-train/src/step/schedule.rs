@@ -35,12 +35,12 @@ pub enum Unit {
 }
 
 /// A schedule of the learning rate; `t` is the number of epochs or steps that are done.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
     /// A factor of 1, always.
-    #[default]
-    Constant,
+    // A variant without braces would skip unknown keys.
+    Constant {},
     /// `gamma^(t / every)` with the exponent rounded down: `StepLR`, the schedule of both references.
     Step {
         /// The distance of the drops.
@@ -112,7 +112,7 @@ impl ScheduleConfig {
     pub fn validate(&self, field: &str) -> Result<(), RangeError> {
         let course = format!("{field}.course");
         match &self.course {
-            Schedule::Constant => {}
+            Schedule::Constant {} => {}
             Schedule::Step { every, gamma } => {
                 require(*every > 0, format!("{course}.every"), every, "1 or more")?;
                 not_negative(format!("{course}.gamma"), *gamma)?;
@@ -138,12 +138,18 @@ impl ScheduleConfig {
     }
 }
 
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::Constant {}
+    }
+}
+
 impl Schedule {
     #[allow(clippy::cast_precision_loss)] // steps are far below 2^52
     fn factor(&self, t: u64) -> f64 {
         let drops = |gamma: f64, count: u64| gamma.powi(i32::try_from(count).unwrap_or(i32::MAX));
         match self {
-            Self::Constant => 1.0,
+            Self::Constant {} => 1.0,
             Self::Step { every, gamma } => drops(*gamma, t / (*every).max(1)),
             Self::MultiStep { milestones, gamma } => {
                 drops(*gamma, milestones.iter().filter(|&&milestone| t >= milestone).count() as u64)

@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_size_is_read() {
-        let short = ResizeRule::ShortestEdge;
+        let short = ResizeRule::ShortestEdge {};
         for (file, rule, edges) in [
             (json!({}), short, [800, 1333]),
             (json!({ "size": null }), short, [800, 1333]),
@@ -246,10 +246,10 @@ mod tests {
             (json!({ "size": { "shortest_edge": 600 } }), short, [600, 16_384]),
             (json!({ "size": { "shortest_edge": 600 }, "max_size": 700 }), short, [600, 700]),
             (json!({ "size": { "shortest_edge": 8000 } }), short, [8000, 12_500]),
-            (json!({ "size": { "longest_edge": 800 } }), ResizeRule::LongestEdge, [800, 800]),
+            (json!({ "size": { "longest_edge": 800 } }), ResizeRule::LongestEdge {}, [800, 800]),
             (
                 json!({ "size": { "longest_edge": 800, "shortest_edge": null } }),
-                ResizeRule::LongestEdge,
+                ResizeRule::LongestEdge {},
                 [800, 800],
             ),
             (
