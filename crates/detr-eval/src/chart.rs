@@ -1,9 +1,9 @@
-//! Line charts as SVG, one below the other: the courses of a training, of one run or several. The
-//! curves of precision over recall have a picture of their own ([`crate::curves_svg`]).
+//! Line charts as SVG, one below the other: the courses of a training, of one run or several, and the curves of
+//! precision over recall.
 
 use std::fmt::Write;
 
-use crate::svg::{COLOURS, text};
+use crate::curves::CurveSet;
 
 /// Size of a chart and of the field in it, in the picture's own units.
 const WIDTH: f64 = 960.0;
@@ -13,6 +13,9 @@ const TOP: f64 = 44.0;
 const FIELD: [f64; 2] = [640.0, 312.0];
 /// Lines in the legend; more would not fit.
 const LEGEND: usize = 16;
+/// Colours that differ for most eyes (Okabe and Ito 2008), used in turn.
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800"];
 /// Points up to which each is marked.
 const MARKED: usize = 60;
 
@@ -27,6 +30,17 @@ pub struct Chart {
     pub y: String,
     /// Lines, the most important first.
     pub lines: Vec<ChartLine>,
+    /// Whether both axes go from 0 to 1, whatever the points are.
+    pub from_0_to_1: bool,
+}
+
+impl Chart {
+    /// Makes a chart whose axes go as far as its points.
+    #[must_use]
+    pub fn new(title: &str, x: &str, y: &str, lines: Vec<ChartLine>) -> Self {
+        let [title, x, y] = [title, x, y].map(str::to_owned);
+        Self { title, x, y, lines, from_0_to_1: false }
+    }
 }
 
 /// A line of a chart.
@@ -120,8 +134,10 @@ pub fn charts_svg(charts: &[Chart]) -> String {
 
 fn draw(svg: &mut String, chart: &Chart, top: f64) {
     let points = || chart.lines.iter().flat_map(|line| &line.points);
-    let x = Scale::over(points().map(|point| point[0]));
-    let y = Scale::over(points().map(|point| point[1]));
+    let [x, y] = [0, 1].map(|axis| match chart.from_0_to_1 {
+        true => Scale { low: 0.0, high: 1.0, step: 0.1 },
+        false => Scale::over(points().map(|point| point[axis])),
+    });
     let top = top + TOP;
     text(svg, [LEFT, top - 18.0], "font-size=\"16\"", &chart.title);
     grid(svg, chart, [x, y], top);
@@ -154,8 +170,11 @@ fn row_y(top: f64, row: usize) -> f64 {
     top + 12.0 + 18.0 * row as f64
 }
 
-/// A dash of its own where colours come again.
+/// A dash of its own where colours come again, and grey for lines without a name.
 fn style(rank: usize) -> String {
+    if rank >= LEGEND {
+        return "fill=\"none\" stroke=\"#ccc\"".to_owned();
+    }
     let dash = ["none", "7 3", "2 2"][(rank / COLOURS.len()) % 3];
     let width = if rank == 0 { 2.2 } else { 1.4 };
     let colour = COLOURS[rank % COLOURS.len()];
@@ -200,9 +219,47 @@ fn grid(svg: &mut String, chart: &Chart, [x, y]: [Scale; 2], top: f64) {
     text(svg, [18.0, y], &turned, &chart.y);
 }
 
+/// Draws precision over recall: the mean and every class, the best by name and average precision.
+#[must_use]
+pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
+    let line = |ap: f64, name: &str, precision: &[f64]| {
+        let ap = if ap < 0.0 { "-".to_owned() } else { format!("{ap:.3}") };
+        let name: String = name.chars().take(24).collect();
+        let point =
+            |(&recall, &precision)| [recall, if precision < 0.0 { f64::NAN } else { precision }];
+        let points = curves.recall.iter().zip(precision).map(point).collect();
+        ChartLine { name: format!("{ap}  {name}"), points }
+    };
+    let mean = crate::mean::mean_of_existing(curves.classes.iter().map(|class| class.ap));
+    let mut classes: Vec<_> = curves.classes.iter().collect();
+    classes.sort_by(|a, b| b.ap.total_cmp(&a.ap));
+    let classes = classes.iter().map(|class| line(class.ap, &class.name, &class.precision));
+    let iou = curves.iou.map_or("0.50:0.95".to_owned(), |iou| format!("{iou:.2}"));
+    let lines = std::iter::once(line(mean, "mean", &curves.mean)).chain(classes).collect();
+    let chart = Chart::new(&format!("{title} (IoU {iou})"), "recall", "precision", lines);
+    charts_svg(&[Chart { from_0_to_1: true, ..chart }])
+}
+
+/// Writes words at a place, made harmless.
+fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
+    let mut safe = String::with_capacity(words.len());
+    for letter in words.chars() {
+        match letter {
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            // XML has no form for most of them.
+            letter if letter.is_control() => safe.push(' '),
+            letter => safe.push(letter),
+        }
+    }
+    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{safe}</text>");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::curves::ClassCurve;
 
     #[test]
     fn scales_cover_their_values_with_round_numbers() {
@@ -237,5 +294,29 @@ mod tests {
         // The gap parts the line: one point alone, and a line of two.
         assert_eq!(svg.matches("<polyline").count(), 40);
         assert_eq!(svg.matches("<circle").count(), 120);
+    }
+
+    #[test]
+    fn the_picture_has_every_curve_and_only_harmless_text() {
+        let class = |index: u8| ClassCurve {
+            category_id: index.into(),
+            name: format!("<b>&{index}\u{7}"),
+            ap: f64::from(index) / 100.0,
+            precision: vec![1.0, 0.5, 0.0],
+        };
+        let mut curves = CurveSet {
+            iou: Some(0.5),
+            recall: vec![0.0, 0.5, 1.0],
+            mean: vec![1.0, 0.5, 0.0],
+            classes: (0..30).map(class).collect(),
+        };
+        let svg = curves_svg(&curves, "one & two");
+        assert_eq!(svg.matches("<polyline").count(), 31);
+        assert!(svg.contains("and 15 more") && svg.contains("one &amp; two (IoU 0.50)"));
+        assert!(svg.contains("&lt;b&gt;&amp;29 ") && !svg.contains("<b>"));
+        assert!(svg.contains("points=\"72.0,44.0 392.0,200.0 712.0,356.0\""));
+        curves.classes.clear();
+        curves.mean = vec![-1.0; 3];
+        assert!(!curves_svg(&curves, "").contains("NaN"));
     }
 }

@@ -107,16 +107,10 @@ fn described(runs: &[RunRecord], differences: &[Difference]) -> Value {
 
 /// Loss over steps and AP over epochs, a line for each run.
 fn draw(path: &Path, runs: &[RunRecord], console: &Console) -> Result<(), CliError> {
-    let chart =
-        |title: &str, x: &str, y: &str, points: &dyn Fn(&RunRecord) -> Vec<[f64; 2]>| Chart {
-            title: title.to_owned(),
-            x: x.to_owned(),
-            y: y.to_owned(),
-            lines: runs
-                .iter()
-                .map(|run| ChartLine { name: run.name.clone(), points: points(run) })
-                .collect(),
-        };
+    let chart = |title: &str, x: &str, y: &str, points: &dyn Fn(&RunRecord) -> Vec<[f64; 2]>| {
+        let line = |run: &RunRecord| ChartLine { name: run.name.clone(), points: points(run) };
+        Chart::new(title, x, y, runs.iter().map(line).collect())
+    };
     let charts = [
         chart("Loss, smoothed", "step", "loss", &|run| smooth(&run.history.loss.points())),
         chart("Average precision", "epoch", "AP", &|run| run.history.metric_over_epochs(0)),

@@ -73,12 +73,8 @@ fn write(folder: &Path, history: &History) -> io::Result<()> {
 fn loss(history: &History) -> Chart {
     let points = history.loss.points();
     let line = |name: &str, points| ChartLine { name: name.to_owned(), points };
-    Chart {
-        title: "Loss".to_owned(),
-        x: "step".to_owned(),
-        y: "weighted sum".to_owned(),
-        lines: vec![line("smoothed", smooth(&points)), line("loss", points)],
-    }
+    let lines = vec![line("smoothed", smooth(&points)), line("loss", points)];
+    Chart::new("Loss", "step", "weighted sum", lines)
 }
 
 /// Returns the chart of the losses of the last decoder layer, before they are weighted.
@@ -87,12 +83,8 @@ fn terms(history: &History) -> Chart {
         name: name.clone(),
         points: smooth(&series.points()),
     };
-    Chart {
-        title: "Losses of the last layer, smoothed".to_owned(),
-        x: "step".to_owned(),
-        y: "without weight".to_owned(),
-        lines: history.losses.iter().map(line).collect(),
-    }
+    let lines = history.losses.iter().map(line).collect();
+    Chart::new("Losses of the last layer, smoothed", "step", "without weight", lines)
 }
 
 /// Returns the chart of average precision, as COCO's summary has it.
@@ -109,10 +101,6 @@ fn precision(history: &History) -> Chart {
         name: "AP without the average".to_owned(),
         points: raw.filter(|(_, ap)| *ap >= 0.0).map(|(epoch, ap)| [epoch as f64, ap]).collect(),
     };
-    Chart {
-        title: "Average precision".to_owned(),
-        x: "epoch".to_owned(),
-        y: "AP".to_owned(),
-        lines: lines.chain([raw]).filter(|line| !line.points.is_empty()).collect(),
-    }
+    let lines = lines.chain([raw]).filter(|line| !line.points.is_empty()).collect();
+    Chart::new("Average precision", "epoch", "AP", lines)
 }
