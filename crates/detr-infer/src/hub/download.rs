@@ -196,11 +196,6 @@ pub(super) fn git_blob_sha1(content: &[u8]) -> String {
 }
 
 /// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
+pub(super) fn hex(hash: &impl std::fmt::LowerHex) -> String {
+    format!("{hash:x}")
 }

@@ -2,7 +2,6 @@
 //! its manifest of sizes and hashes last, and then renamed. A folder without a manifest that fits does not
 //! count. So whenever the program is stopped, the newest checkpoint that counts is whole.
 
-use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -202,7 +201,7 @@ fn write(
         listed.push(File {
             name: (*name).to_owned(),
             bytes: content.len() as u64,
-            sha256: hex(&Sha256::digest(content)),
+            sha256: format!("{:x}", Sha256::digest(content)),
         });
     }
     let manifest = Manifest { version: VERSION, step, epoch, files: listed };
@@ -261,15 +260,7 @@ pub fn check(folder: &Path, step: u64, hashes: bool) -> Result<(), String> {
 fn digest(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Ok(format!("{:x}", hasher.finalize()))
 }
 
 #[cfg(test)]
