@@ -40,7 +40,7 @@ struct Ban {
     reason: &'static str,
 }
 
-const BANS: [Ban; 9] = [
+const BANS: [Ban; 8] = [
     Ban {
         words: &[
             "Device::flex",
@@ -74,10 +74,10 @@ const BANS: [Ban; 9] = [
         reason: "files are written only by detr_types::fs: use `atomic_write`",
     },
     Ban {
-        words: &["println!", "print!", "eprintln!", "eprint!", "dbg!", "process::exit"],
+        words: &["process::exit"],
         binds: |source| source.kind == Kind::Library,
         in_tests: false,
-        reason: "libraries never print and never exit: return the value, or use tracing",
+        reason: "libraries never exit: return the value",
     },
     Ban {
         words: &["catch_unwind"],
@@ -96,12 +96,6 @@ const BANS: [Ban; 9] = [
         binds: |source| !source.path.starts_with("crates/detr-ops/") && source.path != MAP,
         in_tests: true,
         reason: "unsafe code is only in detr-ops, and once where a weights file is mapped",
-    },
-    Ban {
-        words: &["todo!", "unimplemented!"],
-        binds: |_| true,
-        in_tests: true,
-        reason: "unfinished: finish it, or return an error that says what is missing",
     },
     Ban {
         words: &["hotcoco"],
@@ -269,10 +263,9 @@ mod tests {
     }
 
     #[test]
-    fn only_programs_print() {
-        let text =
-            "//! A.\nprintln!(\"a\");\nstd::process::exit(1);\nwriteln!(out, \"println!\");\n";
-        assert_eq!(lines("crates/detr/src/lib.rs", text), [2, 3]);
+    fn only_programs_exit() {
+        let text = "//! A.\nstd::process::exit(1);\nwriteln!(out, \"process::exit\");\n";
+        assert_eq!(lines("crates/detr/src/lib.rs", text), [2]);
         assert_eq!(lines("crates/detr-infer/src/main.rs", text), NONE);
         assert_eq!(lines("crates/detr/examples/detect.rs", text), NONE);
     }
@@ -295,9 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_work_is_found_in_code_and_comments_only() {
-        assert_eq!(lines(LIBRARY, "todo!();\n// TODO: more\nlet t = \"TODO\";\n"), [1, 2]);
-        assert_eq!(lines("tests/x.rs", "/* FIXME */\nunimplemented!();\n"), [1, 2]);
+    fn unfinished_work_is_found_in_comments_only() {
+        assert_eq!(lines(LIBRARY, "a();\n// TODO: more\nlet t = \"TODO\";\n"), [2]);
+        assert_eq!(lines("tests/x.rs", "/* FIXME */\n"), [1]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A Rust source split into code and comments of equal length, so that a word in a message or a
 //! comment is not taken for code. It follows the lexical grammar, not the syntax.
 
+use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
+
 /// What kind of target a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -58,6 +60,7 @@ fn kind(path: &str) -> Kind {
         || path.contains("/src/cli/")
         || path.ends_with("/src/cli.rs")
         || path.starts_with("crates/detr-cli/")
+        || path.starts_with("crates/detr-bench/")
     {
         Kind::Program
     } else {
@@ -78,26 +81,33 @@ fn split(text: &str) -> (String, String) {
     let bytes = text.as_bytes();
     let mut parts = vec![Part::Code; bytes.len()];
     let mut at = 0;
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        let (part, length) = match rest {
-            [b'/', b'/', ..] => (Part::Comment, line_length(rest)),
-            [b'/', b'*', ..] => (Part::Comment, block_comment_length(rest)),
-            [b'"', ..] => (Part::Literal, string_length(rest)),
-            [b'\'', ..] => (Part::Literal, char_length(rest)),
-            [b'r', b'"' | b'#', ..] if !follows_identifier(bytes, at) => {
-                (Part::Literal, raw_string_length(rest))
+    for token in tokenize(text, FrontmatterAllowed::No) {
+        let end = at + token.len as usize;
+        match token.kind {
+            TokenKind::LineComment { .. } | TokenKind::BlockComment { .. } => {
+                parts[at..end].fill(Part::Comment);
             }
-            _ => (Part::Code, 1),
-        };
-        parts[at..at + length].fill(part);
-        if part == Part::Literal && matches!(rest[0], b'"' | b'\'') {
-            // The quotes stay, so that a literal can be told from nothing.
-            (parts[at], parts[at + length - 1]) = (Part::Code, Part::Code);
+            TokenKind::Literal { kind, .. } => literal(&mut parts[at..end], &text[at..end], kind),
+            _ => {}
         }
-        at += length;
+        at = end;
     }
     (keep(bytes, &parts, Part::Code), keep(bytes, &parts, Part::Comment))
+}
+
+/// Marks the contents of a literal. The quotes of all but raw strings stay, so that a literal can be told from nothing.
+fn literal(parts: &mut [Part], text: &str, kind: LiteralKind) {
+    use LiteralKind::{Byte, ByteStr, CStr, Char, Float, Int, RawByteStr, RawCStr, RawStr, Str};
+    let inside = match kind {
+        Int { .. } | Float { .. } => return,
+        RawStr { .. } | RawByteStr { .. } | RawCStr { .. } => {
+            text.find('r').unwrap_or(0)..text.len()
+        }
+        Char { .. } | Byte { .. } | Str { .. } | ByteStr { .. } | CStr { .. } => {
+            text.find(['"', '\'']).map_or(0, |quote| quote + 1)..text.len() - 1
+        }
+    };
+    parts[inside].fill(Part::Literal);
 }
 
 fn keep(bytes: &[u8], parts: &[Part], wanted: Part) -> String {
@@ -109,83 +119,9 @@ fn keep(bytes: &[u8], parts: &[Part], wanted: Part) -> String {
     kept.map(char::from).collect()
 }
 
-fn follows_identifier(bytes: &[u8], at: usize) -> bool {
-    // `br"` is a raw byte string, `for"` would not be one.
-    let before = |back: usize| at.checked_sub(back).map(|at| bytes[at]);
-    match before(1) {
-        Some(b'b') => before(2).is_some_and(is_identifier),
-        Some(byte) => is_identifier(byte),
-        None => false,
-    }
-}
-
 /// Whether a byte may be inside a name.
 pub(super) fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-fn line_length(rest: &[u8]) -> usize {
-    rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len())
-}
-
-fn block_comment_length(rest: &[u8]) -> usize {
-    let (mut depth, mut at) = (0_usize, 0);
-    while at < rest.len() {
-        match &rest[at..] {
-            [b'/', b'*', ..] => {
-                depth += 1;
-                at += 2;
-            }
-            [b'*', b'/', ..] => {
-                depth -= 1;
-                at += 2;
-                if depth == 0 {
-                    return at;
-                }
-            }
-            _ => at += 1,
-        }
-    }
-    rest.len()
-}
-
-fn string_length(rest: &[u8]) -> usize {
-    let mut at = 1;
-    while at < rest.len() {
-        match rest[at] {
-            b'\\' => at += 2,
-            b'"' => return at + 1,
-            _ => at += 1,
-        }
-    }
-    rest.len()
-}
-
-fn raw_string_length(rest: &[u8]) -> usize {
-    let hashes = rest[1..].iter().take_while(|&&byte| byte == b'#').count();
-    if rest.get(1 + hashes) != Some(&b'"') {
-        return 1; // a raw identifier, whose first letter nobody looks for
-    }
-    let end = [b"\"".as_slice(), &b"#".repeat(hashes)].concat();
-    let start = hashes + 2;
-    let inside = rest[start..].windows(end.len()).position(|window| window == end);
-    inside.map_or(rest.len(), |length| start + length + end.len())
-}
-
-/// A character literal; a lifetime or label is one byte of code.
-fn char_length(rest: &[u8]) -> usize {
-    match rest {
-        [_, b'\\', _, tail @ ..] => {
-            3 + tail.iter().position(|&byte| byte == b'\'').map_or(0, |length| length + 1)
-        }
-        [_, first, tail @ ..] => {
-            // One character of one to four bytes, then the closing quote.
-            let more = tail.iter().take(3).take_while(|&&byte| byte & 0xc0 == 0x80).count();
-            let closes = tail.get(more) == Some(&b'\'') && *first != b'\'';
-            if closes { 3 + more } else { 1 }
-        }
-        _ => 1,
-    }
 }
 
 /// Marks the items that an attribute `#[cfg(test)]` stands before.
