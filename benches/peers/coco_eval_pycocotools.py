@@ -6,8 +6,7 @@
 
 `numbers` writes the twelve numbers of 1,000 small sets for boxes and for masks, which the tests of
 detr-eval expect bit for bit. `time` scores one large set, as
-`cargo run --release -p detr-eval --example bench_eval` does; `cargo xtask bench eval --peer` runs
-both. `compare` scores a results file with detr-eval too and stops if a single bit differs. The sets
+`cargo xtask bench eval` does, which runs both with `--peer`. `compare` scores a results file with detr-eval too and stops if a single bit differs. The sets
 are those of `crates/detr-eval/tests/generated/mod.rs`: what is changed here is changed there.
 Needs numpy and pycocotools.
 """

@@ -5,7 +5,7 @@
 The transform is that of the paper's training recipe, composed of torchvision's functions on Pillow
 images, with boxes and areas: a flip, then either a resize or resize, crop and resize, then ToTensor
 and Normalize. Prints images per second of processor time as JSON, with the share of each step. Our
-side is the example `bench_data` of detr-data. Needs torch, torchvision and Pillow.
+side is `cargo xtask bench augment`. Needs torch, torchvision and Pillow.
 """
 
 import argparse

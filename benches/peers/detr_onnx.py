@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times DETR and Deformable DETR in ONNX Runtime, as the counterpart of `detr bench infer`.
+"""Times DETR and Deformable DETR in ONNX Runtime, as the counterpart of `cargo xtask bench infer`.
 
 The models of `detr_torch.py` are exported once for a model, size and batch, by a process of its own, so
 that the memory of the one that measures is ONNX Runtime's alone. Sizes are fixed in the file, as the

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Times DETR and Deformable DETR in PyTorch, eager mode, as the counterpart of `detr bench infer`.
+"""Times DETR and Deformable DETR in PyTorch, eager mode, as the counterpart of `cargo xtask bench infer`.
 
 The models are transformers' DetrForObjectDetection and DeformableDetrForObjectDetection, built from
 configurations with random weights: nothing is downloaded, and the time hardly depends on the
-numbers. Without a CUDA extension, the latter samples with `grid_sample`. Prints one line of JSON in the
-layout of `detr bench infer --json`, with the stages that exist here:
+numbers. Without a CUDA extension, the latter samples with `grid_sample`. Prints one line of JSON with
+the stages:
 
   backbone     ResNet and position encoding
   transformer  encoder, decoder and heads

@@ -2,7 +2,7 @@
 
     python benches/peers/match_scipy.py FILE [RUNS]
 
-FILE is what the example `bench_match` of detr-loss wrote: safetensors `[layers, B, Q, n]` in f32. As
+FILE is what `cargo xtask bench match` wrote: safetensors `[layers, B, Q, n]` in f32. As
 in the reference, the problems of a batch are solved one after the other on one thread. Prints
 milliseconds of every run and the least sums as JSON. Needs numpy and scipy.
 """

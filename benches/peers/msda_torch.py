@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times multi-scale deformable attention in PyTorch, the counterpart of `detr bench msda`.
+"""Times multi-scale deformable attention in PyTorch, the counterpart of `cargo xtask bench msda`.
 
 PyTorch has no such operation; where its CUDA extension is not built, models sample each level by
 grid_sample and sum, which is what is measured here, forward alone and forward with all three
-gradients. Sizes and kinds of points are those of `detr bench msda`; the numbers are random, since the
+gradients. Sizes and kinds of points are those of `cargo xtask bench msda`; the numbers are random, since the
 time depends on where points are and not on what is there. Prints one line of JSON.
 
 Usage: msda_torch.py [--dtype f32] [--device cpu] [--threads 2] [--runs 9] [--warmup 2] [--only TEXT]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times whole training steps in PyTorch, eager mode, as the counterpart of `detr bench train`.
+"""Times whole training steps in PyTorch, eager mode, as the counterpart of `cargo xtask bench train`.
 
 The models are transformers' DetrForObjectDetection and DeformableDetrForObjectDetection with random
 weights, the losses their own (Hungarian matching by scipy, auxiliary losses of all layers, but none of a
 two-stage model's proposals); then clipping at 0.1 and AdamW in the references' groups. As there, stem and
 first stage of the backbone are frozen. In half precision the step is PyTorch's automatic mixed one, in f16
-with scaled losses. Prints one line of JSON in the layout of `detr bench train --json`.
+with scaled losses. Prints one line of JSON.
 
 Usage: train_torch.py --model deformable-detr-tiny --height 480 --width 640 [--batch-size 2] [--runs 5] ...
 """
@@ -99,7 +99,7 @@ def optimizer(model, name):
 
 
 def labels(args):
-    """The boxes of `detr bench train`."""
+    """The boxes of `cargo xtask bench train`."""
     found = []
     for seed in range(1, args.batch_size + 1):
         boxes = []

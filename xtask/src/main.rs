@@ -5,12 +5,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal
 
-mod bench;
 mod check;
-mod infer;
+mod programs;
 mod shell;
 mod tidy;
-mod train;
 
 use std::process::ExitCode;
 
@@ -31,21 +29,20 @@ enum Command {
     /// The invariants of ARCHITECTURE.md, as checks of the sources
     Tidy,
     /// Run detr-infer, built with the features that its --backend needs
-    Infer(infer::Args),
+    Infer(programs::Args),
     /// Run detr train, built with the features that its --backend needs
-    Train(train::Args),
-    /// Measure
-    #[command(subcommand)]
-    Bench(bench::Command),
+    Train(programs::Args),
+    /// Run detr-bench, built with the features that its --backend needs
+    Bench(programs::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
         Command::Tidy => tidy::run(),
-        Command::Infer(args) => infer::run(&args),
-        Command::Train(args) => train::run(&args),
-        Command::Bench(command) => bench::run(&command),
+        Command::Infer(args) => programs::infer(&args),
+        Command::Train(args) => programs::train(&args),
+        Command::Bench(args) => programs::bench(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

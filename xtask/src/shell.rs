@@ -41,28 +41,6 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of `{}`", shown(command)))
 }
 
-/// Runs a command to its end and returns its standard output; the error of one that fails has the end of
-/// what it said.
-pub(crate) fn captured(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output().with_context(|| format!("cannot start `{}`", shown(command)))?;
-    anyhow::ensure!(
-        output.status.success(),
-        "{}: {}",
-        output.status,
-        last_words(&String::from_utf8_lossy(&output.stderr))
-    );
-    String::from_utf8(output.stdout).with_context(|| format!("output of `{}`", shown(command)))
-}
-
-/// From the last line that names an error on, or the last line.
-fn last_words(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let error = lines.iter().rposition(|line| line.to_lowercase().contains("error"));
-    let from = error.unwrap_or_else(|| lines.len().saturating_sub(1));
-    let some: Vec<&str> = lines[from..].iter().take(3).copied().collect();
-    if some.is_empty() { "it said nothing".to_owned() } else { some.join("; ") }
-}
-
 /// A command as one would type it: variables, program, arguments.
 pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
@@ -98,14 +76,6 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_error_is_the_end_of_what_was_said() {
-        let text = "a note\nerror: first\nmore\nValueError: last\nhint: this\n\n";
-        assert_eq!(last_words(text), "ValueError: last; hint: this");
-        assert_eq!(last_words("one\ntwo\n"), "two");
-        assert_eq!(last_words(""), "it said nothing");
-    }
 
     #[test]
     fn commands_are_shown_as_they_would_be_typed() {

@@ -2,14 +2,12 @@
 //! too, and messages and exit codes, are in `detr_infer::cli`. This is a library only so that tests can run
 //! the program with a trainer of their own.
 
-mod bench;
 mod classes;
 mod convert;
 mod data;
 mod devices;
 mod eval;
 mod inspect;
-mod machine;
 mod models;
 mod runs;
 mod self_test;
@@ -22,6 +20,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use detr_infer::cli::{self, LogArgs, PredictArgs};
 use detr_train::{Trainer, TrainingStep};
+
+// For the benchmarks, which take the same flags.
+pub use data::{AugmentationArgs, ReadArgs, UprightArgs};
+pub use size::Size;
 
 /// Detect objects with DETR models, and work with their files
 #[derive(Parser)]
@@ -54,9 +56,6 @@ enum Command {
     /// Check, count, convert, preview and generate data sets
     #[command(subcommand)]
     Data(data::DataCommand),
-    /// Measure speed and memory
-    #[command(subcommand)]
-    Bench(bench::BenchCommand),
 }
 
 /// A way to put a wrapper around the trainer of `detr train`, or to leave it as it is.
@@ -76,12 +75,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>, wrap: WrapTrainer<'_>) -> 
         Command::SelfTest(args) => self_test::run(args, console),
         Command::Models(command) => models::run(command, console),
         Command::Data(command) => data::run(command, console),
-        Command::Bench(bench::BenchCommand::Infer(args)) => bench::infer(args, console),
-        Command::Bench(bench::BenchCommand::Train(args)) => bench::train(args, console),
-        Command::Bench(bench::BenchCommand::Backward(args)) => bench::backward(args, console),
-        Command::Bench(bench::BenchCommand::Data(args)) => bench::data(args, console),
-        Command::Bench(bench::BenchCommand::Load(args)) => bench::load(args, console),
-        Command::Bench(bench::BenchCommand::Msda(args)) => bench::msda_alone(args, console),
     })
 }
 

@@ -6,7 +6,10 @@ use detr_types::{ImageSize, PreprocessSpec};
 
 /// Height and width as `800x1066`.
 #[derive(Clone, Copy)]
-pub(crate) struct Size(pub(crate) ImageSize);
+pub struct Size(
+    /// The size in pixels.
+    pub ImageSize,
+);
 
 impl FromStr for Size {
     type Err = String;

@@ -13,7 +13,7 @@ use super::Violation;
 use crate::shell;
 
 /// Packages that people build by themselves.
-const PROGRAMS: [&str; 4] = ["detr-infer", "detr-cli", "detr", "xtask"];
+const PROGRAMS: [&str; 5] = ["detr-infer", "detr-cli", "detr", "detr-bench", "xtask"];
 
 /// The manifest in which features are made equal.
 const PLACE: &str = "crates/workspace-hack/Cargo.toml";

@@ -9,7 +9,7 @@ use detr_types::{PreprocessSpec, in_plain_words};
 
 /// What is done with the images.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct AugmentationArgs {
+pub struct AugmentationArgs {
     /// Augmentation: a TOML file with `transforms` [default: the reference's for training]
     #[arg(long, value_name = "FILE.toml")]
     augmentation: Option<PathBuf>,
@@ -24,7 +24,7 @@ impl AugmentationArgs {
     ///
     /// # Errors
     /// [`CliError::Usage`] with the file, line and key.
-    pub(crate) fn load(&self) -> Result<Augmentation, CliError> {
+    pub fn load(&self) -> Result<Augmentation, CliError> {
         let Some(path) = &self.augmentation else {
             return Ok(if self.validation {
                 Augmentation::validation(&PreprocessSpec::default())

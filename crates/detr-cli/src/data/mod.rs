@@ -13,8 +13,9 @@ use clap::Subcommand;
 use detr_data::formats::DatasetError;
 use detr_infer::cli::{CliError, Console};
 
-pub(crate) use augmentation::AugmentationArgs;
-pub(crate) use source::{ReadArgs, UprightArgs, left_out, note_left_out, unreadable};
+pub use augmentation::AugmentationArgs;
+pub use source::{ReadArgs, UprightArgs};
+pub(crate) use source::{left_out, note_left_out, unreadable};
 
 /// Subcommands of `detr data`.
 #[derive(Subcommand)]

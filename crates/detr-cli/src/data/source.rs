@@ -13,7 +13,7 @@ use detr_types::in_plain_words;
 
 /// How data sets are read.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct ReadArgs {
+pub struct ReadArgs {
     /// Format, where looking does not tell: coco, coco-panoptic, kitti, yolo or voc
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
@@ -45,15 +45,16 @@ pub(crate) struct ReadArgs {
 
 /// Which way up images are; commands that run a model have the flag among theirs.
 #[derive(Args, Clone, Copy, Debug, Default)]
-pub(crate) struct UprightArgs {
+pub struct UprightArgs {
     /// Turn images upright by their EXIF orientation
     #[arg(long)]
-    pub(crate) apply_exif: bool,
+    pub apply_exif: bool,
 }
 
 impl UprightArgs {
     /// The options of decoding an image.
-    pub(crate) fn decoding(self) -> DecodeOptions {
+    #[must_use]
+    pub fn decoding(self) -> DecodeOptions {
         DecodeOptions { apply_exif: self.apply_exif, ..DecodeOptions::default() }
     }
 }
@@ -63,7 +64,7 @@ impl ReadArgs {
     ///
     /// # Errors
     /// [`CliError::Usage`] for flags and lists, [`CliError::Data`] for what they lead to.
-    pub(crate) fn load(
+    pub fn load(
         &self,
         paths: &[PathBuf],
         accept: Accept,

@@ -72,7 +72,7 @@ pub(super) fn run(
     let fastest = times[1..].iter().copied().fold(f64::INFINITY, f64::min);
     #[allow(clippy::cast_precision_loss)] // an estimate
     let all = fastest * steps as f64;
-    let memory = crate::machine::peak_memory_mb()
+    let memory = detr_track::machine::peak_memory_mb()
         .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.0} MB of the host, at most"));
     print(&format!(
         "step              {:.3} s\nmemory            {memory}\nwhole run         {steps} steps \

@@ -1,11 +1,11 @@
-//! `detr bench`: that it measures what it says. How fast that is, is nobody's business here.
+//! `detr-bench`: that it measures what it says. How fast that is, is nobody's business here.
 
 use serde_json::Value;
 
 use detr_infer::backend::{Backend, Precision};
 
+use crate::support::detr_bench;
 use crate::support::devices::device;
-use crate::support::{binaries, cargo, detr, profile_flags, target};
 
 const TINY: &str = "deformable-detr-tiny";
 
@@ -18,7 +18,7 @@ fn measured(what: &str, more: &[&str]) -> Value {
 }
 
 fn measured_on(backend: &str, what: &str, preset: &str, more: &[&str]) -> Value {
-    let outcome = detr(["bench", what, "--json", "--runs", "2", "--warmup", "0"])
+    let outcome = detr_bench([what, "--json", "--runs", "2", "--warmup", "0"])
         .args(["--backend", backend, "--model", &format!("recipe:{preset}")])
         .args(["--size", "64x96", "--batch-size", "2"])
         .args(more)
@@ -31,10 +31,13 @@ fn measured_on(backend: &str, what: &str, preset: &str, more: &[&str]) -> Value 
 fn whole_steps_of_training_are_measured() {
     for more in [&["--objects", "0"][..], &["--objects", "60"], &["--activation-checkpointing"]] {
         let report = measured("train", more);
-        for stage in ["gradients", "update", "total"] {
-            let [min, median, p99] = ["min", "median", "p99"]
-                .map(|name| report["stages_ms"][stage][name].as_f64().unwrap());
-            assert!(0.0 < min && min <= median && median <= p99, "{stage}: {report}");
+        let rows = report["rows"].as_array().unwrap();
+        let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["gradients", "update", "total"]);
+        for row in rows {
+            let [min, median, p99] =
+                ["min", "median", "p99"].map(|name| row[name].as_f64().unwrap());
+            assert!(0.0 < min && min <= median && median <= p99, "{row}");
         }
         assert_eq!(report["parameters"], PARAMETERS);
         // Without the stem, 3 x 16 x 7 x 7, and the two 3x3 convolutions of the first stage.
@@ -77,31 +80,41 @@ fn parameters_and_operations_are_counted() {
 }
 
 #[test]
-fn the_whole_suite_measures_all_that_is_built() {
-    let mut suite = cargo();
-    suite.args(["run", "--quiet", "-p", "xtask", "--target-dir"]).arg(target().0);
-    suite.args(profile_flags()).args(["--", "bench", "all", "--quick", "--json", "--programs"]);
-    let done = suite.arg(binaries()).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}");
-    let results: Value = serde_json::from_slice(&done.stdout).unwrap();
-    // Cargo builds the examples for the tests of the whole workspace only.
-    let built = |example: &str| binaries().join("examples").join(example).is_file();
-    let mut left = vec!["infer", "train", "msda", "start", "size"];
-    for (what, example) in
-        [("data", "bench_data"), ("match", "bench_match"), ("eval", "bench_eval")]
-    {
-        if built(example) && (what != "data" || built("photos")) {
-            left.push(what);
-        }
-    }
+fn the_whole_suite_measures_all_there_is() {
+    let outcome = detr_bench(["all", "--quick", "--json"]).run().expect(0);
+    let results = outcome.json();
+    let mut left = vec!["infer", "train", "msda", "data", "match", "eval", "start", "size"];
     for row in results["rows"].as_array().unwrap() {
         let name = row["name"].as_str().unwrap();
-        if row["detr"].as_f64().is_some_and(|number| number > 0.0) {
-            left.retain(|what| !name.starts_with(what));
-        } else {
-            assert!(row["detr_error"].as_str().unwrap().contains("no program"), "{row}");
-        }
+        assert!(row["detr"].as_f64().is_some_and(|number| number > 0.0), "{row}");
+        left.retain(|what| !name.starts_with(what));
     }
-    assert!(left.is_empty(), "without a number: {left:?}\n{said}");
+    assert!(left.is_empty(), "without a number: {left:?}\n{}", outcome.stderr);
+    assert!(results["hardware"]["cpu"].is_string() && results["versions"]["detr"].is_string());
+}
+
+#[test]
+fn growth_is_in_multiples_of_the_first_point() {
+    let args = ["growth", "--quick", "--json", "--of", "infer", "--axes", "batch,queries"];
+    let results = detr_bench(args).args(["--model", TINY]).run().expect(0).json();
+    let rows = results["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let expected = ["batch 1", "batch 2", "queries 100", "queries 300"];
+    assert_eq!(names, expected.map(|point| format!("infer, {point}")));
+    for (index, row) in rows.iter().enumerate() {
+        assert_eq!(row["times_time"] == 1.0, index % 2 == 0, "{row}");
+        assert!(row["gflop"].as_f64().is_some_and(|gflop| gflop > 0.0), "{row}");
+    }
+    assert_eq!(rows[1]["times_operations"], 2.0);
+}
+
+#[test]
+fn rounds_are_measured_in_processes_of_their_own_and_peers_say_why_they_cannot() {
+    let args = ["msda", "--only", "decoder, near", "--runs", "1", "--warmup", "0", "--json"];
+    let more = ["--backend", "flex", "--peer", "--python", "no-such-python", "--rounds", "2"];
+    let results = detr_bench(args).args(more).run().expect(0).json();
+    let row = &results["rows"][0];
+    assert_eq!(row["name"], "decoder, near, forward");
+    assert_eq!(row["detr_rounds"].as_array().unwrap().len(), 2);
+    assert!(row["peer_error"].as_str().unwrap().contains("cannot start"), "{row}");
 }

@@ -1,6 +1,6 @@
 //! Flags: every number out of its range, names that do not exist, and outputs that cannot be.
 
-use crate::support::{detr, detr_infer, golden, names_in};
+use crate::support::{detr, detr_bench, detr_infer, golden, names_in};
 
 use super::{check_refused, folder, with_model};
 
@@ -186,7 +186,7 @@ fn addresses_of_hubs_are_checked() {
 #[test]
 fn the_larger_program_refuses_too() {
     let model = golden("detr_tiny_zip.pth").display().to_string();
-    let bench = ["bench", "infer", "--backend", "flex", "--model", &model];
+    let bench = ["infer", "--backend", "flex", "--model", &model];
     for (args, code) in [
         (&[][..], 2),
         (&["predict"], 2),
@@ -198,11 +198,22 @@ fn the_larger_program_refuses_too() {
         (&["models", "convert", &model, &model], 2),
         (&["models", "convert", &model, "out", "--class-names", "missing.txt"], 2),
         (&["models", "pull", "detr-r50"], 3),
-        (&["bench", "msda", "--backend", "flex", "--only", "nothing"], 2),
-        (&["bench", "train", "--objects", "many"], 2),
-        (&["bench", "train", "--model", "missing.pth"], 3),
     ] {
         let outcome = detr(args).run();
+        assert_eq!(outcome.code, code, "{args:?}: {}", outcome.stderr);
+    }
+    for (args, code) in [
+        (&[][..], 2),
+        (&["msda", "--backend", "flex", "--only", "nothing"], 2),
+        (&["match", "--only", "nothing"], 2),
+        (&["train", "--objects", "many"], 2),
+        (&["train", "--model", "missing.pth"], 3),
+        (&["train", "--model", "recipe:detr-demo", "--peer"], 2),
+        (&["all", "--only", "nothing"], 2),
+        (&["growth", "--model", "nothing"], 2),
+        (&["compare", "missing.json", "missing.json"], 2),
+    ] {
+        let outcome = detr_bench(args).run();
         assert_eq!(outcome.code, code, "{args:?}: {}", outcome.stderr);
     }
     for args in [
@@ -213,7 +224,7 @@ fn the_larger_program_refuses_too() {
         ["--runs", "0"],
         ["--runs", "nan"],
     ] {
-        let outcome = detr(bench).args(args).run();
+        let outcome = detr_bench(bench).args(args).run();
         assert_eq!(outcome.code, 2, "{args:?}: {}", outcome.stderr);
     }
 }

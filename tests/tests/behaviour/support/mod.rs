@@ -84,7 +84,15 @@ pub(crate) fn binaries() -> &'static Path {
         let mut build = cargo();
         // The package of the tests is named too: it has a binary, and it turns on features of shared crates.
         build.args(["build", "--quiet", "--bins", "-p", "detr-tests"]);
-        build.args(["-p", "detr-infer", "-p", "detr-cli", "--no-default-features"]);
+        build.args([
+            "-p",
+            "detr-infer",
+            "-p",
+            "detr-cli",
+            "-p",
+            "detr-bench",
+            "--no-default-features",
+        ]);
         build.arg("--features").arg(features.join(",")).arg("--target-dir").arg(target);
         build.args(profile_flags());
         let status = build.status().expect("cargo starts");
@@ -121,6 +129,11 @@ pub(crate) fn detr_infer(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> R
 /// `detr` with arguments.
 pub(crate) fn detr(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
     Run::new("detr", args)
+}
+
+/// `detr-bench` with arguments.
+pub(crate) fn detr_bench(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+    Run::new("detr-bench", args)
 }
 
 /// `detr` with arguments, and with a trainer that fails as `faults` says; see `src/bin/detr-with-faults.rs`.

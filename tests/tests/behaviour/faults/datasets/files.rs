@@ -3,9 +3,8 @@
 use std::fs;
 
 use super::{Case, check_all, look};
-use crate::support::detr;
-use crate::support::folder_with;
 use crate::support::images::{jpeg, jpeg_claiming, picture, png, png_claiming, truncated};
+use crate::support::{detr, detr_bench, folder_with};
 
 /// A data set of two images, of which the second has this name.
 fn json(name: &str) -> Vec<u8> {
@@ -128,8 +127,8 @@ fn bad_images_are_replaced_up_to_a_limit_and_no_epoch_is_shorter() {
         }
     };
     let load = |workers: &str| {
-        let args = ["bench", "data", "s", "--batch-size", "4", "--augmentation", "no.toml"];
-        detr(args).args(["--json", "--workers", workers]).inside(folder.path()).run()
+        let args = ["data", "s", "--batch-size", "4", "--augmentation", "no.toml"];
+        detr_bench(args).args(["--json", "--workers", workers]).inside(folder.path()).run()
     };
     spoil(3..=4);
     let runs = ["0", "1", "4"].map(|workers| load(workers).expect(0).json());

@@ -1,35 +1,35 @@
-//! Writes generated pictures that keep a JPEG decoder as busy as photographs do:
-//! `cargo run --release -p detr-data --example photos -- FOLDER [COUNT]`. Each is 640 pixels wide and
-//! 480 high, clouds of detail at every scale with hard-edged shapes on them, at the quality of
-//! photographs on the web. The same bytes on every machine; `cargo xtask bench data` measures them.
+//! Generated pictures that keep a JPEG decoder as busy as photographs do: clouds of detail at every scale with
+//! hard-edged shapes on them, at the quality of photographs on the web. They are the same bytes on every machine.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+
+use crate::random::Random;
 
 const WIDTH: u16 = 640;
 const HEIGHT: u16 = 480;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args_os().skip(1);
-    let folder = PathBuf::from(arguments.next().ok_or("usage: photos FOLDER [COUNT]")?);
-    let count: u64 = match arguments.next() {
-        Some(text) => text.to_str().ok_or("COUNT is no number")?.parse()?,
-        None => 24,
-    };
+/// Writes so many pictures to a folder, but those that are there.
+pub(crate) fn write(folder: &Path, count: u32) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
     for number in 1..=count {
+        let path = folder.join(format!("{number:03}.jpg"));
+        if path.exists() {
+            continue;
+        }
         let mut jpeg = Vec::new();
         let mut encoder = Encoder::new(&mut jpeg, 95);
-        // What the images of COCO have.
+        // The images of COCO have it.
         encoder.set_sampling_factor(SamplingFactor::F_1_1);
-        encoder.encode(&picture(&mut Random(number)), WIDTH, HEIGHT, ColorType::Rgb)?;
-        let path = folder.join(format!("{number:03}.jpg"));
+        let pixels = picture(&mut Random(number.into()));
+        encoder.encode(&pixels, WIDTH, HEIGHT, ColorType::Rgb).map_err(std::io::Error::other)?;
         detr_types::fs::atomic_write(&path, |out| out.write_all(&jpeg))?;
     }
     Ok(())
 }
 
-/// `[HEIGHT, WIDTH, 3]`.
+/// Draws `[HEIGHT, WIDTH, 3]`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
 fn picture(random: &mut Random) -> Vec<u8> {
     let (width, height) = (usize::from(WIDTH), usize::from(HEIGHT));
@@ -88,20 +88,5 @@ fn ellipse(levels: &mut [f64], random: &mut Random) {
         if dx * dx + dy * dy < 1.0 {
             pixel.iter_mut().zip(shift).for_each(|(level, shift)| *level += shift);
         }
-    }
-}
-
-/// The splitmix64 generator.
-struct Random(u64);
-
-impl Random {
-    #[allow(clippy::cast_precision_loss)] // 53 bits
-    fn between(&mut self, low: f64, high: f64) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        low + (high - low) * ((z >> 11) as f64 / (1u64 << 53) as f64)
     }
 }
