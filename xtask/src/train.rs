@@ -14,7 +14,7 @@ pub(crate) struct Args {
     args: Vec<OsString>,
 }
 
-/// What `detr train --backend` knows.
+/// The backends that `detr train --backend` knows.
 const BACKENDS: [&str; 7] = ["auto", "cuda", "flex", "metal", "ndarray", "vulkan", "wgpu"];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,7 @@ use detr_infer::verdicts::Verdicts;
 /// Flags of `detr self-test`.
 #[derive(Args)]
 pub(crate) struct SelfTestArgs {
-    /// What to test
+    /// The backend to test
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     backend: Backend,
 
@@ -102,7 +102,7 @@ fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliErr
     Ok(reports)
 }
 
-/// What results are compared with, whatever its own self-test found.
+/// Returns the CPU device that results are compared with, whatever its own self-test found.
 fn cpu() -> Result<Device, CliError> {
     [Backend::Flex, Backend::Ndarray]
         .into_iter()

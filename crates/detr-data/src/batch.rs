@@ -14,7 +14,7 @@ use crate::resize::resize_bilinear;
 /// One image as the model sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
-    /// Normalised RGB, `[3, H, W]` row-major.
+    /// The normalised RGB pixels, `[3, H, W]` row-major.
     pub pixels: Vec<f32>,
     /// H and W of `pixels`.
     pub size: ImageSize,
@@ -25,7 +25,7 @@ pub struct Prepared {
 /// Images stacked to one batch; smaller ones are padded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostBatch {
-    /// Normalised RGB, `[B, 3, H, W]` row-major, zero on padding.
+    /// The normalised RGB pixels, `[B, 3, H, W]` row-major, zero on padding.
     pub pixels: Vec<f32>,
     /// `[B, H, W]` row-major, true on padding; none where every image has the batch's size.
     pub mask: Option<Vec<bool>>,
@@ -134,7 +134,7 @@ impl HostBatch {
         self.image_sizes.len()
     }
 
-    /// Whether there is no image.
+    /// Returns whether there is no image.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.image_sizes.is_empty()

@@ -13,7 +13,7 @@ use crate::target::Target;
 
 /// Pixels between the cells.
 const GAP: u32 = 4;
-/// What cells stand on.
+/// The colour behind the cells.
 const BACKGROUND: Rgb<u8> = Rgb([32, 32, 32]);
 /// Width of a box's line.
 const LINE: u32 = 2;

@@ -1,7 +1,7 @@
 //! Reads images on worker threads ahead of the one who uses them, and hands them over in their order.
 //!
-//! Bounded by a number of images and by their bytes, so a folder of large photographs costs no more memory
-//! than a few of them.
+//! The queue is bounded by a number of images and by their bytes, so a folder of large photographs costs
+//! no more memory than a few of them.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ const MAX_WORKERS: usize = 4;
 /// An image that was read ahead.
 #[derive(Debug)]
 pub struct ReadImage<K, E> {
-    /// What the caller knows it by.
+    /// The caller's name for the image.
     pub key: K,
     /// The image, or why there is none.
     pub image: Result<RgbImage, E>,

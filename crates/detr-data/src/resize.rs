@@ -1,5 +1,5 @@
-//! Antialiased bilinear resizing of 8-bit RGB, equal to Pillow's `Image.resize(.., BILINEAR)` in
-//! every byte (`Resample.c`: 22-bit weights, 8-bit pixels between the two passes).
+//! Resizes 8-bit RGB with an antialiased bilinear filter, equal to Pillow's `Image.resize(..,
+//! BILINEAR)` in every byte (`Resample.c`: 22-bit weights, 8-bit pixels between the two passes).
 //!
 //! Not the bilinear interpolation of GPU samplers or `torch.nn.functional.interpolate`: when an
 //! image shrinks, the triangle filter grows with the scale, so every source pixel counts. General
@@ -37,7 +37,7 @@ pub fn resize_bilinear_region(image: &RgbImage, size: ImageSize, region: Region)
     }
     let rows = Pass::new(image.height(), size.height, region.top, height);
     let columns = Pass::new(image.width(), size.width, region.left, width);
-    // What the region is made of.
+    // The region of the source that the result is made of.
     let source = Region {
         top: rows.source.start,
         left: columns.source.start,
@@ -135,7 +135,7 @@ impl Range {
     }
 }
 
-/// What one source pixel counts: `(high << SPLIT) + low` in units of `2^-FRACTION`.
+/// The weight of one source pixel: `(high << SPLIT) + low` in units of `2^-FRACTION`.
 #[derive(Clone, Copy)]
 struct Weight {
     high: i16,

@@ -1,4 +1,4 @@
-//! What a model shall find on an image, as the losses take it.
+//! The objects that a model shall find on an image, in the form that the losses take.
 //!
 //! Mirrors `ConvertCocoPolysToMask` of the reference's `datasets/coco.py`: crowds are left out,
 //! boxes are clamped to the image, boxes without area are left out. The same arithmetic in `f32`.
@@ -42,7 +42,7 @@ impl Target {
         self.boxes.len()
     }
 
-    /// Whether there is no object; such images are used too.
+    /// Returns whether there is no object; such images are used too.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.boxes.is_empty()
@@ -93,7 +93,7 @@ impl Target {
     }
 }
 
-/// How annotations become targets.
+/// The rules by which annotations become targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetRules {
     labels: HashMap<i64, usize>,

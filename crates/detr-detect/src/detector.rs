@@ -40,9 +40,9 @@ pub struct Detector {
     pub model: Model,
     /// Its architecture.
     pub config: ModelConfig,
-    /// What its labels mean.
+    /// The classes of the labels.
     pub classes: ClassTable,
-    /// How images become input.
+    /// The way in which images become input.
     pub preprocess: PreprocessSpec,
     /// The device of the model.
     pub device: Device,
@@ -59,7 +59,7 @@ pub struct Detector {
     pub masks: bool,
 }
 
-/// How a segment is chosen for every pixel.
+/// The options of choosing a segment for every pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PanopticOptions {
     /// Queries become segments whose class is more probable than this, 0 to 1.
@@ -86,7 +86,7 @@ struct Output {
 }
 
 impl Detector {
-    /// Whether images of several sizes run as one batch.
+    /// Returns whether images of several sizes run as one batch.
     #[must_use]
     pub fn mixes_sizes(&self) -> bool {
         self.mixes_sizes && self.config.knows_padding()
@@ -281,7 +281,7 @@ impl Detector {
         Ok((host, output.mask_features))
     }
 
-    /// Whether a label is among the classes that are wanted.
+    /// Returns whether a label is among the classes that are wanted.
     fn wants(&self, label: usize) -> bool {
         let named = |name: &str| self.wanted.iter().any(|wanted| wanted == name);
         self.wanted.is_empty()

@@ -19,11 +19,11 @@ const MARKED: usize = 60;
 /// Lines over a common axis.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chart {
-    /// What is shown.
+    /// The title above the chart.
     pub title: String,
-    /// What goes to the right.
+    /// The label of the horizontal axis.
     pub x: String,
-    /// What goes up.
+    /// The label of the vertical axis.
     pub y: String,
     /// Lines, the most important first.
     pub lines: Vec<ChartLine>,
@@ -63,7 +63,7 @@ impl Scale {
         Self { low: first * step, high: last * step, step }
     }
 
-    /// Where a value lies, from 0 to 1.
+    /// Returns the place of a value along the axis, from 0 to 1.
     fn place(self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }

@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::mean::mean_of_existing;
 
-/// What pycocotools' `accumulate` leaves: T `IoU` thresholds, R recall thresholds, K classes, A
-/// areas (all, small, medium, large), M limits of detections per image. -1 where a class has no
-/// object.
+/// The arrays that pycocotools' `accumulate` returns: T `IoU` thresholds, R recall thresholds, K
+/// classes, A areas (all, small, medium, large), M limits of detections per image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrays {
     /// The twelve numbers.

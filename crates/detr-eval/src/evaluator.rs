@@ -28,16 +28,16 @@ pub struct Evaluator {
     classes: Vec<usize>,
     /// Whether an image, by index, is to be evaluated.
     wanted: Vec<bool>,
-    /// What an image, by index, gave, once it came.
+    /// The results of the images that were added so far, by index.
     pub(crate) seen: BTreeMap<usize, Seen>,
-    /// What came but has not been matched.
+    /// The images that were added but not matched yet.
     pending: Vec<(usize, Vec<Detected>)>,
     pending_detections: usize,
     pub(crate) duplicate_images: usize,
     pub(crate) other_images: usize,
 }
 
-/// What is remembered of an image beside its matches.
+/// The facts about an image that are kept beside its matches.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Seen {
     pub(crate) detections: usize,

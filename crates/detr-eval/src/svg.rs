@@ -69,7 +69,7 @@ fn number(ap: f64) -> String {
     if ap < 0.0 { "-".to_owned() } else { format!("{ap:.3}") }
 }
 
-/// Where a point of the field is in the picture.
+/// Returns the place of a point of the field in the picture.
 fn place(recall: f64, precision: f64) -> [f64; 2] {
     [LEFT + recall * FIELD[0], TOP + (1.0 - precision) * FIELD[1]]
 }

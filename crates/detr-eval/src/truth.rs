@@ -156,7 +156,7 @@ impl GroundTruth {
     }
 }
 
-/// Sorted ids to their indices.
+/// Maps sorted ids to their indices.
 fn ranks(
     list: &'static str,
     ids: impl Iterator<Item = i64>,

@@ -84,7 +84,7 @@ fn check_case(name: &str, iou: IouKind) {
     let [t, r, k] = shape[..] else { panic!("{shape:?}") };
     let slice = |values: &[f64]| -> Vec<f64> {
         let at = |i: usize| arrays.at([i / (r * k), i / k % r, i % k, 0, 2]);
-        // Stored as f32.
+        // The expected numbers are stored as f32.
         #[allow(clippy::cast_possible_truncation)]
         (0..t * r * k).map(|i| f64::from(values[at(i)] as f32)).collect()
     };

@@ -37,7 +37,8 @@ fn ranks_give_the_result_of_one_whatever_they_share_and_in_whatever_order() {
         let options = options(iou);
         let mut expected = whole(&truth, &results, &options);
         let images: Vec<(i64, Vec<Detected>)> = results.images.into_iter().collect();
-        // As a sampler does that gives every rank the same number: two images come twice.
+        // A sampler that gives every rank the same number of images repeats some: here two come
+        // twice.
         let mut ranks: Vec<Evaluator> = Vec::new();
         for rank in 0..3 {
             let mut evaluator = Evaluator::new(truth.clone(), options.clone()).unwrap();

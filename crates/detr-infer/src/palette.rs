@@ -181,7 +181,7 @@ impl Palette {
         from_hsl((turns + 210.0) % 360.0, 0.88, lightness)
     }
 
-    /// Whether all classes with a colour of their own exist.
+    /// Checks that all classes with a colour of their own exist.
     ///
     /// # Errors
     /// The first name that is not in the table, with the one closest to it.

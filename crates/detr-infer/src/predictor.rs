@@ -22,7 +22,7 @@ pub struct Predictor {
     detector: Detector,
 }
 
-/// Which detections are wanted.
+/// The options that choose which detections are wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictOptions {
     /// Least score, 0 to 1.
@@ -139,7 +139,7 @@ impl Predictor {
         Ok(self)
     }
 
-    /// How images are resized and normalised.
+    /// Returns the way in which images are resized and normalised.
     #[must_use]
     pub const fn preprocess(&self) -> &PreprocessSpec {
         &self.detector.preprocess
@@ -157,7 +157,7 @@ impl Predictor {
         &self.detector.config
     }
 
-    /// Whether images of several sizes run as one batch, as on a GPU.
+    /// Returns whether images of several sizes run as one batch, as on a GPU.
     #[must_use]
     pub fn mixes_sizes(&self) -> bool {
         self.detector.mixes_sizes()
@@ -181,7 +181,7 @@ impl Predictor {
         self.predict_timed(images).map(|(detections, _)| detections)
     }
 
-    /// As [`Predictor::predict_batch`], with the time spent per stage.
+    /// Detects as [`Predictor::predict_batch`] does, and also returns the time spent per stage.
     ///
     /// # Errors
     /// As [`Predictor::predict_batch`].
@@ -259,7 +259,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, Predi
     })
 }
 
-/// Which class was meant, or where to see the names.
+/// Returns the class that was probably meant, or the place where the names are listed.
 fn nearest_name(name: &str, classes: &ClassTable) -> String {
     match nearest(name, classes.categories().map(|category| category.name.as_str())) {
         Some(near) => format!("\nhint: did you mean `{near}`?"),

@@ -30,7 +30,7 @@ struct Verdict {
     /// Driver and its version, where they are known.
     driver: Option<String>,
     precision: String,
-    /// Of the program that tested.
+    /// The version of the program that tested.
     version: String,
     /// Whether the large sizes were tested, too.
     full: bool,
@@ -48,7 +48,7 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// Those of this user.
+    /// Opens the verdicts of this user.
     #[must_use]
     pub fn of_user() -> Self {
         let given = std::env::var_os(env::DETR_CACHE).filter(|folder| !folder.is_empty());
@@ -59,7 +59,7 @@ impl Verdicts {
         Self { folder: cache.map(|cache| cache.join(FOLDER)) }
     }
 
-    /// Those of another cache folder.
+    /// Opens the verdicts of another cache folder.
     #[must_use]
     pub fn in_folder(cache: &Path) -> Self {
         Self { folder: Some(cache.join(FOLDER)) }
@@ -86,7 +86,8 @@ impl Verdicts {
         }
     }
 
-    /// Whether a device, with the driver that it has now, passed the self-test of some work in a precision.
+    /// Returns whether a device, with the driver that it has now, passed the self-test of some work in a
+    /// precision.
     #[must_use]
     pub fn passed(&self, purpose: Purpose, selected: &Selected, precision: Precision) -> bool {
         self.find(selected, precision).is_some()
@@ -184,7 +185,8 @@ impl Verdict {
         }
     }
 
-    /// Whether both are about the same device, driver, precision and version of the program.
+    /// Returns whether both are about the same device, driver, precision and version of the
+    /// program.
     fn is_about(&self, other: &Self) -> bool {
         (&self.device, &self.driver, &self.precision, &self.version)
             == (&other.device, &other.driver, &other.precision, &other.version)

@@ -29,7 +29,7 @@ pub fn elementwise_iou<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> (Tensor<D>
     iou(&corners(a), &corners(b))
 }
 
-/// Generalised `IoU` of pairs (Rezatofighi et al. 2019).
+/// Computes the generalised `IoU` of pairs (Rezatofighi et al. 2019).
 ///
 /// # Shapes
 /// As [`elementwise_iou`]; NaN where neither box has an area.

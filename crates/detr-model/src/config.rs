@@ -14,9 +14,9 @@ pub enum ConfigError {
     TooLarge {
         /// Names of the fields.
         fields: &'static str,
-        /// What they make together.
+        /// The quantity that they make together.
         what: &'static str,
-        /// How much of it.
+        /// The value of this quantity.
         value: u64,
         /// Largest accepted.
         max: u64,

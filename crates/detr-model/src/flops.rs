@@ -1,14 +1,14 @@
 //! Floating point operations of a forward pass, counted from the configuration. A multiply-add is two
 //! operations; papers often count it as one, and so give half.
 //!
-//! Counted are convolutions, linear layers, the two matrix products of an attention, and the sampling of
-//! deformable attention: four corners and a weight, so five multiply-adds per number sampled. Not counted is
-//! what has few operations per number: biases, normalisations, activations, softmax, sums with residuals and
-//! positions, and post-processing.
+//! The count includes convolutions, linear layers, the two matrix products of an attention, and the sampling
+//! of deformable attention: four corners and a weight, so five multiply-adds per number sampled. It leaves
+//! out operations that are few per number: biases, normalisations, activations, softmax, sums with residuals
+//! and positions, and post-processing.
 
 use serde::Serialize;
 
-/// How operations are counted, for people.
+/// The convention of counting, in words for people.
 pub const CONVENTION: &str = "a multiply-add is two operations; convolutions, linear layers, attention and \
      sampling; without biases, normalisations, activations and softmax";
 

@@ -7,19 +7,19 @@ use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor, TensorData};
 pub struct NestedTensor {
     /// `[B, 3, H, W]`, normalised.
     pub pixels: Tensor<4>,
-    /// What is not image.
+    /// The part of the batch that is padding.
     pub padding: Padding,
 }
 
-/// Which part of a batch is padding, and what it may change.
+/// The ways to treat the padding of a batch.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // one per batch
 pub enum Padding {
     /// All images fill the batch.
     None,
-    /// As in the reference, and as the published models were trained: `[B, H, W]`, true = padding.
-    /// The backbone does not look at it, so what it makes of the zeros beside an image leaks in, and
-    /// answers depend a little on how large the other images are.
+    /// A mask `[B, H, W]`, true on padding, as in the reference and as the published models were
+    /// trained. The backbone does not look at it, so what it makes of the zeros beside an image
+    /// leaks in, and answers depend a little on how large the other images are.
     Mask(Tensor<3, Bool>),
     /// Exact: (height, width) of every image. Every answer is, up to rounding, that of the image
     /// alone, because nothing outside an image is ever read.

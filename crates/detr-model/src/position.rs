@@ -10,7 +10,7 @@ pub const LEARNED_CELLS: usize = 50;
 /// The same number, for sizes in pixels.
 pub(crate) const MAX_LEARNED_CELLS: u32 = 50;
 
-/// How positions are encoded.
+/// The kinds of position embeddings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PositionKind {
@@ -26,7 +26,7 @@ pub enum PositionKind {
 pub enum PositionEmbedding {
     /// Fixed.
     Sine(PositionEmbeddingSine),
-    /// Learned.
+    /// A learned embedding.
     Learned(PositionEmbeddingLearned),
 }
 
@@ -38,8 +38,8 @@ pub struct PositionEmbeddingSine {
     /// Whether positions run from 0 to 2 pi over the valid part, as in every published model;
     /// otherwise they count cells.
     pub normalize: bool,
-    /// Added to a count before it is normalised: 0 in DETR, whose first cell is at 1, and -0.5 in
-    /// Deformable DETR, which means the centre of the cell.
+    /// The offset that is added to a count before it is normalised: 0 in DETR, whose first cell is
+    /// at 1, and -0.5 in Deformable DETR, which means the centre of the cell.
     pub offset: f64,
 }
 

@@ -50,7 +50,7 @@ use problem::{Adding, Options};
 ///
 /// # Panics
 ///
-/// Where [`try_msda`] returns an error: arguments that contradict each other.
+/// Panics if [`try_msda`] returns an error: the arguments contradict each other.
 #[must_use]
 #[track_caller]
 pub fn msda(
@@ -105,7 +105,7 @@ pub fn try_msda(
 ///
 /// # Panics
 ///
-/// As [`msda`].
+/// Panics as [`msda`] does.
 #[doc(hidden)]
 #[must_use]
 pub fn msda_compare_and_swap(

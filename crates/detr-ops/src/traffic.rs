@@ -1,4 +1,5 @@
-//! What work asks of its device: kernels that are launched, and times that the host waits to read.
+//! The work that is asked of a device: kernels that are launched, and times that the host waits to
+//! read.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -52,7 +53,7 @@ pub fn wait(device: &Device) -> Result<(), DeviceError> {
     device.sync().map_err(|error| DeviceError::new(&error))
 }
 
-/// What was asked of devices.
+/// Counts of the work that was asked of devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Calls of [`read`].

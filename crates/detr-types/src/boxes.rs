@@ -113,8 +113,8 @@ impl Xyxy {
         inter / union
     }
 
-    /// Generalised `IoU` (Rezatofighi et al. 2019), in `[-1, 1]`; NaN if neither box has an area
-    /// or the enclosing box has none.
+    /// Returns the generalised `IoU` (Rezatofighi et al. 2019), in `[-1, 1]`; NaN if neither box
+    /// has an area or the enclosing box has none.
     #[must_use]
     pub fn giou(self, other: Self) -> f32 {
         let (inter, union) = self.overlap(other);

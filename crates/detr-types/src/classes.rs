@@ -34,7 +34,7 @@ pub struct ClassTable {
     slots: Vec<Option<Category>>,
 }
 
-/// How a table is written.
+/// The written form of a table.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -152,7 +152,7 @@ impl ClassTable {
         self.slots.len()
     }
 
-    /// Whether the table has no labels.
+    /// Returns whether the table has no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

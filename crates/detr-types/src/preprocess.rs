@@ -1,4 +1,4 @@
-//! How an image becomes model input: sizes and normalisation. The pixels are handled in
+//! The sizes and the normalisation by which an image becomes model input. The pixels are handled in
 //! `detr-data`; this is the part that travels inside a model card.
 
 use serde::{Deserialize, Serialize};
@@ -15,10 +15,10 @@ pub struct PreprocessSpec {
     pub shortest_edge: u32,
     /// The long side is at most this; it wins over `shortest_edge`.
     pub longest_edge: u32,
-    /// How the size follows from these two, or from a height and width of its own.
+    /// The rule that gives the size from these two, or from a height and width of its own.
     #[serde(skip_serializing_if = "ResizeRule::is_default")]
     pub resize: ResizeRule,
-    /// Subtracted per RGB channel after scaling to `[0, 1]`.
+    /// The mean that is subtracted from each RGB channel after scaling to `[0, 1]`.
     pub mean: [f32; 3],
     /// Divisor per RGB channel.
     pub std: [f32; 3],

@@ -34,7 +34,7 @@ pub enum ResizeRule {
 }
 
 impl ResizeRule {
-    /// Whether this is the rule that a model card leaves out.
+    /// Returns whether this is the rule that a model card leaves out.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()

@@ -1,4 +1,4 @@
-//! Which word was meant: for messages about names that do not exist.
+//! Finds the word that was meant, for messages about names that do not exist.
 
 /// The candidate closest to a word, unless even that one is another word altogether. Case does not count.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -43,7 +43,7 @@ impl CategoryMap {
         self.ids.get(&label).copied()
     }
 
-    /// Whether model and data share no class.
+    /// Returns whether model and data share no class.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()

@@ -26,7 +26,8 @@ pub const fn max_answers(activation: ScoreActivation, most: usize) -> usize {
 pub struct EvaluatedImage<'a> {
     /// Its id in the data set.
     pub image_id: i64,
-    /// What was found, or why nothing could be: such an image counts as one without detections.
+    /// The detections, or the reason why there are none: such an image counts as one without
+    /// detections.
     pub found: Result<&'a [Detection], &'a ImageFault>,
     /// The detections that count: those of categories of the data, best first.
     pub scored: &'a [Detected],

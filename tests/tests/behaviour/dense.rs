@@ -156,7 +156,7 @@ fn linear_layers_are_those_of_burn() {
             let bias = random([outputs], &device).require_grad();
             let grad = random([2, rows, outputs], &device);
             let run = |own: bool| {
-                // As PyTorch stores it.
+                // The weight is transposed, as PyTorch stores it.
                 let w = weight.clone().transpose();
                 let y = if own {
                     linear(x.clone(), w, Some(bias.clone()), rectified)

@@ -1,4 +1,4 @@
-//! What users rely on, tested from outside: the library's promises, the binaries, and bad input.
+//! Tests from outside what users rely on: the library's promises, the binaries, and bad input.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 

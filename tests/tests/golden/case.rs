@@ -37,7 +37,7 @@ pub struct Stored {
     pub values: Vec<f64>,
 }
 
-/// What was compared, and what differs.
+/// The comparisons of a case, and the differences found.
 #[derive(Default)]
 pub struct Failures {
     seen: BTreeSet<String>,
@@ -68,7 +68,7 @@ pub fn discover(folder: &Path) -> Vec<PathBuf> {
     cases
 }
 
-/// Whether a file has that extension, whatever its case.
+/// Returns whether a file has that extension, whatever its case.
 pub fn has_extension(path: &Path, expected: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(expected))
 }
@@ -85,7 +85,8 @@ pub fn names(path: &Path) -> (String, String) {
     }
 }
 
-/// Whether a case says that it is small enough for a software GPU in every run of the tests.
+/// Returns whether a case says that it is small enough for a software GPU in every run of the
+/// tests.
 pub fn is_quick(path: &Path) -> bool {
     let text = std::fs::read(path).unwrap_or_default();
     has_extension(path, "json")
@@ -155,7 +156,7 @@ impl Case {
         self.json["tensors"][tensor]["atol"].as_f64().unwrap_or(0.0)
     }
 
-    /// Whether the case has numbers of that name, all or a sample of them.
+    /// Returns whether the case has numbers of that name, all or a sample of them.
     pub fn has(&self, tensor: &str) -> bool {
         self.shape(tensor).is_some()
     }
@@ -174,7 +175,7 @@ impl Case {
         self.tensors.keys().filter_map(move |name| name.strip_prefix(prefix))
     }
 
-    /// Whether the case says how exact a tensor must be.
+    /// Returns whether the case says how exact a tensor must be.
     pub fn states_atol(&self, tensor: &str) -> bool {
         self.json["tensors"][tensor]["atol"].is_f64()
     }
@@ -247,7 +248,7 @@ impl Failures {
         self.values_within(case, atol, name, shape, found);
     }
 
-    /// As [`Failures::values`], with an absolute tolerance of the caller's.
+    /// Compares as [`Failures::values`] does, with an absolute tolerance of the caller's.
     pub fn values_within(
         &mut self,
         case: &Case,
@@ -310,7 +311,7 @@ impl Failures {
         self.lines.push(line);
     }
 
-    /// How many differences were noted.
+    /// Returns the number of differences that were noted.
     pub fn count(&self) -> usize {
         self.lines.len()
     }

@@ -67,7 +67,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Deformab
         }
         failures.tensor(case, slack, &format!("pos{i}"), position);
     }
-    // What padded tokens hold is meaningless, and zero in the case.
+    // The content of padded tokens is meaningless, and zero in the case.
     let padding = padded_tokens(&trace.levels);
     let valid = |tokens: Tensor<3>| without_padding(tokens, padding.as_ref());
     let last = trace.encoder_layers.len().saturating_sub(1);

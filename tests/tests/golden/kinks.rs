@@ -49,7 +49,7 @@ impl Kink {
         f32::EPSILON * self.terms
     }
 
-    /// How far from zero the sum is, in roundings.
+    /// Returns the distance of the sum from zero, in roundings.
     pub fn distance(&self) -> f32 {
         self.value.abs() / self.rounding()
     }
@@ -289,7 +289,7 @@ impl Walk {
             let name = format!("transformer.decoder.layers.{i}.linear1");
             self.linear(&name, &layer.linear1, &layer.norm1.forward(y));
             x = trace.hidden.clone().slice_dim(0, i..=i).squeeze_dim::<3>(0);
-            // Without refinement all layers share one head.
+            // All layers share one head if boxes are not refined.
             let head = i.min(heads - 1);
             self.mlp(&format!("bbox_embed.{head}"), &model.bbox_embed[head], x.clone());
             reference = trace.inter_references[i].clone();
@@ -383,7 +383,7 @@ impl Grid {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
-    /// Where every token is on every level, `[B, S, L, 2]`.
+    /// Returns the place of every token on every level, `[B, S, L, 2]`.
     #[allow(clippy::cast_precision_loss)] // sides are small
     fn references(&self, device: &Device) -> Tensor<4> {
         let mut values = Vec::new();

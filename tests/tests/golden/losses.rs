@@ -242,7 +242,7 @@ fn configured(case: &Case) -> SetCriterion {
     criterion
 }
 
-/// Stored targets of the case.
+/// Returns the stored targets of the case.
 pub fn targets(case: &Case, device: &Device, failures: &mut Failures) -> Targets {
     let counts: Vec<usize> =
         serde_json::from_value(case.config("targets").clone()).expect("counts");

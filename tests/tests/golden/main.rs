@@ -41,7 +41,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use backends::Bench;
 use case::{Case, Failures};
 
-/// What a runner is: the case and where it runs, to the differences found.
+/// A runner takes the case and the backend, and returns the differences.
 type Runner = fn(&Case, &Bench) -> Failures;
 
 /// Group, whether its numbers depend on the backend, and runner.

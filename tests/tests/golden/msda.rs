@@ -75,7 +75,7 @@ impl Inputs {
             false => failures.tensor(case, bench.slack, "grad_loc", grad_locations),
         }
 
-        // Without a graph the call goes another way.
+        // A call that needs no graph takes another path.
         if !reference {
             let output = try_msda(
                 tensor(&self.value, &bench.device),

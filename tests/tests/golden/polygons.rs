@@ -52,7 +52,8 @@ pub fn run(case: &Case, failures: &mut Failures) {
     }
 }
 
-/// Which outlines are held against which, and whether the second are crowds: `iou.a0_8.b8_16.crowd`.
+/// Returns the two ranges of outlines that are compared, and whether the second are crowds:
+/// `iou.a0_8.b8_16.crowd`.
 fn tables(name: &str) -> Option<(Range<usize>, Range<usize>, bool)> {
     let rest = name.strip_prefix("iou.")?;
     let (rest, crowd) = rest.strip_suffix(".crowd").map_or((rest, false), |before| (before, true));

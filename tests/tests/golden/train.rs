@@ -17,13 +17,14 @@ use crate::case::{Case, Failures, index};
 use crate::kinks::{self, Kink, Nudge, ROUNDINGS};
 use crate::{deformable, detr, losses};
 
-/// What the decoder's heads are listed under a second time by the reference, where boxes are refined.
+/// The prefix under which the reference lists the decoder's heads a second time, if boxes are
+/// refined.
 const DECODER: &str = "transformer.decoder.";
 
-/// How many units may be on the other side of their kink than in the reference.
+/// The number of units that may be on the other side of their kink than in the reference.
 const UNITS: usize = 4;
 
-/// How many of the nearest units are tried each time.
+/// The number of nearest units that are tried each time.
 const CANDIDATES: usize = 16;
 
 /// A comparison with the case, or the beginning of one.
@@ -91,7 +92,7 @@ fn report(case: &Case, nudges: &[Nudge]) {
     }
 }
 
-/// How far a comparison goes.
+/// The extent of a comparison.
 #[derive(Clone, Copy, PartialEq)]
 enum Extent {
     All,
@@ -133,7 +134,7 @@ fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Atte
     let (mut differs, mut kinks) = (None, Vec::new());
     for step in 0..steps.min(extent.last().saturating_add(1)) {
         if matches!(extent, Extent::Kinks(_)) {
-            // Without autodiff throughout.
+            // None of these tensors needs autodiff.
             let images = case.images(&bench.device);
             kinks.extend(kinks::find(&trainer.model().valid(), &images));
         }
@@ -213,8 +214,9 @@ fn nudged<M: Module>(case: &Case, module: M, nudges: &[Nudge]) -> M {
     case.load_weights(module, &state)
 }
 
-/// With `DETR_GOLDEN_VERBOSE`, how far the sampled first gradients of every layer are from the f64 run,
-/// relative to the largest of the parameter, beside PyTorch's own f32 run where the case has it.
+/// Prints, with `DETR_GOLDEN_VERBOSE`, how far the sampled first gradients of every layer are from the
+/// f64 run, relative to the largest of the parameter, beside PyTorch's own f32 run where the case has
+/// it.
 fn gradient_table(case: &Case, gradients: &StateDict) {
     if !env::is_on(env::DETR_GOLDEN_VERBOSE) {
         return;
@@ -325,7 +327,7 @@ fn groups(case: &Case, failures: &mut Failures, trainer: &Trainer) {
     failures.check(ours == frozen, || format!("frozen: {ours:?}, expected {frozen:?}"));
 }
 
-/// What the model says before the first step, and how it is matched.
+/// Compares the predictions before the first step, and their assignment.
 fn predictions(
     case: &Case,
     bench: &Bench,

@@ -35,7 +35,7 @@ pub fn run(case: &Case, _bench: &Bench) -> Failures {
     failures
 }
 
-/// What a case of this group is about.
+/// The subjects of the cases of this group.
 enum Kind {
     Target,
     Decoding,
@@ -109,7 +109,7 @@ fn pil_resize(case: &Case, failures: &mut Failures) {
     }
 }
 
-/// What is resized and the size it gets: `src0.normalized.to50x60`.
+/// Returns the name of the source and the size it gets: `src0.normalized.to50x60`.
 fn resized(name: &str) -> Option<(&str, ImageSize)> {
     let (source, size) = name.rsplit_once(".to")?;
     let (h, w) = size.split_once('x')?;
@@ -208,7 +208,7 @@ fn coco_target(case: &Case, failures: &mut Failures) {
     failures.values_within(case, 0.0, "image_id", &[1], &[target.image_id as f64]);
 }
 
-/// What the sample is, against the tensors whose names start so.
+/// Compares the sample with the tensors whose names start with `prefix`.
 fn compare(case: &Case, failures: &mut Failures, prefix: &str, sample: &Sample) {
     let count = sample.objects.len();
     let all = |of: &dyn Fn(&Object) -> Vec<f64>| -> Vec<f64> {

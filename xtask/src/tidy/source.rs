@@ -1,10 +1,10 @@
 //! A Rust source split into code and comments of equal length, so that a word in a message or a
 //! comment is not taken for code. It follows the lexical grammar, not the syntax.
 
-/// What kind of target a file belongs to.
+/// The kind of target that a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Compiled into other programs.
+    /// A file that is compiled into other programs.
     Library,
     /// The command line: it may print.
     Program,
@@ -40,7 +40,7 @@ impl<'a> Source<'a> {
         self.code[..at].matches('\n').count() + 1
     }
 
-    /// Whether a line, counted from 1, is test code.
+    /// Returns whether a line, counted from 1, is test code.
     pub(super) fn is_test(&self, line: usize) -> bool {
         self.kind == Kind::Test || self.test_lines.get(line - 1).copied().unwrap_or(false)
     }
@@ -65,7 +65,7 @@ fn kind(path: &str) -> Kind {
     }
 }
 
-/// Where a stretch of the text goes.
+/// The class of a stretch of the text.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Code,
@@ -119,7 +119,7 @@ fn follows_identifier(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// Whether a byte may be inside a name.
+/// Returns whether a byte may be inside a name.
 pub(super) fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }

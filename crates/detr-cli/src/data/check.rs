@@ -29,7 +29,7 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     upright: UprightArgs,
 
-    /// How closely image files are looked at
+    /// The care with which image files are checked
     #[arg(long, value_enum, default_value_t = Files::Decode)]
     files: Files,
 
@@ -63,13 +63,13 @@ pub(crate) struct CheckArgs {
 enum Files {
     /// Not at all
     Skip,
-    /// That they are there and have a readable header
+    /// Check that they are there and have a readable header
     Header,
     /// Decode all pixels, which finds truncated and damaged files
     Decode,
 }
 
-/// What is printed with --json.
+/// The findings, as `--json` prints them.
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
@@ -77,7 +77,7 @@ struct Report<'a> {
     /// Files of the two data sets that are the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     shared_images: Option<Vec<(String, String)>>,
-    /// How the classes of the two data sets differ.
+    /// The differences between the classes of the two data sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     classes: Option<ClassDifferences>,
 }

@@ -33,7 +33,7 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME", default_value = "train")]
     output_split: String,
 
-    /// What happens to the image files
+    /// The treatment of the image files
     #[arg(long, value_enum, default_value_t = Images::Copy)]
     image_files: Images,
 

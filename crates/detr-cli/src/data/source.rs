@@ -1,4 +1,4 @@
-//! Which data is meant: the flags that all commands share which read a data set.
+//! The flags that choose a data set, which all commands that read one share.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use detr_data::{Dataset, DecodeOptions};
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_types::in_plain_words;
 
-/// How data sets are read.
+/// The flags that set how data sets are read.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ReadArgs {
     /// Format, where looking does not tell: coco, coco-panoptic, kitti, yolo or voc
@@ -43,7 +43,7 @@ pub(crate) struct ReadArgs {
     follow_symlinks: bool,
 }
 
-/// Which way up images are; commands that run a model have the flag among theirs.
+/// The flag that turns images upright; commands that run a model have it among their own.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct UprightArgs {
     /// Turn images upright by their EXIF orientation

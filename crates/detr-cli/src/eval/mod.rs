@@ -38,7 +38,7 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     read: ReadArgs,
 
-    /// What is compared; masks only of --results
+    /// The shapes that are compared; masks only of --results
     #[arg(long, value_enum, default_value_t = Iou::Bbox)]
     iou: Iou,
 

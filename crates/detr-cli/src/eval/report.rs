@@ -1,4 +1,4 @@
-//! What an evaluation prints, and the folder that it fills.
+//! Prints an evaluation, and writes the files of its folder.
 
 use std::path::{Path, PathBuf};
 

@@ -14,7 +14,7 @@ pub(super) struct Checkpoint {
     pub(super) step: u64,
     /// Bytes of its files.
     pub(super) bytes: u64,
-    /// What is wrong with it.
+    /// The reason why the checkpoint cannot be used.
     pub(super) problem: Option<String>,
     /// Whether it is the `last` one or the `best`.
     pub(super) is: Vec<String>,

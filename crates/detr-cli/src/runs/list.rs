@@ -58,7 +58,7 @@ fn cells(run: &RunRecord) -> Vec<String> {
     ]
 }
 
-/// How far something is, of how much if that is known.
+/// Returns the progress as text, with the total if it is known.
 pub(super) fn of(done: u64, all: u64, between: &str) -> String {
     if all == 0 { done.to_string() } else { format!("{done}{between}{all}") }
 }

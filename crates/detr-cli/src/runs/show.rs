@@ -145,7 +145,7 @@ impl RunDetails {
     }
 }
 
-/// What is in the folder of a run, folders with the bytes of all that is in them.
+/// Lists the content of a run's folder, with the total size of each folder in bytes.
 fn files(run: &Path) -> Vec<(String, u64)> {
     let entries = fs::read_dir(run).into_iter().flatten().flatten();
     let mut found: Vec<(String, u64)> = entries

@@ -59,7 +59,7 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     tui: bool,
 
-    /// What computes
+    /// The backend to compute with
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     backend: Backend,
 
@@ -99,7 +99,7 @@ pub(crate) fn run(
     }
     let checkpoints = Checkpoints::new(folder.join("checkpoints"));
     checkpoints.sweep();
-    // With checkpoints none of which counts it is refused further on, before anything is written.
+    // A folder of checkpoints of which none is usable is refused later, before anything is written.
     let goes_on = args.resume && checkpoints.newest() != (None, Vec::new());
     let build = || parts::build(&config, &base, devices, folder.clone(), goes_on, console);
     let Built { parts, start, val, notes } = match guarded(build) {
@@ -114,7 +114,7 @@ pub(crate) fn run(
     };
     let complete = parts::complete(&config, &base, &parts.model)?;
     let text = toml::to_string(&complete).map_err(|error| CliError::Failed(error.to_string()))?;
-    // Those of a run that goes on are replaced once its checkpoint was found to fit.
+    // The files of a run that is resumed are replaced only after its checkpoint was found to fit.
     if !goes_on {
         write_text(&folder.join(SETTINGS_FILE), &text)?;
     }

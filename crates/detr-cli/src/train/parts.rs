@@ -1,4 +1,5 @@
-//! What a run is made of, from its settings: data, a model with a head for its classes, and loaders.
+//! Builds the parts of a run from its settings: data, a model with a head for its classes, and
+//! loaders.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::notes::{StartNotes, nothing_to_learn, refuse_nothing_to_learn};
 use crate::classes::{Renaming, shared_classes};
 use crate::data::unreadable;
 
-/// What a run is made of.
+/// The parts of a run, built from its settings.
 pub(super) struct Built<'a> {
     pub(super) parts: TrainInputs,
     /// The weights that it starts with.

@@ -98,7 +98,7 @@ impl Builder {
     }
 
     fn check_id(&mut self, id: i64, what: &str) {
-        // That of an image does no harm.
+        // The id 0 does no harm in an image.
         if id == 0 && what == "annotation" {
             self.report.add(Problem::ZeroId, format!("{what} {id}"));
         } else if id < 0 {
@@ -126,7 +126,8 @@ fn is_box(object: &ObjectRecord) -> bool {
     object.bbox.has_inside()
 }
 
-/// Whether an outline with this area fits into the box; masks cover pixels that the box cuts.
+/// Returns whether an outline with this area fits into the box; masks cover pixels that the box
+/// cuts.
 fn fits(object: &ObjectRecord) -> bool {
     let Xywh { w, h, .. } = object.bbox;
     object.area > 0.0 && object.area <= (w + 2.0) * (h + 2.0)
@@ -171,7 +172,8 @@ pub(crate) fn check_places<'a>(
                     ),
                 );
             }
-            // As corners it would be inside; as left, top, width, height it is not.
+            // The box would be inside if the numbers were corners; as left, top, width and height
+            // it is not.
             if over && w > x && h > y && w <= width && h <= height {
                 corners += 1;
                 example = example.or(Some(object.id));

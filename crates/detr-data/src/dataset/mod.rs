@@ -29,7 +29,7 @@ pub struct Dataset {
     pub images: Vec<ImageRecord>,
     /// Every category, also those without objects, by ascending id.
     pub categories: Vec<Category>,
-    /// What was read, and what is wrong with it.
+    /// The findings of the reader.
     pub report: ReadReport,
 }
 

@@ -13,9 +13,9 @@ use crate::formats::{DatasetError, Format, ReadOptions, read};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {
-    /// Where the data is.
+    /// The places of the data.
     pub sources: Vec<SourceSpec>,
-    /// What is done with the classes of all sources together.
+    /// The changes to the classes of all sources together.
     #[serde(default, skip_serializing_if = "ClassMap::is_empty")]
     pub classes: ClassMap,
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with an image, by kind.
+//! The errors of reading an image, by kind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use detr_types::ImageSize;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// What happened at a path; the reason is any of the other kinds.
+    /// An error at a path; the reason is any of the other kinds.
     #[error("{}: {error}", path.display())]
     At {
         /// The file as it was named.
@@ -20,13 +20,13 @@ pub enum ImageError {
     /// The file system refused.
     #[error("cannot be read: {error}")]
     Io {
-        /// What it reported.
+        /// The error that the system reported.
         error: io::Error,
     },
     /// A directory, named pipe, socket or device.
     #[error("is {what}, expected an image file")]
     NotARegularFile {
-        /// What it is instead.
+        /// The kind of file that was found instead.
         what: &'static str,
     },
     /// Zero bytes.
@@ -61,7 +61,7 @@ pub enum ImageError {
     /// Not an image at all.
     #[error("is not an image, it looks like {looks_like}")]
     NotAnImage {
-        /// What it looks like, with an article.
+        /// The format that the content resembles, with an article.
         looks_like: &'static str,
     },
     /// The data ends before the image does.
@@ -69,7 +69,7 @@ pub enum ImageError {
     Truncated {
         /// Name of the format.
         format: &'static str,
-        /// What is missing.
+        /// The part that is missing.
         reason: String,
     },
     /// The data contradicts the format.
@@ -77,7 +77,7 @@ pub enum ImageError {
     Corrupt {
         /// Name of the format.
         format: &'static str,
-        /// What is wrong.
+        /// The reason why it is refused.
         reason: String,
     },
     /// A decoded image with a side of zero cannot be resized.

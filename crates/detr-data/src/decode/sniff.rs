@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes. The name of a file is never asked.
+//! Tells the kind of a file from its first bytes. The name of a file is never asked.
 
 /// Formats that are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -105,7 +105,7 @@ fn missing_data_before_the_end_marker_is_found_out() {
         cut.extend([0xff, 0xd9]);
         assert!(matches!(decode(&cut), Err(ImageError::Corrupt { .. })), "{length}");
     }
-    // What follows the image belongs to somebody else: other pictures, a phone's video.
+    // The bytes after the image belong to something else: other pictures, a phone's video.
     let mut longer = jpeg.clone();
     longer.extend(b"trailing bytes");
     assert_close(&decode(&longer).unwrap(), &image, 6);
@@ -161,7 +161,8 @@ fn exif(orientation: u8) -> Vec<u8> {
 
 #[test]
 fn exif_orientation_is_applied_only_on_request() {
-    // Where the stored top left, top right, bottom left and bottom right corners end up.
+    // The corners are listed in the order top left, top right, bottom left and bottom right of the
+    // stored image.
     let corners = [
         (1, [0, 1, 2, 3]),
         (2, [1, 0, 3, 2]),

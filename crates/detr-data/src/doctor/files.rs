@@ -16,7 +16,7 @@ use crate::dataset::{Dataset, ImageRecord, Problem, ReadReport};
 use crate::decode::{DecodeOptions, ImageError, read_image};
 use crate::formats::ImageHeader;
 
-/// What one file is.
+/// The result of a look at one file.
 enum Looked {
     /// Not there; counted while reading unless it vanished since.
     Missing,

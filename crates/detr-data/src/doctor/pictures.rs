@@ -6,7 +6,7 @@ use super::stats::{Bin, Stats};
 
 /// Height of a bar with its gap, in pixels.
 const ROW: usize = 18;
-/// Where bars begin.
+/// The left end of the bars, in pixels.
 const LEFT: usize = 200;
 /// Length of the longest bar.
 const LONGEST: usize = 480;

@@ -54,7 +54,7 @@ impl ImageHeader {
         }
     }
 
-    /// Whether the EXIF orientation turns or mirrors the image.
+    /// Returns whether the EXIF orientation turns or mirrors the image.
     #[must_use]
     pub fn is_turned(&self) -> bool {
         self.orientation != Orientation::NoTransforms

@@ -27,7 +27,7 @@ const FOLDERS: [(&str, &str); 5] = [
     ("", ""),
 ];
 
-/// Whether a folder, or one of its splits, holds KITTI's labels.
+/// Returns whether a folder, or one of its splits, holds KITTI's labels.
 pub(super) fn are_in(root: &Path, options: &ReadOptions) -> bool {
     let whole = [root.to_owned(), root.join("training")];
     whole.iter().any(|base| folders_in(base, options).is_some()) || !splits(root).is_empty()
@@ -84,7 +84,8 @@ fn folders_in(base: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> 
             name => files::folder(base, &[name]),
         };
         let Some(labels) = below(labels) else { continue };
-        // Without folders of their own, labels are in this one, not somewhere below.
+        // Labels are in this folder itself, not somewhere below, if they have no folder of their
+        // own.
         let list = if images.is_empty() { files::here } else { files::below };
         if hold_labels(&labels, list) {
             let images = options.images.clone().or_else(|| below(images));
@@ -96,7 +97,8 @@ fn folders_in(base: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> 
 
 type List = fn(&Path, &[&str]) -> Result<Vec<PathBuf>, DatasetError>;
 
-/// Whether any of the first label files has KITTI's columns; those of images without objects are empty.
+/// Returns whether any of the first label files has KITTI's columns; those of images without objects
+/// are empty.
 fn hold_labels(folder: &Path, list: List) -> bool {
     let found = list(folder, &["txt"]).unwrap_or_default();
     found.iter().take(50).any(|path| kind_of(path).is_some())

@@ -76,12 +76,12 @@ pub(super) fn clean(name: &str) -> Result<String, UnsafeName> {
     Ok(parts.join("/"))
 }
 
-/// Whether the first part is a drive of Windows.
+/// Returns whether the first part is a drive of Windows.
 fn is_drive(parts: &[&str]) -> bool {
     matches!(parts.first().map(|part| part.as_bytes()), Some([letter, b':', ..]) if letter.is_ascii_alphabetic())
 }
 
-/// Whether a name starts with the scheme of a web address.
+/// Returns whether a name starts with the scheme of a web address.
 fn is_url(name: &str) -> bool {
     name.split_once("://").is_some_and(|(scheme, _)| {
         scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -181,7 +181,7 @@ impl Folders {
 
 /// A file of a data set.
 pub(super) struct Located {
-    /// Where it is.
+    /// The path of the image.
     pub(super) path: PathBuf,
     /// Its name with `/`, relative to the root.
     pub(super) name: String,
@@ -316,7 +316,7 @@ impl Root {
         Some(self.check(&path).map(|exists| Located { path, name, exists, by_tail }))
     }
 
-    /// Whether each file is looked for.
+    /// Returns whether each file is looked for.
     pub(super) fn checks_files(&self) -> bool {
         self.check_files
     }

@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
 
 /// The bytes of a regular file.
 pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DatasetError> {
-    // Looked at before opening: opening a named pipe waits for its writer.
+    // The file is checked before opening: opening a named pipe waits for its writer.
     let metadata = path.metadata().map_err(DatasetError::io(path))?;
     if !metadata.is_file() {
         return Err(DatasetError::NotARegularFile { path: path.to_owned() });

@@ -24,7 +24,7 @@ fn decode(bytes: &[u8]) -> Result<String, (usize, String)> {
     match bytes {
         [0xff, 0xfe, rest @ ..] => return utf16(rest, u16::from_le_bytes, 2),
         [0xfe, 0xff, rest @ ..] => return utf16(rest, u16::from_be_bytes, 2),
-        // Without a mark: `<` and what follows it.
+        // The text has no byte-order mark: `<` comes first.
         [b'<', 0, _, 0, ..] => return utf16(bytes, u16::from_le_bytes, 0),
         [0, b'<', 0, _, ..] => return utf16(bytes, u16::from_be_bytes, 0),
         _ => {}

@@ -127,7 +127,7 @@ fn reason(message: &str) -> String {
     line.replace("mapping", "table").replace("sequence", "list").replace("scalar", "value")
 }
 
-/// Whether a message is no more than the type of a number that a value is not.
+/// Returns whether a message is no more than the type of a number that a value is not.
 fn is_type(message: &str) -> bool {
     let types = ["u64", "i64", "u128", "i128", "f64", "floating point"];
     message.strip_prefix("invalid ").is_some_and(|name| types.contains(&name))

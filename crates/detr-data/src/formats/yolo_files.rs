@@ -309,14 +309,14 @@ pub(super) fn outline_file(root: &Path) -> Result<Option<PathBuf>, DatasetError>
     Ok(None)
 }
 
-/// Whether a file given by itself names the classes of a data set.
+/// Returns whether a file given by itself names the classes of a data set.
 pub(super) fn is_outline(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     matches!(name.as_str(), "classes.txt" | "obj.names" | "classes.names")
         || files::has_extension(path, &["data"])
 }
 
-/// Whether any of the first label files starts with a number and four more, as YOLO's do.
+/// Returns whether any of the first label files starts with a number and four more, as YOLO's do.
 fn has_labels(root: &Path, labels: Option<&Path>) -> Result<bool, DatasetError> {
     let found = match labels {
         Some(labels) => files::below(labels, &["txt"])?,

@@ -1,6 +1,6 @@
 //! Batches for training and evaluation: worker threads decode and augment ahead of the consumer.
 //!
-//! What it promises:
+//! The loader keeps these promises:
 //! - the same batches in the same order for a seed and an epoch, whatever the number of workers;
 //! - it starts at any batch of any epoch, without going through the ones before;
 //! - ranks take disjoint parts of an epoch (see [`LoaderConfig::shard`]) and all have the same number
@@ -42,7 +42,7 @@ pub struct Loader {
     source: Arc<dyn SampleSource>,
     config: LoaderConfig,
     bad: Arc<Mutex<BTreeMap<i64, String>>>,
-    /// What a sample needed at most, for the epochs to come.
+    /// The most bytes that a sample needed so far, for the epochs to come.
     per_sample: Arc<AtomicU64>,
 }
 

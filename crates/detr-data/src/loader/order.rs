@@ -1,5 +1,5 @@
-//! Which samples are in which batch: a pure function of the configuration, the seed, the epoch, the
-//! number of ranks, and (with buckets) the sizes that the annotations state.
+//! Decides which samples are in which batch: a pure function of the configuration, the seed, the
+//! epoch, the number of ranks, and (with buckets) the sizes that the annotations state.
 //!
 //! All ranks make the same plan and take their part of it, so they need not talk to each other.
 

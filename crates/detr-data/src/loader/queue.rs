@@ -19,7 +19,7 @@ use super::source::{Loaded, SampleSource};
 use super::stack::{batch_bytes, padded_size, stack};
 use crate::target::{Target, TargetCounts};
 
-/// What is to be done in an epoch.
+/// The work of an epoch.
 pub(super) struct Job {
     pub(super) source: Arc<dyn SampleSource>,
     pub(super) spec: PreprocessSpec,
@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub(super) per_sample: Arc<AtomicU64>,
 }
 
-/// What the threads of an epoch share.
+/// The state that the threads of an epoch share.
 pub(super) struct Queue {
     pub(super) job: Job,
     state: Mutex<State>,
@@ -154,8 +154,8 @@ impl Queue {
         }
     }
 
-    /// Whether the next batch may be worked on: always when the consumer needs it next, otherwise
-    /// when it fits.
+    /// Returns whether the next batch may be worked on: always when the consumer needs it next,
+    /// otherwise when it fits.
     fn may_admit(&self, state: &State) -> bool {
         let Some(samples) = self.job.plan.get(state.admitted) else { return false };
         let next = state.admitted == state.front;

@@ -1,4 +1,4 @@
-//! Where samples come from: the interface that the loader sees, and data sets behind it.
+//! The sources of samples: the interface that the loader sees, and data sets behind it.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub trait SampleSource: Send + Sync + 'static {
     /// Number of samples.
     fn len(&self) -> usize;
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -41,11 +41,11 @@ pub trait SampleSource: Send + Sync + 'static {
 /// A sample that is ready for a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// Augmented pixels, not yet normalised.
+    /// The augmented pixels, not yet normalised.
     pub image: RgbImage,
     /// Its objects.
     pub target: Target,
-    /// What became of the annotations.
+    /// The number of annotations that were kept and dropped, by reason.
     pub counts: TargetCounts,
     /// Bytes that were held on the way and are free again: the file and its pixels.
     pub scratch_bytes: u64,

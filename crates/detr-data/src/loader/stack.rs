@@ -19,8 +19,8 @@ pub(super) fn batch_bytes(count: usize, size: ImageSize) -> u64 {
     count as u64 * size.pixels() * (3 * 4 + 1)
 }
 
-/// What [`HostBatch::stack`] makes of normalised images, from images that are not yet normalised,
-/// padded at least to `least`. Each image is freed as soon as it is in the batch.
+/// Computes the result of [`HostBatch::stack`] on normalised images from images that are not yet
+/// normalised, padded at least to `least`. Each image is freed as soon as it is in the batch.
 pub(super) fn stack(
     images: Vec<RgbImage>,
     original_sizes: Vec<ImageSize>,

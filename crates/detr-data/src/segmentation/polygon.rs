@@ -99,8 +99,8 @@ fn draw(((xs, ys), (xe, ye)): (Fine, Fine), mut visit: impl FnMut(Fine)) {
     }
 }
 
-/// Where a step from one fine column to the next passes the middle of a pixel column: the index of
-/// the first pixel below, counted column by column.
+/// The place where a step from one fine column to the next passes the middle of a pixel column: the
+/// index of the first pixel below, counted column by column.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -121,7 +121,8 @@ fn crossing(before: Fine, point: Fine, size: ImageSize) -> Option<u32> {
     Some(x as u32 * size.height + y as u32)
 }
 
-/// Sorted places where the mask changes, to lengths; two changes at one place cancel.
+/// Converts the sorted places where the mask changes into run lengths; two changes at one place
+/// cancel.
 fn runs(changes: &[u32]) -> Vec<u32> {
     let mut previous = 0;
     let lengths = changes.iter().map(|&at| at - std::mem::replace(&mut previous, at));

@@ -27,7 +27,7 @@ use crate::dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
 use crate::formats::{DatasetError, write_coco_json};
 use crate::segmentation::{Rle, Segmentation};
 
-/// What is generated.
+/// The options of a generated data set.
 #[derive(Clone, Debug)]
 pub struct SynthOptions {
     /// Number of images.

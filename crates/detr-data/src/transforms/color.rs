@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Dice, Sample};
 
-/// How far colours change; 0 switches a change off.
+/// The largest changes of colour; 0 switches a change off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColorJitter {

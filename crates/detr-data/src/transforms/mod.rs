@@ -144,9 +144,9 @@ impl Transform {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augmentation {
-    /// Applied in this order.
+    /// The transforms, in the order in which they are applied.
     pub transforms: Vec<Transform>,
-    /// Subtracted per RGB channel after scaling to `[0, 1]`.
+    /// The mean that is subtracted from each RGB channel after scaling to `[0, 1]`.
     pub mean: [f32; 3],
     /// Divisor per RGB channel.
     pub std: [f32; 3],

@@ -1,7 +1,7 @@
 //! Transforms that change the size: resizing, cropping, padding, and the two augmentations that are
 //! made of them.
 //!
-//! Where a resize is followed by a crop only the region that stays is made, with the same pixels.
+//! A resize that a crop follows computes only the region that stays, with the same pixels.
 
 use detr_types::range::{in_range, require};
 use detr_types::{ImageSize, PreprocessSpec, RangeError, ResizeRule};
@@ -23,7 +23,7 @@ pub struct Resize {
     pub shortest_edge: u32,
     /// The long side is at most this.
     pub longest_edge: u32,
-    /// How the size follows from these two, or from a height and width of its own.
+    /// The rule that gives the size from these two, or from a height and width of its own.
     pub resize: ResizeRule,
 }
 

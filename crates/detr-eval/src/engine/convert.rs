@@ -13,9 +13,9 @@ use crate::{EvalError, Mask};
 pub(crate) struct Pair<'a> {
     /// Index of the image.
     pub(crate) rank: usize,
-    /// What is there.
+    /// The true objects.
     pub(crate) truth: &'a ImageTruth,
-    /// What was found; classes are known.
+    /// The detections, all of known classes.
     pub(crate) found: &'a [Detected],
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Pair<'a> {
 pub(super) fn categories(truth: &GroundTruth) -> Vec<Category> {
     let category = |(rank, class): (usize, &crate::Category)| Category {
         id: rank as u64,
-        // Without a name it would warn.
+        // An empty name would cause a warning.
         name: if class.name.is_empty() { class.id.to_string() } else { class.name.clone() },
         ..Category::default()
     };

@@ -62,7 +62,7 @@ impl Quarters {
         Self { x, y, w, h }
     }
 
-    /// Moved and resized by up to an eighth of its sides.
+    /// Returns the box, moved and resized by up to an eighth of its sides.
     fn shaken(self, stream: &mut Stream) -> Self {
         let mut shake = |side: i64| stream.below(2 * (side / 8) + 1) - side / 8;
         let (x, y) = (self.x + shake(self.w), self.y + shake(self.h));
@@ -119,7 +119,7 @@ impl Quarters {
     }
 }
 
-/// Without empty background between two runs.
+/// Removes empty runs of background between two runs.
 fn joined(counts: &[u32]) -> Vec<u32> {
     let mut joined: Vec<u32> = Vec::new();
     let mut index = 0;
@@ -135,7 +135,7 @@ fn joined(counts: &[u32]) -> Vec<u32> {
     joined
 }
 
-/// Which numbers a set is drawn with.
+/// The sizes that a generated set is drawn with.
 struct Plan {
     images: i64,
     classes: i64,
@@ -216,7 +216,7 @@ fn draw(stream: &mut Stream, plan: &Plan) -> Set {
         let more = stream.below(6) as usize + usize::from(index == 0);
         let total = plan.detections.unwrap_or(found.len() + more);
         found.truncate(total);
-        // Those of crowded small sets are of one class, to meet the limit of 100.
+        // The crowds of crowded small sets are of one class, to meet the limit of 100.
         let crowd_class = class(stream);
         while found.len() < total {
             let of_crowd = plan.size.is_none() && plan.detections.is_some();

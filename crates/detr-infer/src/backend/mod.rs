@@ -133,8 +133,8 @@ pub fn catch_device<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
     catch_panic(work).map_err(|message| BackendError::Failed { message })
 }
 
-/// Whether a panic on this thread, now, would be caught and become an error: for the panic hook of
-/// a program, which need not report it then.
+/// Returns whether a panic on this thread, now, would be caught and become an error: for the panic
+/// hook of a program, which need not report it then.
 #[must_use]
 pub fn catches_panics() -> bool {
     CATCHING.get()
@@ -209,7 +209,7 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
     let Identity { name, adapter, .. } = identity(backend, &device);
     let name = format!("{backend} ({name})");
     let id = match backend {
-        // How many threads there are changes no number.
+        // The number of threads changes no result.
         Backend::Flex | Backend::Ndarray => backend.to_string(),
         _ => name.clone(),
     };
@@ -245,8 +245,8 @@ fn enumerate(backend: Backend) -> Vec<Device> {
     }
 }
 
-/// Whether NVIDIA's driver library is where the dynamic linker looks. Without it, Burn's CUDA
-/// runtime panics in a thread of its own at first use.
+/// Returns whether NVIDIA's driver library is where the dynamic linker looks. Without it, Burn's
+/// CUDA runtime panics in a thread of its own at first use.
 #[cfg(feature = "cuda")]
 fn has_cuda_driver() -> bool {
     const FOLDERS: [&str; 11] = [

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::text::escaped;
 
-/// How much is said on stderr.
+/// The flags that set how much is said on stderr.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LogArgs {
     /// Only results and errors
@@ -156,7 +156,7 @@ impl Console {
         Progress(self.bar.borrow().clone())
     }
 
-    /// Whether bars are shown.
+    /// Returns whether bars are shown.
     #[must_use]
     pub fn is_interactive(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()

@@ -71,12 +71,12 @@ impl<'a> Printer<'a> {
         Self { console, mode, any: false, closed: false }
     }
 
-    /// Whether the reader of stdout went away.
+    /// Returns whether the reader of stdout went away.
     pub(super) const fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether timings belong to the output.
+    /// Returns whether timings belong to the output.
     pub(super) const fn holds_timings(&self) -> bool {
         matches!(self.mode, Mode::Json { object: true })
     }

@@ -1,4 +1,4 @@
-//! Where the time went: what `--timings` shows, and the throughput of a run.
+//! Measures the time of each stage for `--timings`, and the throughput of a run.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Timings {
         ]
     }
 
-    /// What people want to know of a run: images, images per second, time per image.
+    /// Returns the figures of a run: images, images per second, time per image.
     #[must_use]
     pub fn throughput(&self) -> String {
         let (images, seconds) = (self.images, self.wall.as_secs_f64());

@@ -1,6 +1,5 @@
-//! Where the label plates go: beside their box, inside the image, and off each other if there
-//! is room. Where there is none, the later plates are left out: they would hide more than they
-//! tell.
+//! Places the label plates: beside their box, inside the image, and off each other if there is
+//! room. If there is none, the later plates are left out: they would hide more than they tell.
 
 /// Pixels from `x0`, `y0` up to but not including `x1`, `y1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,13 +37,13 @@ impl Style {
         let short = width.min(height);
         let line = i64::from((short + 120) / 240).clamp(1, 24);
         let font = Font::new((short / 40).clamp(Font::MIN_HEIGHT, 160));
-        // Where three lines of text fill the image, a label hides more than it tells.
+        // A label hides more than it tells if three lines of text fill the image.
         let font = (short >= 3 * font.height()).then_some(font);
         let padding = font.map_or(0, |font| font.height() / 6);
         Self { line, seam: (line + 3) / 4, font, padding }
     }
 
-    /// What is written on the plate: as much of `full` as fits into the image.
+    /// Returns the text of a plate: as much of `full` as fits into the image.
     fn label(
         &self,
         detection: &Detection,

@@ -9,7 +9,7 @@ use crate::draw::layout::Rect;
 use crate::draw::text::Font;
 use crate::palette::Palette;
 
-/// How much of a pixel's colour is that of its segment, in 1/255.
+/// The share of the segment's colour in a pixel, in 1/255.
 const TINT: u8 = 140;
 /// The colour of the legend.
 const PAPER: Rgb<u8> = Rgb([24, 24, 24]);

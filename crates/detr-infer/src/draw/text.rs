@@ -75,7 +75,7 @@ impl Font {
         get_raster(character, WEIGHT, self.raster).or_else(|| get_raster('?', WEIGHT, self.raster))
     }
 
-    /// How much of a pixel the glyph covers, in 1/255.
+    /// Returns the share of a pixel that the glyph covers, in 1/255.
     #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // glyphs are small
     #[allow(clippy::cast_sign_loss, clippy::cast_precision_loss)]
     fn coverage(self, glyph: &RasterizedChar, x: u32, y: u32) -> u8 {

@@ -44,18 +44,18 @@ impl Endpoint {
         &self.base
     }
 
-    /// Whether the address belongs to the hub itself.
+    /// Returns whether the address belongs to the hub itself.
     pub(super) fn owns(&self, uri: &Uri) -> bool {
         Origin::of(uri).is_ok_and(|origin| origin == self.origin)
     }
 
-    /// Whether the hub runs on this machine.
+    /// Returns whether the hub runs on this machine.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.origin.host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether a token can be sent without others on the way reading it.
+    /// Returns whether a token can be sent without others on the way reading it.
     pub(super) fn is_private(&self) -> bool {
         self.origin.https || self.is_loopback()
     }
@@ -85,7 +85,7 @@ impl Origin {
     }
 }
 
-/// Where a redirect from `current` leads, or why it is not followed.
+/// Returns the target of a redirect from `current`, or the reason why it is not followed.
 pub(super) fn redirect(
     endpoint: &Endpoint,
     current: &Uri,
@@ -128,7 +128,7 @@ fn resolve(current: &Uri, location: &str) -> Result<Uri, &'static str> {
     text.parse().map_err(|_| BAD)
 }
 
-/// What messages may show of an address that may hold a password.
+/// Returns the part of an address that messages may show, since it may hold a password.
 fn without_user(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => shown(&format!("{scheme}://{host}")),

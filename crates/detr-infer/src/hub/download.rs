@@ -17,12 +17,12 @@ use super::progress::Progress;
 /// Bytes handled at a time.
 const CHUNK: usize = 256 << 10;
 
-/// What a body may cost, and who listens.
+/// The limits of a download, and its listener.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     /// Most bytes.
     pub(super) limit: u64,
-    /// How slow the server may be.
+    /// The limits on how slow the server may be.
     pub(super) patience: &'a Patience,
     /// Listener.
     pub(super) progress: &'a dyn Progress,
@@ -180,7 +180,7 @@ fn compare(
     Err(HubError::Mismatch { url: reply.url.clone(), kind, expected: expected.to_owned(), actual })
 }
 
-/// Whether the file is there and its content has this SHA-256.
+/// Returns whether the file is there and its content has this SHA-256.
 fn holds(path: &Path, sha256: &str) -> bool {
     let Ok(mut file) = File::open(path) else { return false };
     let mut hasher = Sha256::new();

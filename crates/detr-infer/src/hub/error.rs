@@ -1,4 +1,4 @@
-//! What can go wrong between a model's name and its files.
+//! The errors between a model's name and its files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub enum HubError {
     Endpoint {
         /// The address, without user and password.
         endpoint: String,
-        /// What is wrong with it.
+        /// The reason why it is refused.
         reason: &'static str,
     },
     /// The access token holds characters that cannot be sent; it is not shown.
@@ -68,7 +68,7 @@ pub enum HubError {
         url: String,
         /// Repository, revision or file, as far as the server said.
         what: &'static str,
-        /// What to try.
+        /// The remedy.
         hint: &'static str,
     },
     /// Another HTTP status than success.
@@ -78,7 +78,7 @@ pub enum HubError {
         url: String,
         /// The HTTP status.
         status: u16,
-        /// How often it was asked for.
+        /// The number of attempts.
         tries: usize,
     },
     /// A redirect that is not followed.
@@ -88,7 +88,7 @@ pub enum HubError {
     Redirect {
         /// The address that redirected.
         from: String,
-        /// Where to.
+        /// The target of the redirect.
         to: String,
         /// The rule it breaks.
         reason: &'static str,
@@ -104,7 +104,7 @@ pub enum HubError {
         header: &'static str,
         /// Its value, escaped and cut.
         value: String,
-        /// What is wrong.
+        /// The reason why it is not followed.
         reason: &'static str,
     },
     /// Weights without a SHA-256 to check them against.
@@ -114,7 +114,7 @@ pub enum HubError {
     Unverifiable {
         /// The address.
         url: String,
-        /// What it gave instead.
+        /// The tag that was sent instead.
         etag: String,
     },
     /// More bytes than a file of this kind may have.
@@ -158,7 +158,7 @@ pub enum HubError {
     Network {
         /// The address.
         url: String,
-        /// What happened.
+        /// The error, in words.
         reason: String,
     },
     /// The cache could not be read or written.
@@ -166,7 +166,7 @@ pub enum HubError {
     Io {
         /// File or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

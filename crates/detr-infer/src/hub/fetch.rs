@@ -120,7 +120,7 @@ fn place(cache: &RepoCache, commit: &str, small: &Small) -> Result<(), HubError>
     cache.link(commit, small.file, small.hash.text())
 }
 
-/// Where a commit was asked for, the answer must be of that commit.
+/// Checks that the answer belongs to the commit that was asked for, if one was.
 fn check_commit(reply: &Reply, asked: &str) -> Result<(), HubError> {
     if cache::is_commit(asked) && reply.commit != asked {
         return Err(HubError::Header {

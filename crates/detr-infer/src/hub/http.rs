@@ -16,7 +16,7 @@ use super::error::{shown, shown_url};
 
 /// Redirects followed for one file.
 const MAX_REDIRECTS: usize = 5;
-/// What a 404 may be about that says nothing of the file.
+/// The possible meanings of a 404 that says nothing of the file.
 pub(super) const GONE: [&str; 2] = ["the repository", "the revision"];
 /// The hint for a file that is not there.
 const NEEDED: &str = "check the name; a usable model has config.json and model.safetensors (OWNER/NAME@REVISION selects another revision)";
@@ -26,7 +26,7 @@ const NEEDED: &str = "check the name; a usable model has config.json and model.s
 pub(super) struct Patience {
     /// For the name look-up, and for connecting.
     pub(super) connect: Duration,
-    /// Without a single byte.
+    /// The time without a single byte.
     pub(super) idle: Duration,
     /// For the start of a body, however slow.
     pub(super) grace: Duration,
@@ -56,18 +56,18 @@ impl Patience {
         self.grace + whole + Duration::from_secs(1) * rest / self.rate
     }
 
-    /// What is said of a body that misses its deadline.
+    /// Returns the message about a body that misses its deadline.
     pub(super) fn too_slow(&self, got: u64) -> String {
         format!("slower than {} bytes a second, given up after {got} bytes", self.rate)
     }
 }
 
-/// What the hub says the content's hash is.
+/// The hash of the content as the hub states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContentHash {
-    /// Of files in large file storage.
+    /// The hash of a file in large file storage.
     Sha256(String),
-    /// Of small files: git's hash of the blob.
+    /// The hash of a small file: git's hash of the blob.
     GitSha1(String),
     /// Something of a form that cannot be computed from the content.
     Opaque(String),
@@ -98,7 +98,7 @@ pub(super) struct Reply {
     pub(super) url: String,
     /// The commit that the revision stands for.
     pub(super) commit: String,
-    /// What the content must hash to.
+    /// The hash that the content must have.
     pub(super) hash: ContentHash,
     /// Bytes of the content, where the server says.
     pub(super) size: Option<u64>,
@@ -106,7 +106,8 @@ pub(super) struct Reply {
     pub(super) body: Body,
 }
 
-/// What the hub's own answers said, before it is judged; a later answer overrides an earlier.
+/// The headers of the hub's own answers, before they are judged; a later answer overrides an
+/// earlier.
 #[derive(Default)]
 struct Claims {
     commit: Option<String>,

@@ -79,8 +79,8 @@ impl Hub {
             }
             Some(commit) => {
                 match fetch::complete(self, &cache, repo, &commit, progress) {
-                    // Without it the model works; it must not need the network, or a cache that can
-                    // be written.
+                    // The model works if this file is missing; it must not need the network, or a
+                    // cache that can be written.
                     Err(
                         error @ (HubError::Network { .. }
                         | HubError::Length { .. }
@@ -103,7 +103,7 @@ fn usable(cache: &RepoCache, revision: &str) -> Option<String> {
     commit.filter(|commit| REQUIRED.iter().all(|file| cache.has(commit, file)))
 }
 
-/// What the cache lacks, for when the network may not be asked.
+/// Returns the error that names what the cache lacks if the network may not be asked.
 fn missing(cache: &RepoCache, repo: &str, revision: &str) -> HubError {
     let commit = cache.commit_of(revision);
     let has = |file: &str| commit.as_ref().is_some_and(|commit| cache.has(commit, file));

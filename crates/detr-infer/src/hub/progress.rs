@@ -1,4 +1,4 @@
-//! How a download tells its caller what it does. This module never prints.
+//! Tells the caller of a download how far it is. This module never prints.
 
 /// Listens to a download; every method does nothing unless overridden.
 pub trait Progress {
@@ -11,7 +11,7 @@ pub trait Progress {
     fn start(&self, file: &str, total: Option<u64>) {
         let _ = (file, total);
     }
-    /// That many more bytes have arrived.
+    /// Adds to the number of bytes that have arrived.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }

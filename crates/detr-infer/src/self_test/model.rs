@@ -13,7 +13,7 @@ use crate::backend::{Precision, Purpose};
 const MODEL: &str = "deformable-detr-tiny";
 /// Height and width of the picture; neither is a multiple of a stride.
 const PICTURE: [usize; 2] = [93, 123];
-/// Of weights, picture and gradients.
+/// The seed of weights, picture and gradients.
 const SEED: u64 = 5;
 
 /// Compares a device with the CPU.
@@ -25,7 +25,7 @@ pub(super) fn model_rows(
     Ok(compare(&run(device, precision)?, &run(cpu, Precision::F32)?, precision))
 }
 
-/// What a model puts out, and the gradient of every parameter.
+/// The output of a model, and the gradient of every parameter.
 #[derive(Clone, Debug, PartialEq)]
 struct Run {
     logits: Vec<f64>,

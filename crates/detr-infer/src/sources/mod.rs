@@ -1,5 +1,5 @@
-//! What the arguments of a command mean: files, folders, globs, lists and stdin become one list
-//! of images to read. Nothing is decoded here, and names are all that is looked at.
+//! Expands the arguments of a command: files, folders, globs, lists and stdin become one list of
+//! images to read. Nothing is decoded here, and names are all that is looked at.
 
 mod error;
 mod pattern;
@@ -18,7 +18,7 @@ use crate::text::shown;
 /// Extensions of the files taken from a folder.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "pbm", "pnm"];
 
-/// Where the bytes of one image come from.
+/// The origin of the bytes of one image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A file.
@@ -28,8 +28,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// What to call it in messages and results: the path as given, or `stdin`. Bytes that are not UTF-8 are written
-    /// as `\xE9`, so that every file keeps a name of its own.
+    /// Returns the name in messages and results: the path as given, or `stdin`. Bytes that are not UTF-8 are
+    /// written as `\xE9`, so that every file keeps a name of its own.
     #[must_use]
     pub fn name(&self) -> String {
         shown(self.path())
@@ -200,7 +200,7 @@ fn images_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     Ok(images)
 }
 
-/// Whether the name is that of an image and not hidden. Copies made on macOS leave hidden
+/// Returns whether the name is that of an image and not hidden. Copies made on macOS leave hidden
 /// companions such as `._street.jpg`, which hold no image.
 fn is_image_name(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -214,7 +214,8 @@ fn is_file_or_unknown(path: &Path) -> bool {
     path.metadata().map_or(true, |data| data.is_file())
 }
 
-/// Whether an argument is an address on the network, such as `https://example.com/street.jpg`.
+/// Returns whether an argument is an address on the network, such as
+/// `https://example.com/street.jpg`.
 fn is_url(arg: &OsStr) -> bool {
     let text = arg.to_string_lossy();
     text.split_once("://").is_some_and(|(scheme, _)| {

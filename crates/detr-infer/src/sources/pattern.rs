@@ -11,7 +11,7 @@ use super::SourceError;
 /// The characters that make a pattern of a path.
 const WILDCARDS: [char; 3] = ['*', '?', '['];
 
-/// How names are compared: upper and lower case are one.
+/// The rule for comparing names: upper and lower case are one.
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: false,
     require_literal_separator: false,
@@ -28,7 +28,7 @@ enum Part {
     Folders,
 }
 
-/// Whether an argument that is no path may be a pattern.
+/// Returns whether an argument that is no path may be a pattern.
 pub(super) fn is_pattern(arg: &OsStr) -> bool {
     as_text(arg).contains(WILDCARDS)
 }

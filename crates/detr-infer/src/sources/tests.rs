@@ -14,7 +14,7 @@ fn folder(files: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-/// What arguments inside a folder expand to, relative to it again.
+/// Expands arguments inside a folder, and returns paths relative to it.
 fn expand(root: &Path, args: &[&str]) -> Result<(Vec<String>, usize), String> {
     let inside = |arg: &&str| match arg.strip_prefix('@') {
         Some(list) => format!("@{}", root.join(list).display()),

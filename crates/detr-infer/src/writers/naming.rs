@@ -1,4 +1,4 @@
-//! What an image is called in the output: its id in COCO results, its file in a folder of labels.
+//! Names an image in the output: its id in COCO results, its file in a folder of labels.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -8,7 +8,7 @@ use super::error::WriteError;
 use super::output_format::OutputFormat;
 use crate::text::shown;
 
-/// Where the image ids in COCO results come from.
+/// The origin of the image ids in COCO results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageIds {
     /// From the file names: `000000000139.jpg` is image 139, as in COCO's own data sets.

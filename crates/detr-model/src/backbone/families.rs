@@ -37,7 +37,7 @@ pub(crate) trait BackboneFamily: fmt::Debug {
         [4, 8, 16, 32]
     }
 
-    /// Whether the last stage dilates instead of striding (DC5).
+    /// Returns whether the last stage dilates instead of striding (DC5).
     fn is_dilated(&self) -> bool {
         false
     }

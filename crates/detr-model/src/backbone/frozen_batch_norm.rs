@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::nn::Conv2d;
 
-/// Added to the variance inside the square root.
+/// The number that is added to the variance inside the square root.
 const EPS: f64 = 1e-5;
 
 /// Frozen batch norm: four buffers of `[C]`, none of them trained.

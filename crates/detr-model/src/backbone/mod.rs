@@ -157,7 +157,7 @@ impl BackboneConfig {
         self.family().strides()
     }
 
-    /// Whether the last stage dilates instead of striding (DC5).
+    /// Returns whether the last stage dilates instead of striding (DC5).
     #[must_use]
     pub fn is_dilated(&self) -> bool {
         self.family().is_dilated()

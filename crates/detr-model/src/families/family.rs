@@ -24,7 +24,7 @@ pub(crate) struct Published {
     pub(crate) name: &'static str,
     /// The names of the labels, from 0.
     pub(crate) classes: &'static [&'static str],
-    /// How images become input.
+    /// The way in which images become input.
     pub(crate) preprocess: PreprocessSpec,
 }
 
@@ -113,7 +113,7 @@ pub(crate) trait Family: fmt::Debug {
     /// The numbers of labels and of queries, to be replaced.
     fn sizes_mut(&mut self) -> (&mut usize, &mut usize);
 
-    /// Whether the model makes masks.
+    /// Returns whether the model makes masks.
     fn has_masks(&self) -> bool {
         false
     }
@@ -143,7 +143,7 @@ pub(crate) trait Family: fmt::Debug {
         None
     }
 
-    /// Whether the model can tell the padding of a batch from its images.
+    /// Returns whether the model can tell the padding of a batch from its images.
     fn knows_padding(&self) -> bool {
         true
     }
@@ -208,7 +208,7 @@ pub(crate) trait Network {
         0
     }
 
-    /// Whether a layer of the encoder drops activations at random.
+    /// Returns whether a layer of the encoder drops activations at random.
     fn encoder_drops(&self) -> bool {
         false
     }

@@ -28,7 +28,7 @@ impl HuggingFaceNames {
         std::iter::once((self.model_type, self.class)).chain(self.others.iter().copied())
     }
 
-    /// Whether a model of this `model_type` is of the family.
+    /// Returns whether a model of this `model_type` is of the family.
     pub(crate) fn has(&self, model_type: &str) -> bool {
         self.models().any(|(known, _)| known == model_type)
     }

@@ -206,7 +206,7 @@ impl ModelConfig {
         self.family().num_classes()
     }
 
-    /// Whether the model makes masks.
+    /// Returns whether the model makes masks.
     #[must_use]
     pub fn has_masks(&self) -> bool {
         self.family().has_masks()
@@ -256,7 +256,7 @@ impl ModelConfig {
         self.family().max_image_side()
     }
 
-    /// Whether the model can tell the padding of a batch from its images.
+    /// Returns whether the model can tell the padding of a batch from its images.
     #[must_use]
     pub fn knows_padding(&self) -> bool {
         self.family().knows_padding()
@@ -349,7 +349,7 @@ impl Model {
         self.network().encoder_layers()
     }
 
-    /// Whether a layer of the encoder drops activations at random.
+    /// Returns whether a layer of the encoder drops activations at random.
     #[must_use]
     pub fn encoder_drops(&self) -> bool {
         self.network().encoder_drops()

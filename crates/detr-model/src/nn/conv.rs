@@ -12,7 +12,7 @@ pub struct Conv2d {
     pub weight: Param<Tensor<4>>,
     /// `[outputs]`; `None` where a normalisation follows.
     pub bias: Option<Param<Tensor<1>>>,
-    /// How the kernel moves.
+    /// The strides and padding of the kernel.
     #[module(skip)]
     pub(crate) options: ConvOptions,
 }

@@ -5,7 +5,7 @@ use burn::nn::{Dropout, Initializer};
 use burn::tensor::{Device, Tensor};
 use detr_ops::dense;
 
-/// How a [`Linear`] starts, by PyTorch's names.
+/// The initialisations of a [`Linear`], by PyTorch's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Init {
     /// `nn.Linear`'s own: weight and bias uniform within 1/sqrt(inputs).

@@ -19,7 +19,7 @@ pub(crate) struct SharedHeads {
     pub(crate) two_stage: bool,
 }
 
-/// What stands before the second name of a head.
+/// The prefix of the second name of a head.
 const DECODER: &str = "transformer.decoder.";
 
 /// A state dict that has every tensor once, under our module's name.

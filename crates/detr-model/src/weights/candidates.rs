@@ -148,14 +148,14 @@ fn prefixes<'a>(names: &[&'a str]) -> BTreeSet<(Kind, &'a str)> {
     found
 }
 
-/// Whether a text is made of words and numbers with a dot after each. A single letter is no word: what stands
-/// behind it is another program's own scheme of names.
+/// Returns whether a text is made of words and numbers with a dot after each. A single letter is no word:
+/// what stands behind it is another program's own scheme of names.
 fn is_prefix(text: &str) -> bool {
     let is_word = |word: &str| word.len() > 1 || word.bytes().all(|byte| byte.is_ascii_digit());
     text.is_empty() || text.strip_suffix('.').is_some_and(|words| words.split('.').all(is_word))
 }
 
-/// Whether all names start with a prefix.
+/// Returns whether all names start with a prefix.
 fn share(names: &[&str], prefix: &str) -> bool {
     names.iter().all(|name| name.starts_with(prefix))
 }

@@ -102,7 +102,8 @@ fn is_pth(bytes: &[u8]) -> bool {
 /// Maps a file into memory.
 pub(super) fn map_file(path: &Path) -> Result<Arc<Mmap>, WeightsError> {
     let io = |error| WeightsError::io(path, error);
-    // Asked before the file is opened: opening a pipe would wait for its writer.
+    // The kind of the file is checked before it is opened: opening a pipe would wait for its
+    // writer.
     if !path.metadata().map_err(io)?.is_file() {
         return Err(WeightsError::NotAModel {
             path: path.to_owned(),

@@ -127,7 +127,7 @@ fn read_slot(
     }))
 }
 
-/// Whether no element is NaN or infinite. A branch-free fold over blocks, so it vectorises.
+/// Returns whether no element is NaN or infinite. A branch-free fold over blocks, so it vectorises.
 fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     values.chunks(4096).all(|block| {
@@ -189,7 +189,7 @@ fn compare(slots: &[Slot], state: &StateDict) -> Mismatch {
     mismatch
 }
 
-/// Where a traversal is, in official terms.
+/// The current place of a traversal, in official names.
 #[derive(Default)]
 pub(super) struct ModulePath {
     /// Field and the type it belongs to.
@@ -227,7 +227,8 @@ impl ModulePath {
         name
     }
 
-    /// Whether the parameter here is a linear layer's weight, which Burn stores `[in, out]`.
+    /// Returns whether the parameter here is a linear layer's weight, which Burn stores `[in,
+    /// out]`.
     pub(super) fn is_linear_weight(&self) -> bool {
         self.owner() == "Struct:Linear"
             && self.stack.last().is_some_and(|(field, _)| field == "weight")

@@ -43,7 +43,7 @@ impl<'a> PthFile<'a> {
         self.state(prefix.unwrap_or_default())
     }
 
-    /// Whether a first key of the file, with a dot after it, leads to tensors.
+    /// Returns whether a first key of the file, with a dot after it, leads to tensors.
     fn has_key(&self, prefix: &str) -> bool {
         let found = PytorchReader::with_top_level_key(self.path, prefix.trim_end_matches('.'));
         found.is_ok_and(|found| !found.is_empty())
@@ -99,16 +99,16 @@ impl Source for PthFile<'_> {
     }
 }
 
-/// What the tensors of a file may take up once read. A view that repeats its storage (stride 0)
-/// can ask for terabytes in a hundred bytes of pickle.
+/// The bytes that the tensors of a file may take up once read. A view that repeats its storage
+/// (stride 0) can ask for terabytes in a hundred bytes of pickle.
 struct Budget {
     file: usize,
     left: usize,
 }
 
 impl Budget {
-    /// How often the bytes of a file may be read. Checkpoints do share storages: the heads of
-    /// Deformable DETR stand there once per decoder layer.
+    /// The number of times that the bytes of a file may be read. Checkpoints do share storages: the
+    /// heads of Deformable DETR stand there once per decoder layer.
     const SHARING: usize = 8;
 
     const fn new(file: usize) -> Self {

@@ -1,4 +1,4 @@
-//! Named tensors as a file holds them: shapes and types at hand, bytes read when asked for.
+//! The named tensors of a file: shapes and types are at hand, bytes are read when asked for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,7 +36,7 @@ impl ElementType {
         }
     }
 
-    /// Whether elements are floating point numbers.
+    /// Returns whether elements are floating point numbers.
     #[must_use]
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
@@ -141,7 +141,7 @@ impl StoredTensor {
         }
     }
 
-    /// Whether another tensor has the same type, shape and bits.
+    /// Returns whether another tensor has the same type, shape and bits.
     pub(super) fn same_bits(&self, other: &Self) -> io::Result<bool> {
         if self.dtype != other.dtype || self.shape != other.shape {
             return Ok(false);
@@ -247,7 +247,7 @@ impl StateDict {
         self.tensors.len()
     }
 
-    /// Whether there are no tensors.
+    /// Returns whether there are no tensors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()

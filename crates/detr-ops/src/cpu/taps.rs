@@ -52,15 +52,15 @@ impl Levels {
     }
 }
 
-/// Where the points of a group lie.
+/// The sampling points of a group.
 pub(super) struct Taps {
     /// The cells left above, right above, left below and right below each point.
     pub(super) cells: [[u32; GROUP]; 4],
     /// Bilinear factors of these, times the weight of the point.
     pub(super) factors: [[f32; GROUP]; 4],
-    /// How far a point is on the way to the next column.
+    /// The distance from the left column to a point, as a fraction of a cell.
     pub(super) right: [f32; GROUP],
-    /// How far a point is on the way to the next row.
+    /// The distance from the upper row to a point, as a fraction of a cell.
     pub(super) down: [f32; GROUP],
 }
 
@@ -105,7 +105,7 @@ impl Taps {
             // SAFETY: from -1 to the side of a level, which fits.
             let (column, row) =
                 unsafe { (x.to_int_unchecked::<i32>(), y.to_int_unchecked::<i32>()) };
-            // Rounded towards zero so far.
+            // The conversion rounds towards zero, so that numbers below zero need one less.
             let (column, row) = (column - i32::from(x < 0.0), row - i32::from(y < 0.0));
             let (right, down) = (x - column as f32, y - row as f32);
             let cell = levels.start[i] + row * levels.columns[i] + column;

@@ -154,7 +154,7 @@ fn sign(#[comptime] side: u32) -> f32 {
 /// A way to add to a number in memory that other units add to as well.
 #[cube]
 pub(super) trait AtomicAdd: Send + Sync + 'static {
-    /// What the number is kept as.
+    /// The type in which the number is stored.
     type Cell: Numeric;
 
     /// Adds.

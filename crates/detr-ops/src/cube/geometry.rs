@@ -1,4 +1,4 @@
-//! Where a sampling point lies among the cells of its level, on the device.
+//! The place of a sampling point among the cells of its level, on the device.
 
 use cubecl::prelude::*;
 
@@ -11,9 +11,9 @@ pub(super) struct Place {
     pub(super) column: i32,
     /// Row of the cell before the point, from -1.
     pub(super) row: i32,
-    /// How far the point is on the way to the next column.
+    /// The distance from the left column to the point, as a fraction of a cell.
     pub(super) right: f32,
-    /// How far the point is on the way to the next row.
+    /// The distance from the upper row to the point, as a fraction of a cell.
     pub(super) down: f32,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn factor(part: f32, #[comptime] side: u32) -> f32 {
     if comptime!(side == 0) { 1.0f32 - part } else { part }
 }
 
-/// Whether a cell is part of the level.
+/// Returns whether a cell is part of the level.
 #[cube]
 pub(super) fn inside(column: i32, row: i32, height: i32, width: i32) -> bool {
     column >= 0 && row >= 0 && column < width && row < height

@@ -19,7 +19,7 @@ pub(crate) trait DenseOps: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self>;
 
-    /// With a residual in the sum.
+    /// Computes a convolution and adds a residual to it.
     fn dense_conv2d_residual(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -64,7 +64,7 @@ pub(crate) trait DenseOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Whether the operations on a tensor of this backend and type are kernels of our own.
+/// Returns whether the operations on a tensor of this backend and type are kernels of our own.
 #[must_use]
 pub fn has_kernel<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_listed(&x.clone().into_dispatch().kind)

@@ -18,7 +18,7 @@ pub use extension::has_kernel;
 
 use crate::reduce::MOST;
 
-/// How a convolution moves over its input, by rows and columns, and what follows it.
+/// The options of a convolution, by rows and columns, and of what follows its sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
     /// Distance of the places that are looked at.
@@ -172,7 +172,7 @@ pub fn attention(
     if !has_kernel(query) || query.device().is_autodiff() {
         return None;
     }
-    // What is added to the scores of padding.
+    // The mask is added to the scores, and removes those of padding.
     let [b, .., s, _] = key.dims();
     let bias = Tensor::<2>::zeros([b, s], (&query.device(), DType::F32));
     let bias = match padding {

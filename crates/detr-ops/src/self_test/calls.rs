@@ -8,7 +8,7 @@ use crate::formula::HostCall;
 type Sizes = (&'static [[usize; 2]], [usize; 5]);
 
 const SIZES: [Sizes; 5] = [
-    // As published, on small maps.
+    // The published sizes of the model, on small maps.
     (&[[12, 17], [6, 9], [3, 5], [2, 3]], [1, 8, 32, 37, 4]),
     // Channels that no vector divides, more than one image.
     (&[[7, 5], [3, 2]], [2, 3, 33, 11, 3]),

@@ -44,7 +44,7 @@ pub enum Quantity {
 /// The largest error of one result over all calls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// Which result.
+    /// The result that was compared.
     pub quantity: Quantity,
     /// Largest difference from the formula, in units of the largest number expected in that call; not
     /// a number where a result is not.
@@ -55,7 +55,7 @@ pub struct Comparison {
     pub call: String,
 }
 
-/// What the self-test found.
+/// The results of a self-test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelfTestReport {
     /// Precision of values and output.
@@ -72,12 +72,12 @@ pub struct SelfTestError {
     pub quantity: Quantity,
     /// Sizes of the call.
     pub call: String,
-    /// What the backend reported.
+    /// The message of the backend.
     pub message: String,
 }
 
 impl Comparison {
-    /// Whether the error is within its bound.
+    /// Returns whether the error is within its bound.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.error <= self.bound
@@ -85,7 +85,7 @@ impl Comparison {
 }
 
 impl SelfTestReport {
-    /// Whether all errors are within their bounds.
+    /// Returns whether all errors are within their bounds.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.comparisons.iter().all(Comparison::passed)
@@ -116,7 +116,7 @@ pub fn self_test(device: &Device, dtype: FloatDType) -> Result<SelfTestReport, S
 ///
 /// # Errors
 ///
-/// As [`self_test`].
+/// Returns the errors of [`self_test`].
 pub fn self_test_of(
     operation: Operation<'_>,
     device: &Device,

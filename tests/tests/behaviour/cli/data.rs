@@ -49,7 +49,7 @@ fn a_made_data_set_is_sound_and_survives_every_format() {
         assert_eq!(report["losses"].as_object().unwrap().is_empty(), format == "coco");
         assert_eq!(classes(folder, format), made, "{format}");
     }
-    // Without JSON people are told what is lost.
+    // The losses are printed for people if no JSON is asked for.
     let args = ["convert", "shapes", "--to", "voc", "--output", "voc-2", "--image-files", "link"];
     let told = data(folder, &args).expect(0).stdout;
     assert!(told.contains("lost in voc:") && told.contains("outlines left out"), "{told}");

@@ -70,7 +70,7 @@ fn the_self_test_refuses_broken_kernels() {
     let shifted =
         of(|(value, levels, locations, weights)| msda(value, levels, locations + 0.01, weights));
     assert_eq!(shifted, [Output, GradValue, GradLocations, GradWeights]);
-    // Rounded on the way, there and back.
+    // The numbers are rounded on the way, there and back.
     let coarse = of(|(value, levels, locations, weights)| {
         msda(value, levels, locations, weights).cast(FloatDType::BF16).cast(FloatDType::F32)
     });

@@ -179,7 +179,7 @@ fn pose_lines_are_boxes_where_the_shape_of_keypoints_is_stated() {
     let folder = yolo("kpt_shape: [5, 2]\nnames: [face]", "0 0.1 0.1 0.2 0.1 0.2 0.2\n");
     let outcome = data(folder.path(), &["check", "."]).expect(1);
     assert!(outcome.stdout.contains("`kpt_shape: [5, 2]` says"), "{}", outcome.stdout);
-    // Without a shape, pairs of numbers are an outline, as ever, and others are told about it.
+    // Pairs of numbers are an outline if there is no shape, and others are told about it.
     let folder = yolo("names: [face]", "0 0.1 0.1 0.2 0.1 0.2 0.2\n");
     assert!(converted(folder.path(), &[])["annotations"][0]["segmentation"].is_array());
     let folder = yolo("names: [face]", &format!("0 0.5 0.5 0.4 0.4{}\n", " 0.45".repeat(51)));
@@ -414,7 +414,7 @@ fn results_in_another_form_are_told() {
     }
 }
 
-// Turned photographs -----------------------------------------------------------------------------------------------
+// The tests below are about turned photographs.
 
 /// A stored picture of 96 x 64 pixels, black but for a white square at the left of the first row; upright it is 64 x 96.
 fn turned(orientation_value: u8) -> Vec<u8> {

@@ -154,7 +154,7 @@ fn a_split_of_voc_or_kitti_that_lacks_a_class_is_validated_and_numbered_alike() 
         let expected = data.evaluated(&[&format!("{format}/val")]);
         let found = data.logged(format);
         assert!(expected > 0.3 && (found - expected).abs() < 1e-9, "{found}, {expected}");
-        // Converted one by one, the splits have the same ids.
+        // The splits have the same ids if they are converted one by one.
         let categories = |split: &str| {
             let output = format!("coco-{format}/{split}");
             let convert = detr(["data", "convert", &format!("{format}/{split}"), "--to", "coco"]);
@@ -466,7 +466,7 @@ fn a_finished_run_says_that_it_is_finished_and_how_to_go_on() {
     assert!(again.stderr.contains("train.epochs = 1 is reached"), "{}", again.stderr);
     assert!(again.stderr.contains("hint: --set train.epochs=2 goes on"), "{}", again.stderr);
 
-    // With its checkpoints gone it is refused, and nothing is written over.
+    // A run whose checkpoints are gone is refused, and nothing is written over.
     let settings = fs::read(data.path("run/config.toml")).unwrap();
     let checkpoints = data.path("run/checkpoints");
     for name in names_in(&checkpoints) {
@@ -481,7 +481,7 @@ fn a_finished_run_says_that_it_is_finished_and_how_to_go_on() {
     );
     assert!(refused.ends_with_hint(), "{}", refused.stderr);
     assert_eq!(fs::read(data.path("run/config.toml")).unwrap(), settings);
-    // Without any trace of them it starts over, and says so.
+    // A run without any trace of them starts over, and says so.
     fs::remove_dir_all(&checkpoints).unwrap();
     let over = resume().run().expect(0);
     assert!(

@@ -44,7 +44,8 @@ pub(crate) fn target() -> (PathBuf, PathBuf) {
 /// `cargo`, the one that runs this test.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What is set for this test program would look to build scripts as if their package had changed.
+    // Variables that are set for this test program would look to build scripts as if their package
+    // had changed.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|known| name.starts_with(known)) {
@@ -103,7 +104,7 @@ pub(crate) struct Run {
     folder: TempDir,
 }
 
-/// What came of it.
+/// The result of a finished program.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: i32,
@@ -223,7 +224,7 @@ impl Run {
     pub(crate) fn run(mut self) -> Outcome {
         let command = &mut self.command;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // What is written into a pipe that nobody reads is an error.
+        // A write into a pipe that nobody reads is an error.
         let unread = || std::io::pipe().unwrap().1;
         if self.closed_stdout {
             command.stdout(unread());
@@ -266,7 +267,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Whether it still runs.
+    /// Returns whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -307,7 +308,7 @@ impl Outcome {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Whether the last line on stderr is a hint.
+    /// Returns whether the last line on stderr is a hint.
     pub(crate) fn ends_with_hint(&self) -> bool {
         self.stderr.trim_end().lines().last().is_some_and(|line| line.starts_with("hint: "))
     }

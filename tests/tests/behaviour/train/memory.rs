@@ -52,7 +52,7 @@ fn batch(side: usize, images: u64, device: &Device) -> MicroBatch {
     }
 }
 
-/// Whether gradients are the same but for rounding, relative to the largest of each tensor.
+/// Checks that gradients are the same but for rounding, relative to the largest of each tensor.
 fn check_same(what: &str, rounding: f32, expected: &StateDict, found: &StateDict) {
     assert!(expected.len() > 20 && expected.len() == found.len(), "{what}");
     for (name, one) in expected.iter() {
@@ -148,7 +148,8 @@ fn process_that_computes_them_again() {
     println!("{}", large_step(true));
 }
 
-/// What an ignored test of this file prints in a process of its own, if it passes.
+/// Runs an ignored test of this file in a process of its own, and returns what it prints if it
+/// passes.
 fn process(name: &str) -> String {
     let name = format!("train::memory::process_that_{name}");
     let arguments = ["--exact", &name, "--ignored", "--nocapture"];
@@ -209,7 +210,7 @@ fn process_that_repeats_dropout() {
         Some((parameter.name, parameter.shape, parameter.transposed, gradient?))
     }));
     check_same("dropout", 2e-6, &expected.unwrap(), &found);
-    // And it is not as if nothing were dropped.
+    // The result differs from that of a model which drops nothing.
     let other = trainer.gradients(vec![batch(64, 2, &device)]).unwrap().unwrap();
     assert!(!same(&other.read(trainer.groups()).unwrap(), &found));
 }

@@ -58,7 +58,7 @@ fn trainer(config: &ModelConfig, change: impl FnOnce(&mut StepConfig)) -> Traine
     Trainer::new(model(config), &settings).unwrap()
 }
 
-/// As [`batch_on`], on the CPU.
+/// Makes a batch as [`batch_on`] does, on the CPU.
 fn batch(seed: u64, objects: &[usize]) -> MicroBatch {
     batch_on(&Device::flex().autodiff(), seed, objects)
 }
@@ -99,7 +99,7 @@ fn updated(outcome: Outcome) -> StepReport {
     }
 }
 
-/// Whether two state dicts have the same bits under the same names.
+/// Returns whether two state dicts have the same bits under the same names.
 fn same(a: &StateDict, b: &StateDict) -> bool {
     a.len() == b.len()
         && a.iter().zip(b.iter()).all(|((name, one), (other, two))| {

@@ -60,7 +60,7 @@ fn a_moving_average_follows_the_model() {
     near(&values(constant.model(), BIAS)[..1], &[a]);
     near(&values(warming.model(), BIAS)[..1], &[b]);
     assert_eq!(constant.updates(), 3);
-    // What is not trained is not touched.
+    // A parameter that is not trained keeps its bits.
     let norm = "backbone.0.body.bn1.running_var";
     assert_eq!(values(constant.model(), norm), values(&with(0.0), norm));
 }

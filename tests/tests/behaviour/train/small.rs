@@ -80,7 +80,7 @@ impl Small {
         for (count, seed, split) in [("24", "1", "train"), ("4", "2", "val")] {
             small.draw(&sizes, count, seed, split);
         }
-        // With dropout, so that what a run draws at random counts, too.
+        // The model has dropout, so that the random draws of a run count, too.
         let tiny =
             fs::read_to_string(root().join("configs/models/deformable-detr-tiny.toml")).unwrap();
         let dropout = tiny.replacen("dropout = 0.0", "dropout = 0.1", 1);
@@ -120,7 +120,7 @@ impl Small {
         self.train_as(detr(["train", "--backend", backend]), run, settings)
     }
 
-    /// As [`Self::train`], with a trainer that fails in some steps.
+    /// Trains as [`Self::train`] does, with a trainer that fails in some steps.
     pub(super) fn train_with_faults(&self, faults: &str, run: &str, settings: &[&str]) -> Run {
         self.train_as(detr_with_faults(faults, ["train", "--backend", "flex"]), run, settings)
     }
@@ -196,7 +196,7 @@ pub(super) fn steps_of(rows: &[Value]) -> Vec<u64> {
     rows.iter().map(|row| row["step"].as_u64().unwrap()).collect()
 }
 
-/// What is in the folder of checkpoints.
+/// Lists the folder of checkpoints.
 pub(super) fn checkpoints(run: &Path) -> Vec<String> {
     crate::support::names_in(&run.join("checkpoints"))
 }

@@ -1,5 +1,5 @@
-//! What a step promises: micro-batches make the large batch, frozen parameters keep their bits, a saved
-//! optimizer goes on as if nothing had happened, and numbers that are not finite change nothing.
+//! The promises of a step: micro-batches make the large batch, frozen parameters keep their bits, a
+//! saved optimizer goes on as if nothing had happened, and numbers that are not finite change nothing.
 
 use burn::tensor::Device;
 use detr_loss::LossName;
@@ -121,7 +121,7 @@ fn a_saved_optimizer_goes_on_bit_by_bit() {
         let kept = if matches!(optimizer, OptimizerConfig::Adamw { .. }) { 3 } else { 2 };
         assert_eq!(saved.len(), trained * kept);
 
-        // As a loop resumes: weights into a new model, then the state beside it.
+        // A loop resumes like this: weights into a new model, then the state beside it.
         let device = Device::flex().autodiff();
         let weights = parameters(&first);
         let fresh = config.init(&device);

@@ -9,7 +9,7 @@ use detr_types::env;
 
 use super::small::{LONG, STEPS, Small, checkpoints, steps_of, wait_until};
 
-/// How many random stops were asked for.
+/// Returns the number of random stops that were asked for.
 fn stops(few: usize) -> usize {
     std::env::var(env::DETR_TEST_STOPS).map_or(few, |stops| stops.parse().unwrap())
 }
@@ -70,7 +70,7 @@ fn a_run_that_was_stopped_anywhere_comes_to_the_same_bits() {
     }
 }
 
-/// Whether something in the folder of checkpoints is not complete.
+/// Returns whether something in the folder of checkpoints is not complete.
 fn half_written(run: &Path) -> bool {
     let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());

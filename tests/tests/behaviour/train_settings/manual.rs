@@ -1,4 +1,5 @@
-//! What the manual says: every setting with its values and default, and where the keys of NVIDIA TAO went.
+//! Checks that the manual lists every setting with its values and default, and where the keys of NVIDIA
+//! TAO went.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::{quoted, rows};
 use crate::support::detr;
 
-/// What cannot be left out, and nothing else, of every table that there is.
+/// The settings that cannot be left out, of every table that there is.
 const REQUIRED: &str = "\
 [model]
 arch = 'detr-r50'

@@ -77,7 +77,7 @@ fn proposals(case: &Case, slack: f64, failures: &mut Failures, encoder: &Encoder
     }
 }
 
-/// What the file says and no tensor shows.
+/// Compares the settings that the file states and no tensor shows.
 fn settings(checkpoint: &Checkpoint, failures: &mut Failures) {
     let text = std::fs::read(checkpoint.path.join("config.json")).expect("readable");
     let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");

@@ -152,7 +152,7 @@ fn nearest_preset(
     nearest.expect("presets")
 }
 
-/// How many numbers are parameters.
+/// Returns the number of elements of all parameters.
 fn parameters(expected: &[(String, Vec<usize>)]) -> usize {
     let counted = expected.iter().filter(|(name, _)| !is_buffer(name));
     counted.map(|(_, shape)| shape.iter().product::<usize>()).sum()
@@ -209,7 +209,7 @@ fn official(case: &Case, bench: &Bench, failures: &mut Failures) {
     }
 }
 
-/// With the settings of a case that no tensor shows.
+/// Returns the configuration with the settings of a case that no tensor shows.
 fn with_heads(config: ModelConfig, case: &Case) -> ModelConfig {
     let nheads = case.number("nheads");
     match config {

@@ -12,7 +12,7 @@ use super::error::{NAME, corrupt};
 use crate::decode::error::ImageError;
 use crate::decode::pixels::check_pixels;
 
-/// What the components mean.
+/// The meaning of the components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colour {
     Grey,
@@ -22,11 +22,11 @@ pub(super) enum Colour {
     Ycck,
 }
 
-/// What the markers say.
+/// The settings that the markers state.
 pub(super) struct Markers<'a> {
     pub(super) size: ImageSize,
     pub(super) colour: Colour,
-    /// Where `YCbCr` needs repair after decoding.
+    /// The edges where `YCbCr` needs repair after decoding.
     pub(super) edges: Option<Edges>,
     /// TIFF structure of the first EXIF segment.
     pub(super) exif: Option<&'a [u8]>,
@@ -110,9 +110,9 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
         }
     }
     let frame = frame.filter(|_| scans > 0).ok_or_else(|| corrupt("it holds no image data"))?;
-    // Where the whole image is one scan, data that ends early runs into these bits and is found
-    // out, because no Huffman code consists of ones. zune would go on with zeros for ever. With
-    // several scans it looks for the next marker right behind the data.
+    // If the whole image is one scan, data that ends early runs into these bits and is found out,
+    // because no Huffman code consists of ones. The decoder zune-jpeg would go on with zeros for
+    // ever. With several scans it looks for the next marker right behind the data.
     if !frame.progressive && scans == 1 && complete_scan {
         stream.extend([0xff, 0].repeat(16));
     }

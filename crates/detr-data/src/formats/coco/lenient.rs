@@ -1,4 +1,4 @@
-//! What Python and other tools write instead of plain JSON numbers.
+//! Reads the notations that Python and other tools write instead of plain JSON numbers.
 
 use std::fmt;
 

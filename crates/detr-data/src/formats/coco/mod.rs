@@ -327,7 +327,7 @@ fn segmentation(
     (!kept.is_empty()).then_some(Segmentation::Polygons(kept))
 }
 
-/// Where records are, for messages.
+/// The place of records in a file, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) path: &'a Path,
@@ -365,7 +365,7 @@ impl<'a> Place<'a> {
         None
     }
 
-    /// What is wrong with a record: `images[3].id (FILE:7:12): ...`.
+    /// Explains an error in a record: `images[3].id (FILE:7:12): ...`.
     fn explain<T: Deserialize<'a>>(self, list: &str, index: usize, record: &'a RawValue) -> String {
         let json = &mut serde_json::Deserializer::from_str(record.get());
         let (field, reason) = match serde_path_to_error::deserialize::<_, T>(json) {
@@ -419,14 +419,14 @@ fn above(here: &Path) -> PathBuf {
     }
 }
 
-/// Whether no name is relative: the file was written at another place.
+/// Returns whether no name is relative: the file was written at another place.
 fn all_elsewhere<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
     let is_elsewhere =
         |name| matches!(paths::clean(name), Err(UnsafeName::Absolute | UnsafeName::Url));
     names.by_ref().all(is_elsewhere)
 }
 
-/// Where images are: the first of the usual places that holds the first image.
+/// Returns the folder of the images: the first of the usual places that holds the first image.
 pub(super) fn image_folder<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> PathBuf {
     let here = path.parent().unwrap_or(Path::new("."));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

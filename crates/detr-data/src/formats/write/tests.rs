@@ -121,7 +121,7 @@ fn every_format_comes_back_without_what_it_cannot_hold() {
             assert_eq!(report.objects, objects - left_out);
         }
         assert_close(&content(&found), &expected);
-        // And on to another format.
+        // The result is then converted to another format.
         let next = folder.path().join(format!("{format}-coco"));
         let again = write(&found, Format::Coco, &next, &WriteOptions::default()).unwrap();
         assert!(again.is_lossless(), "{again}");

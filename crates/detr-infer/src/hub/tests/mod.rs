@@ -31,7 +31,7 @@ fn weights_sha256() -> String {
     hex(&Sha256::digest(weights()))
 }
 
-/// What the real hub would answer: weights by way of a redirect, small files directly.
+/// Answers like the real hub: weights by way of a redirect, small files directly.
 fn good(request: &Request) -> Answer {
     let path = &request.path;
     if path == "/cdn/weights?signature=x" {
@@ -214,7 +214,7 @@ fn a_missing_preprocessor_config_is_fetched_for_the_commit_in_the_cache() {
         assert_eq!(other.fetch(REPO, "main", &NoProgress).unwrap(), folder);
         assert!(!file.exists());
     }
-    // What is damaged is not put in place.
+    // A damaged file is not put in place.
     let damaged = Server::start(|request| {
         let mut answer = good(request);
         answer.body[0] ^= 1;

@@ -176,8 +176,8 @@ impl ResidualBlock {
         }
     }
 
-    /// What a 1x1 convolution of this stride looks at. Selecting first leaves a convolution of
-    /// stride 1, which is a matrix product, and is several times faster on the CPU.
+    /// Selects the cells that a 1x1 convolution of this stride looks at. Selecting first leaves a
+    /// convolution of stride 1, which is a matrix product, and is several times faster on the CPU.
     fn subsample(&self, x: Tensor<4>) -> Tensor<4> {
         if self.stride == 1 {
             return x;
@@ -236,7 +236,7 @@ fn fold_conv(conv: Conv2d, bn: Option<FrozenBatchNorm>) -> Conv2d {
     }
 }
 
-/// What distinguishes one residual block from another.
+/// The sizes that distinguish one residual block from another.
 struct BlockShape {
     block: Block,
     inputs: usize,

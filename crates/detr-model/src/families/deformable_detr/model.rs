@@ -102,7 +102,7 @@ struct Queries {
     reference: Tensor<3>,
     /// `[B, Q]`, true = stands for nothing.
     absent: Option<Tensor<2, Bool>>,
-    /// Of the first stage.
+    /// The proposals of the first stage.
     proposals: Option<(EncoderOutput, Tensor<2, Int>)>,
 }
 
@@ -285,7 +285,7 @@ impl DeformableDetr {
         let delta = self.bbox_embed[last].forward(tokens).cast(FloatDType::F32);
         let coordinates = delta + proposals.logits;
 
-        // Ranked by the first class, which stands for "an object" here.
+        // The proposals are ranked by the first class, which stands for "an object" here.
         let mut scores = pred_logits.clone().slice_dim(2, 0..1).squeeze_dim::<2>(2);
         let padding = memory.mask.clone().filter(|_| exact);
         if let Some(padding) = &padding {
@@ -462,7 +462,8 @@ fn on_levels(reference: &Tensor<3>, ratios: &Tensor<3>) -> Tensor<4> {
     reference.clone().reshape([rb, q, 1, coordinates]) * ratios.reshape([vb, 1, l, coordinates])
 }
 
-/// What a head's answer is added to, `[B or 1, Q, 4]`: a point gives the centre only.
+/// Returns the logits that a head's answer is added to, `[B or 1, Q, 4]`: a point gives the centre
+/// only.
 fn coordinate_logits(reference: &Tensor<3>) -> Tensor<3> {
     let logits = inverse_sigmoid(reference.clone());
     match logits.dims() {

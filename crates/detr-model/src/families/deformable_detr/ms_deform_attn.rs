@@ -11,9 +11,9 @@ use crate::nn::{Init, Linear, softmax_f32};
 /// Multi-scale deformable attention.
 #[derive(Module, Debug)]
 pub struct MSDeformAttn {
-    /// Where to look: `[D] -> [M, L, P, 2]`, (x, y).
+    /// The layer that places the sampling points: `[D] -> [M, L, P, 2]`, (x, y).
     pub sampling_offsets: Linear,
-    /// How much each place counts: `[D] -> [M, L, P]`.
+    /// The layer that weights the sampling points: `[D] -> [M, L, P]`.
     pub attention_weights: Linear,
     /// Projection of the tokens that are looked at.
     pub value_proj: Linear,
@@ -24,7 +24,7 @@ pub struct MSDeformAttn {
     n_points: usize,
 }
 
-/// What is looked at: the tokens of all levels, from fine to coarse, each level row by row.
+/// The tokens that are sampled: those of all levels, from fine to coarse, each level row by row.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// `[B, S, D]`.
@@ -87,7 +87,8 @@ impl MSDeformAttn {
 
         let mut value = self.value_proj.forward(tokens.values.clone());
         if let Some(mask) = &tokens.mask {
-            // Selected away: whatever a padded token holds, zero times NaN would be NaN.
+            // A padded token is replaced, not multiplied: whatever it holds, zero times NaN would
+            // be NaN.
             let mask = mask.clone().reshape([b, s, 1]).expand([b, s, d]);
             value = value.mask_fill(mask, 0.0);
         }

@@ -23,7 +23,7 @@ use super::{
 use crate::backbone::Backbone;
 use crate::families::{Model, ModelConfig, Published};
 
-/// Where a checkpoint came from.
+/// The formats of checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A folder made by `detr models convert`.
@@ -45,13 +45,13 @@ pub enum Format {
 pub struct Checkpoint {
     /// File or folder it was opened from.
     pub path: PathBuf,
-    /// What it was.
+    /// The format of the file.
     pub format: Format,
-    /// What the weights are.
+    /// The architecture that the weights belong to.
     pub architecture: Architecture,
-    /// How images become input.
+    /// The way in which images become input.
     pub preprocess: PreprocessSpec,
-    /// What the labels mean; none for a backbone alone.
+    /// The classes of the labels; `None` for a backbone alone.
     pub classes: Option<ClassTable>,
     /// Tensors under official names, each once: see [`Checkpoint::listed`].
     pub state: StateDict,
@@ -63,7 +63,7 @@ pub struct Checkpoint {
     weights: Vec<(PathBuf, Arc<Mmap>)>,
     /// Names that the file lacks although it has other copies of the same tensor.
     missing_copies: Vec<String>,
-    /// What the tensors look like, where the user said otherwise.
+    /// The architecture that the tensors resemble, if the user stated another.
     looks_like: Option<String>,
 }
 
@@ -284,7 +284,7 @@ impl Checkpoint {
         WeightsError::Mismatch { path: self.path.clone(), mismatch, hint: self.hint() }
     }
 
-    /// What to try when tensors and architecture disagree.
+    /// Returns a remedy for tensors that disagree with the architecture.
     fn hint(&self) -> Option<Box<str>> {
         let hint = match (self.format, &self.looks_like) {
             (Format::Artifact, _) => {
@@ -304,7 +304,7 @@ impl Checkpoint {
         Some(hint.into())
     }
 
-    /// What the file itself says about its content: the card's hash, or a zip's check sums.
+    /// Checks the content against the file's own statement: the card's hash, or a zip's check sums.
     fn check_hash(&self) -> Result<(), WeightsError> {
         if self.card.is_none() {
             return self.weights.iter().try_for_each(|(path, map)| pth::check_sums(path, map));

@@ -17,7 +17,7 @@ const AHEAD: usize = 8;
 pub(super) struct Rows<'a> {
     pub(super) value: &'a [f32],
     pub(super) grad_value: &'a Shared<'a>,
-    /// Where the first gradient is.
+    /// The index of the first gradient.
     pub(super) first: usize,
     /// From a cell to the next.
     pub(super) stride: usize,
@@ -100,7 +100,7 @@ impl Group {
         self.taps.locate(levels, &locations, &self.weights);
         for i in 0..used {
             for cells in &self.taps.cells {
-                // Those nowhere are asked for in vain.
+                // Points outside of the level are prefetched as well, which does no harm.
                 rows.prefetch(cells[i] as usize, d);
             }
         }

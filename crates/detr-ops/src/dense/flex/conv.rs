@@ -21,7 +21,7 @@ fn tile(geometry: &Geometry) -> usize {
     (UNFOLDED / geometry.depth()).min(all.div_ceil(TASKS)).clamp(96, 2048).next_multiple_of(32)
 }
 
-/// What is added to the sums of a convolution.
+/// The terms that are added to the sums of a convolution.
 #[derive(Clone, Copy)]
 pub(super) struct After<'a> {
     pub(super) bias: &'a [f32],
@@ -91,12 +91,12 @@ pub(super) fn forward(
     output
 }
 
-/// What becomes of sums.
+/// The last operations on a sum before it is stored.
 struct Finish<'a> {
     cells: usize,
     filters: usize,
     after: After<'a>,
-    /// Of `len` cells from `from` on, one filter after the other.
+    /// The sums of `len` cells from `from` on, one filter after the other.
     sums: &'a [f32],
     from: usize,
     len: usize,

@@ -60,7 +60,7 @@ pub(super) fn weight(geometry: &Geometry, x: &[f32], grad: &[f32]) -> Vec<f32> {
     let mut found = vec![0f32; filters * depth];
     let block = channels_of_a_task(geometry);
     let blocks = channels.div_ceil(block);
-    // Where there are few channels, filters are shared out, too.
+    // Filters are divided among the threads, too, if there are few channels.
     let filter_block = filters.div_ceil((TASKS / 4).div_ceil(blocks));
     let filter_blocks = filters.div_ceil(filter_block);
     let shared = Parts { data: Shared::new(&mut found), stride: depth };

@@ -32,7 +32,7 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug)]
 struct Tap {
     channel: usize,
-    /// What is added to a cell's place in the input: below zero before the first cell.
+    /// The offset from a cell to its place in the input: below zero before the first cell.
     by: [isize; 2],
 }
 
@@ -85,7 +85,7 @@ impl Geometry {
         self.channels * self.taps()
     }
 
-    /// Whether the input, as it is, is the unfolded one.
+    /// Returns whether the input, as it is, is the unfolded one.
     pub(super) fn is_product(&self) -> bool {
         let ConvOptions { stride, padding, .. } = self.options;
         self.taps() == 1 && stride == [1, 1] && padding == [0, 0]
@@ -227,7 +227,7 @@ impl WithSimd for Fold<'_> {
     }
 }
 
-/// Which of `len` places from `first` on, `step` apart, are from 0 to below `width`.
+/// Returns which of `len` places from `first` on, `step` apart, are from 0 to below `width`.
 #[inline(always)]
 fn inside(first: isize, step: usize, len: usize, width: usize) -> Range<usize> {
     let before = (-first).max(0).unsigned_abs().div_ceil(step).min(len);

@@ -56,7 +56,7 @@ impl<'a> View<'a> {
         self.transposed().rows(from, len).transposed()
     }
 
-    /// Whether its last element is in the slice.
+    /// Returns whether its last element is in the slice.
     fn fits(&self) -> bool {
         let last =
             self.shape.iter().zip(self.strides).map(|(&n, stride)| n.saturating_sub(1) * stride);

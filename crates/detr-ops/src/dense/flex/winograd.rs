@@ -22,13 +22,14 @@ const PRODUCTS: usize = 16;
 const SIDE: usize = 4;
 /// Tiles that make a product of matrices worth its while; fewer than that are left to the definition.
 const TILES: usize = 128;
-/// Transformed numbers that all threads work on at once: they stay in the cache that the threads share.
+/// The number of transformed values that all threads work on at once: they stay in the cache that the
+/// threads share.
 const NUMBERS: usize = 1 << 23;
 /// The fewer channels and filters, the more the transformations weigh beside what the products save; a ResNet-50
 /// has this many at least, and with fewer it was not measured.
 const LEAST: usize = 64;
 
-/// Whether this is a convolution for this algorithm.
+/// Returns whether this is a convolution for this algorithm.
 pub(super) fn suits(geometry: &Geometry) -> bool {
     let options = &geometry.options;
     geometry.kernel == [3, 3]

@@ -139,10 +139,10 @@ pub struct DeviceOperations;
 
 impl Operations for DeviceOperations {}
 
-/// Added to variances.
+/// The number that is added to variances.
 const EPSILON: f64 = 1e-5;
 
-/// How much is tested.
+/// The amount of work that is tested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Extent {
     /// Sizes of losses, and of models on pictures of some 400x534 pixels: seconds on a CPU.

@@ -13,7 +13,7 @@ use crate::support::{detr, golden};
 
 use super::{check_refused, folder, with_model};
 
-/// What is wrong with a folder, how to make it so, and what the error says.
+/// A fault of a folder: its name, the function that makes it, and the message of the error.
 type Case = (&'static str, fn(&Path), &'static str);
 
 fn edit(path: &Path, change: impl Fn(&mut Value)) {

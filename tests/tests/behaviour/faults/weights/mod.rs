@@ -264,7 +264,7 @@ fn weights_that_cannot_be_trusted_are_refused() {
         if let Some(peak) = outcome.peak_bytes {
             assert!(peak < 700 << 20, "{name}: {peak} bytes at the peak");
         }
-        // What cannot be loaded is not converted either, and leaves nothing.
+        // A file that cannot be loaded is not converted either, and leaves nothing.
         let convert = detr(["models", "convert", name, "converted"]).inside(folder.path());
         let outcome = convert.run();
         check_refused(name, folder.path(), &outcome, 3, message);
