@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)
@@ -54,7 +54,7 @@ pub(crate) fn captured(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of `{}`", shown(command)))
 }
 
-/// From the last line that names an error on, or the last line.
+/// Returns the text from the last line that names an error, or the last line.
 fn last_words(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let error = lines.iter().rposition(|line| line.to_lowercase().contains("error"));
@@ -63,7 +63,7 @@ fn last_words(text: &str) -> String {
     if some.is_empty() { "it said nothing".to_owned() } else { some.join("; ") }
 }
 
-/// A command as one would type it: variables, program, arguments.
+/// Writes a command as one would type it: variables, program, arguments.
 pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
         let text = text.to_string_lossy();

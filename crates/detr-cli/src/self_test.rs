@@ -49,7 +49,7 @@ pub(crate) fn run(args: &SelfTestArgs, console: &Console) -> Result<(), CliError
     )))
 }
 
-/// The device of a report that failed, and what is refused from now on.
+/// Names the device of a report that failed, and what is refused from now on.
 fn refused(report: &Report) -> Option<String> {
     let consequence = if report.failure.is_some() {
         "which broke off"

@@ -47,7 +47,7 @@ pub fn prepare(image: &RgbImage, spec: &PreprocessSpec) -> Result<Prepared, Imag
     Ok(Prepared { pixels: normalize(&resized, spec), size: size_of(&resized), original_size })
 }
 
-/// The resizing half of [`prepare`].
+/// Resizes an image as the first half of [`prepare`].
 ///
 /// # Errors
 /// [`ImageError::NoPixels`] for an image with a side of zero.
@@ -59,8 +59,8 @@ pub fn resize_to_spec(image: &RgbImage, spec: &PreprocessSpec) -> Result<RgbImag
     Ok(resize_bilinear(image, spec.target_size(size)))
 }
 
-/// The normalising half of [`prepare`]: `(v / 255 - mean) / std` in that order of roundings, as
-/// `ToTensor` and `Normalize` of `torchvision`.
+/// Normalises an image as the second half of [`prepare`]: `(v / 255 - mean) / std` in that order of
+/// roundings, as `ToTensor` and `Normalize` of `torchvision`.
 ///
 /// # Shapes
 /// `[H, W, 3]` bytes to `[3, H, W]`.
@@ -75,7 +75,7 @@ pub fn normalize(image: &RgbImage, spec: &PreprocessSpec) -> Vec<f32> {
     pixels
 }
 
-/// The normalised values of every level, by channel.
+/// Returns the normalised values of every level, by channel.
 pub(crate) fn tables(spec: &PreprocessSpec) -> [[f32; 256]; 3] {
     let mut tables = [[0.0; 256]; 3];
     for (table, (mean, std)) in tables.iter_mut().zip(spec.mean.into_iter().zip(spec.std)) {

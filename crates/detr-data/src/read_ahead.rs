@@ -97,7 +97,7 @@ impl<S: Iterator<Item = K>, K, E> Shared<S, K, E> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next source to work on with its number, as soon as there is room for it.
+    /// Returns the next source to work on with its number, as soon as there is room for it.
     fn begin(&self) -> Option<(usize, K)> {
         let mut state = self.lock();
         loop {
@@ -185,7 +185,7 @@ fn size<K, E>(image: &ReadImage<K, E>) -> usize {
 mod tests {
     use super::*;
 
-    /// An image of that width, or a fault for every seventh.
+    /// Returns an image of that width, or a fault for every seventh.
     #[allow(clippy::trivially_copy_pass_by_ref)] // as `read_ahead` calls it
     fn read(width: &u32) -> Result<RgbImage, ()> {
         (!width.is_multiple_of(7)).then(|| RgbImage::new(*width, 1)).ok_or(())

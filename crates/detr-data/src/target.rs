@@ -48,7 +48,7 @@ impl Target {
         self.boxes.is_empty()
     }
 
-    /// The boxes' corners in pixels of `size`.
+    /// Returns the boxes' corners in pixels of `size`.
     pub fn corners(&self) -> impl Iterator<Item = Xyxy> + '_ {
         self.boxes.iter().map(|bbox| bbox.to_xyxy().scaled(self.size))
     }
@@ -61,7 +61,7 @@ impl Target {
         (masks + self.boxes.len() * 29 + size_of::<Self>()) as u64
     }
 
-    /// The end of augmentation (`Normalize` of the reference's `datasets/transforms.py`): only here
+    /// Ends the augmentation (`Normalize` of the reference's `datasets/transforms.py`): only here
     /// boxes become relative centres and sizes. The pixels are normalised when a batch is stacked.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // sides are far below 2^24
@@ -134,7 +134,7 @@ impl TargetRules {
         Self { labels: labels.collect(), masks: false }
     }
 
-    /// The same with masks.
+    /// Sets whether targets have masks.
     #[must_use]
     pub fn with_masks(self, masks: bool) -> Self {
         Self { masks, ..self }
@@ -160,8 +160,8 @@ impl TargetRules {
         counts
     }
 
-    /// A decoded image with its objects, ready for augmentation. The size that counts is that of
-    /// the decoded image, whatever the annotations state.
+    /// Decodes an image and returns it with its objects, ready for augmentation. The size that
+    /// counts is that of the decoded image, whatever the annotations state.
     #[must_use]
     pub fn sample(&self, record: &ImageRecord, image: RgbImage) -> (Sample, TargetCounts) {
         let size = ImageSize::new(image.height(), image.width());

@@ -17,7 +17,7 @@ use crate::upload::{PaddingRule, upload};
 
 /// Something that detects in batches: a [`Detector`], or a program's shell around one.
 pub trait Detect {
-    /// The detector.
+    /// Returns the detector.
     fn detector(&self) -> &Detector;
 
     /// Detects in images that fit into one batch (see [`Detector::group`]); detections are best first.
@@ -69,7 +69,7 @@ pub struct PanopticOptions {
 }
 
 impl Default for PanopticOptions {
-    /// The reference's threshold, and ids from 1.
+    /// Returns the reference's threshold, and ids from 1.
     fn default() -> Self {
         Self { threshold: 0.85, reference_ids: false }
     }

@@ -71,12 +71,12 @@ where
         }
     }
 
-    /// The number of images that went through the model so far.
+    /// Returns the number of images that went through the model so far.
     pub const fn images_done(&self) -> usize {
         self.images_done
     }
 
-    /// The time that these images took, stage by stage.
+    /// Returns the time that these images took, stage by stage.
     pub const fn times(&self) -> StageTimes {
         self.times
     }

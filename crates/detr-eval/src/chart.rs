@@ -75,7 +75,7 @@ impl Scale {
             .take_while(move |value| *value <= self.high + 0.01 * self.step)
     }
 
-    /// A number with as many digits as the grid needs.
+    /// Writes a number with as many digits as the grid needs.
     fn label(self, value: f64) -> String {
         if self.step >= 1e6 || self.step < 1e-5 {
             return format!("{value:.1e}");
@@ -154,7 +154,7 @@ fn row_y(top: f64, row: usize) -> f64 {
     top + 12.0 + 18.0 * row as f64
 }
 
-/// A dash of its own where colours come again.
+/// Returns the dash of a line, one of its own if colours come again.
 fn style(rank: usize) -> String {
     let dash = ["none", "7 3", "2 2"][(rank / COLOURS.len()) % 3];
     let width = if rank == 0 { 2.2 } else { 1.4 };

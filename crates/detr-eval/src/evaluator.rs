@@ -47,7 +47,7 @@ pub(crate) struct Seen {
 }
 
 impl Evaluator {
-    /// An evaluation to which nothing has been added.
+    /// Creates an evaluation to which nothing has been added.
     ///
     /// # Errors
     /// Options that are impossible or name images or classes that the ground truth lacks; for
@@ -158,7 +158,7 @@ impl Evaluator {
         self.engine.merge(other.engine)
     }
 
-    /// The result. Images that never came count as images in which nothing was found.
+    /// Computes the result. Images that never came count as images in which nothing was found.
     ///
     /// # Errors
     /// None that more input could cause; see [`EvalError::Engine`].
@@ -166,7 +166,7 @@ impl Evaluator {
         self.finish_with_arrays().map(|(metrics, _)| metrics)
     }
 
-    /// The result with the arrays that it was made of.
+    /// Computes the result, and returns it with the arrays that it was made of.
     ///
     /// # Errors
     /// Those of [`finish`](Self::finish).

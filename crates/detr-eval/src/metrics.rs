@@ -129,7 +129,7 @@ pub struct Confusion {
 }
 
 impl Summary {
-    /// In COCO's order.
+    /// Returns the twelve numbers in COCO's order.
     #[must_use]
     pub fn values(&self) -> [f64; 12] {
         let precision = [self.ap, self.ap50, self.ap75];
@@ -160,7 +160,7 @@ impl From<[f64; 12]> for Summary {
 }
 
 impl Metrics {
-    /// The result, from the arrays.
+    /// Computes the result from the arrays.
     pub(crate) fn new(
         truth: &GroundTruth,
         arrays: &Arrays,

@@ -55,7 +55,8 @@ pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
     svg
 }
 
-/// The line of a class by its rank: colour and dash of its own, grey for those without a name.
+/// Returns the style of the line of a class by its rank: colour and dash of its own, grey for those
+/// without a name.
 fn style(rank: usize) -> String {
     if rank >= LEGEND {
         return "stroke=\"#ccc\"".to_owned();

@@ -108,13 +108,13 @@ impl GroundTruth {
         Ok(Self { images, categories, image_ranks, category_ranks, fingerprint: hasher.finish() })
     }
 
-    /// The images by id.
+    /// Returns the images by id.
     #[must_use]
     pub fn images(&self) -> &[ImageTruth] {
         &self.images
     }
 
-    /// The classes by id.
+    /// Returns the classes by id.
     #[must_use]
     pub fn categories(&self) -> &[Category] {
         &self.categories

@@ -32,7 +32,7 @@ fn evaluate(truth: &Path, results: &Path, iou: IouKind) -> (Metrics, Arrays) {
     evaluator.finish_with_arrays().unwrap()
 }
 
-/// A tensor of f64, or of f32 widened.
+/// Reads a tensor of f64, or of f32 widened.
 fn numbers(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f64>) {
     let tensor = file.tensor(name).unwrap();
     let bytes = tensor.data();

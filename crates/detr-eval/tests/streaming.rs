@@ -23,7 +23,7 @@ fn whole(truth: &Arc<GroundTruth>, results: &Results, options: &EvalOptions) -> 
     evaluator.finish().unwrap()
 }
 
-/// A set with six images.
+/// Makes a set with six images.
 fn set(iou: IouKind) -> (Arc<GroundTruth>, Results) {
     let mut sets = (0..).map(|seed| generated::random_set(seed, iou));
     let set = sets.find(|set| set.truth.images().len() == 6).unwrap();

@@ -93,7 +93,7 @@ impl FromStr for ColorOverride {
     }
 }
 
-/// A colour by its name, `#rgb` or `#rrggbb`; case does not matter.
+/// Parses a colour by its name, `#rgb` or `#rrggbb`; case does not matter.
 ///
 /// # Errors
 /// Anything else, with the names in the message.
@@ -159,19 +159,20 @@ impl Palette {
         self.overrides.insert(name.into(), color);
     }
 
-    /// The colour of a detection: that of its class name if it was set, else that of its label.
+    /// Returns the colour of a detection: that of its class name if it was set, else that of its
+    /// label.
     #[must_use]
     pub fn color(&self, detection: &Detection) -> Rgb<u8> {
         self.class_color(detection.label, &detection.name)
     }
 
-    /// The colour of a class: that of its name if it was set, else that of its label.
+    /// Returns the colour of a class: that of its name if it was set, else that of its label.
     #[must_use]
     pub fn class_color(&self, label: usize, name: &str) -> Rgb<u8> {
         self.overrides.get(name).copied().unwrap_or_else(|| Self::label_color(label))
     }
 
-    /// The colour of a label without an override.
+    /// Returns the colour of a label without an override.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // the remainder is below 2^24
     pub fn label_color(label: usize) -> Rgb<u8> {

@@ -110,7 +110,7 @@ impl Predictor {
         Ok(Self { detector })
     }
 
-    /// The same predictor with other options.
+    /// Sets other options.
     ///
     /// # Errors
     /// A threshold outside 0 to 1, or a class the model does not have.
@@ -129,7 +129,7 @@ impl Predictor {
         Ok(self)
     }
 
-    /// The same predictor with another image size or normalisation.
+    /// Sets another image size or normalisation.
     ///
     /// # Errors
     /// A size or statistic that cannot work.
@@ -145,13 +145,13 @@ impl Predictor {
         &self.detector.preprocess
     }
 
-    /// The classes of the model.
+    /// Returns the classes of the model.
     #[must_use]
     pub const fn classes(&self) -> &ClassTable {
         &self.detector.classes
     }
 
-    /// The architecture of the model.
+    /// Returns the architecture of the model.
     #[must_use]
     pub const fn config(&self) -> &ModelConfig {
         &self.detector.config

@@ -94,7 +94,7 @@ impl Verdicts {
             && self.refused_for(purpose, selected, precision).is_none()
     }
 
-    /// The verdict on a device with its present driver, by this version of the program.
+    /// Finds the verdict on a device with its present driver, by this version of the program.
     fn find(&self, selected: &Selected, precision: Precision) -> Option<Verdict> {
         let wanted = Verdict::of(selected, precision);
         read(&self.path(&wanted)?).filter(|found| found.is_about(&wanted))
@@ -156,8 +156,8 @@ impl Verdicts {
         atomic_write(&path, |file| file.write_all(&json))
     }
 
-    /// The file of a verdict. Names that differ in punctuation only share it; the content tells them
-    /// apart, and the last one tested counts.
+    /// Returns the file of a verdict. Names that differ in punctuation only share it; the content
+    /// tells them apart, and the last one tested counts.
     fn path(&self, verdict: &Verdict) -> Option<PathBuf> {
         let device: String = verdict
             .device
@@ -171,7 +171,7 @@ impl Verdicts {
 }
 
 impl Verdict {
-    /// A verdict that finds nothing wrong.
+    /// Creates a verdict that finds nothing wrong.
     fn of(selected: &Selected, precision: Precision) -> Self {
         Self {
             form: FORM,
@@ -193,7 +193,7 @@ impl Verdict {
     }
 }
 
-/// A verdict; none where the file is missing or damaged: the next self-test replaces it.
+/// Reads a verdict; `None` if the file is missing or damaged: the next self-test replaces it.
 fn read(path: &Path) -> Option<Verdict> {
     let metadata = path.metadata().ok()?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {

@@ -47,7 +47,7 @@ impl MultiheadAttention {
         }
     }
 
-    /// Every query attends to all keys that are not padding.
+    /// Lets every query attend to all keys that are not padding.
     ///
     /// # Shapes
     /// - `query` `[B, Q, D]`, `key` and `value` `[B, S, D]`
@@ -97,7 +97,7 @@ impl MultiheadAttention {
         self.out_proj.forward(heads.swap_dims(1, 2).reshape([b, q_len, d]))
     }
 
-    /// The query (0), key (1) or value (2) projection.
+    /// Applies the query (0), key (1) or value (2) projection.
     fn project(&self, x: Tensor<3>, part: usize) -> Tensor<3> {
         let d = x.dims()[2];
         let rows = part * d..(part + 1) * d;

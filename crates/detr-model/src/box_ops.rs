@@ -101,14 +101,14 @@ pub fn masks_to_boxes(masks: &Tensor<3>) -> Tensor<2> {
     Tensor::cat(vec![low(&x), low(&y), high(&x), high(&y)], 1)
 }
 
-/// Every box of `a` beside every box of `b`: `[N, M, 4]` each.
+/// Broadcasts every box of `a` beside every box of `b`: `[N, M, 4]` each.
 fn pairs(a: Tensor<2>, b: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
     let (n, m) = (a.dims()[0], b.dims()[0]);
     (a.reshape([n, 1, 4]).expand([n, m, 4]), b.reshape([1, m, 4]).expand([n, m, 4]))
 }
 
-/// The four columns of corners, `[.., 1]` each: broadcasting pairs them without the pairs of boxes
-/// ever being written out.
+/// Splits boxes into the four columns of corners, `[.., 1]` each: broadcasting pairs them without
+/// the pairs of boxes ever being written out.
 fn corners<const D: usize>(boxes: Tensor<D>) -> [Tensor<D>; 4] {
     let column = |boxes: Tensor<D>, side: usize| boxes.slice_dim(D - 1, side..=side);
     let [x1, y1, x2] = [0, 1, 2].map(|side| column(boxes.clone(), side));

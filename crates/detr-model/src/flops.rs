@@ -63,7 +63,7 @@ pub(crate) const fn feed_forward(tokens: u64, d: u64, width: u64) -> u64 {
     2 * tokens * d * width
 }
 
-/// One class head, and a box head of three layers.
+/// Counts the operations of one class head, and a box head of three layers.
 pub(crate) const fn heads(tokens: u64, d: u64, classes: u64) -> u64 {
     tokens * d * (classes + 2 * d + 4)
 }

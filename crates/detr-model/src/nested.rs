@@ -36,7 +36,7 @@ pub struct Extent {
 }
 
 impl Padding {
-    /// The mask of the images, if that is how they are padded.
+    /// Returns the mask of the images, if that is how they are padded.
     #[must_use]
     pub const fn mask(&self) -> Option<&Tensor<3, Bool>> {
         match self {
@@ -45,7 +45,7 @@ impl Padding {
         }
     }
 
-    /// The images' part of the batch, under [`Padding::Sizes`].
+    /// Returns the images' part of the batch, under [`Padding::Sizes`].
     pub(crate) fn extent(&self, pixels: &Tensor<4>) -> Option<Extent> {
         match self {
             Self::Sizes(sizes) => Some(Extent::new(sizes.clone(), pixels)),
@@ -92,7 +92,8 @@ impl Extent {
         Self::new(self.sizes.iter().map(half).collect(), map)
     }
 
-    /// A map with zeros outside the images, as a convolution would find beside the image alone.
+    /// Sets a map to zero outside the images, as a convolution would find it beside the image
+    /// alone.
     pub(crate) fn zero_outside(&self, map: Tensor<4>) -> Tensor<4> {
         let shape = map.dims();
         map.mask_fill(self.outside.clone().expand(shape), 0.0)
@@ -115,7 +116,7 @@ pub(crate) fn within(map: Tensor<4>, extent: Option<&Extent>) -> Tensor<4> {
     }
 }
 
-/// The padding of a feature map, from that of the images it was made of: true = padding.
+/// Resizes the padding of the images to a feature map made of them: true = padding.
 ///
 /// # Shapes
 /// - `mask` `[B, H, W]`

@@ -53,7 +53,7 @@ pub struct PositionEmbeddingLearned {
 }
 
 impl PositionEmbedding {
-    /// An encoding of width `hidden_dim`.
+    /// Creates an encoding of width `hidden_dim`.
     #[must_use]
     pub fn new(kind: PositionKind, hidden_dim: usize, device: &Device) -> Self {
         match kind {
@@ -64,7 +64,7 @@ impl PositionEmbedding {
         }
     }
 
-    /// The encoding of every cell of a feature map, in f32.
+    /// Computes the encoding of every cell of a feature map, in f32.
     ///
     /// # Shapes
     /// - `mask` `[B, h, w]`, true = padding; without one, the images fill the map
@@ -84,13 +84,13 @@ impl PositionEmbedding {
 }
 
 impl PositionEmbeddingSine {
-    /// The normalised encoding with `num_pos_feats` channels per axis.
+    /// Creates the normalised encoding with `num_pos_feats` channels per axis.
     #[must_use]
     pub const fn new(num_pos_feats: usize) -> Self {
         Self { num_pos_feats, normalize: true, offset: 0.0 }
     }
 
-    /// The same with positions at the centres of the cells, as Deformable DETR has it.
+    /// Moves positions to the centres of the cells, as Deformable DETR has it.
     #[must_use]
     pub const fn centred(num_pos_feats: usize) -> Self {
         Self { num_pos_feats, normalize: true, offset: -0.5 }
@@ -153,8 +153,8 @@ impl PositionEmbeddingLearned {
         Self { row_embed: table(), col_embed: table() }
     }
 
-    /// The same for every image: `[1, D, h, w]`, columns before rows. Neither side of the map may
-    /// pass [`LEARNED_CELLS`].
+    /// Computes the encoding, the same for every image: `[1, D, h, w]`, columns before rows.
+    /// Neither side of the map may pass [`LEARNED_CELLS`].
     #[must_use]
     pub fn forward(&self, [h, w]: [usize; 2]) -> Tensor<4> {
         learned_grid(self.col_embed.weight.val(), self.row_embed.weight.val(), [h, w])

@@ -237,7 +237,7 @@ mod tests {
     const LOCATIONS: [usize; 6] = [2, 13, 7, 2, 4, 2];
     const WEIGHTS: [usize; 5] = [2, 13, 7, 2, 4];
 
-    /// The message for arguments that do not fit.
+    /// Returns the message for arguments that do not fit.
     fn message(
         value: [usize; 4],
         levels: &[[usize; 2]],
@@ -274,7 +274,7 @@ mod tests {
         assert!(text.contains("`levels` has L of size zero"), "{text}");
     }
 
-    /// The message for one level, from value and level, Q and P.
+    /// Returns the message for one level, from value and level, Q and P.
     fn of_level(value: [usize; 4], level: [usize; 2], q: usize, p: usize) -> String {
         let [b, _, m, _] = value;
         message(value, &[level], [b, q, m, 1, p, 2], [b, q, m, 1, p])

@@ -120,7 +120,7 @@ pub fn msda_compare_and_swap(
     }
 }
 
-/// The kernel, or plain tensor operations where there is none.
+/// Runs the kernel, or plain tensor operations if the backend has none.
 fn run(
     value: Tensor<4>,
     levels: &[[usize; 2]],

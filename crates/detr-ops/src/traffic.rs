@@ -63,7 +63,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// All launches.
+    /// Returns the number of all launches.
     #[must_use]
     pub fn launched(&self) -> usize {
         self.launches.values().sum()
@@ -107,7 +107,7 @@ mod launches {
         (done, launches)
     }
 
-    /// A type's name without its path and parameters.
+    /// Returns a type's name without its path and parameters.
     fn short(kernel: &str) -> String {
         let bare = kernel.split('<').next().unwrap_or(kernel);
         bare.rsplit("::").next().unwrap_or(bare).to_owned()

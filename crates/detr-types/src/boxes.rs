@@ -48,7 +48,7 @@ pub struct Xywh<T = f32> {
 }
 
 impl Cxcywh {
-    /// The same box by its corners.
+    /// Returns the same box by its corners.
     #[must_use]
     pub fn to_xyxy(self) -> Xyxy {
         Xyxy {
@@ -61,7 +61,7 @@ impl Cxcywh {
 }
 
 impl Xyxy {
-    /// The same box by its centre and size.
+    /// Returns the same box by its centre and size.
     #[must_use]
     #[allow(clippy::manual_midpoint)] // rounds as the reference does
     pub fn to_cxcywh(self) -> Cxcywh {
@@ -73,13 +73,13 @@ impl Xyxy {
         }
     }
 
-    /// The same box by its top left corner and size.
+    /// Returns the same box by its top left corner and size.
     #[must_use]
     pub fn to_xywh(self) -> Xywh {
         Xywh { x: self.x1, y: self.y1, w: self.x2 - self.x1, h: self.y2 - self.y1 }
     }
 
-    /// A relative box in pixels of an image of this size.
+    /// Converts a relative box to pixels of an image of this size.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // image sides are far below 2^24
     pub fn scaled(self, size: ImageSize) -> Self {
@@ -130,7 +130,7 @@ impl Xyxy {
 }
 
 impl Xywh {
-    /// The same box by its corners.
+    /// Returns the same box by its corners.
     #[must_use]
     pub fn to_xyxy(self) -> Xyxy {
         Xyxy { x1: self.x, y1: self.y, x2: self.x + self.w, y2: self.y + self.h }

@@ -74,7 +74,7 @@ impl ClassTable {
     /// Largest table accepted from a file.
     pub const MAX_SLOTS: usize = 100_000;
 
-    /// A table from its classes.
+    /// Creates a table from its classes.
     ///
     /// # Errors
     /// A label that is taken twice or lies outside the slots, or an absurd number of slots.
@@ -158,19 +158,19 @@ impl ClassTable {
         self.slots.is_empty()
     }
 
-    /// The class of a label, if it has one.
+    /// Returns the class of a label, if it has one.
     #[must_use]
     pub fn get(&self, label: usize) -> Option<&Category> {
         self.slots.get(label)?.as_ref()
     }
 
-    /// The class of that name.
+    /// Returns the class of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Category> {
         self.categories().find(|category| category.name == name)
     }
 
-    /// All classes in the order of their labels.
+    /// Returns all classes in the order of their labels.
     pub fn categories(&self) -> impl Iterator<Item = &Category> {
         self.slots.iter().flatten()
     }

@@ -37,7 +37,7 @@ impl CategoryMap {
         map
     }
 
-    /// The category of a label, if the data have it.
+    /// Returns the category of a label, if the data have it.
     #[must_use]
     pub fn category(&self, label: usize) -> Option<CategoryId> {
         self.ids.get(&label).copied()

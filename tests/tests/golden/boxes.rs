@@ -56,7 +56,7 @@ fn on_tensors(case: &Case, bench: &Bench, failures: &mut Failures) {
     }
 }
 
-/// The host's definition against the same tables.
+/// Compares the host's definition with the same tables.
 fn on_the_host(case: &Case, bench: &Bench, failures: &mut Failures) {
     #[allow(clippy::cast_possible_truncation)] // written as f32
     let boxes = |name: &str| -> Vec<Xyxy> {

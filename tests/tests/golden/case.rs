@@ -47,7 +47,7 @@ pub struct Failures {
     pub unhandled: bool,
 }
 
-/// Every case below a folder: `GROUP/NAME.json`, or checkpoints with expected tensors.
+/// Finds every case below a folder: `GROUP/NAME.json`, or checkpoints with expected tensors.
 pub fn discover(folder: &Path) -> Vec<PathBuf> {
     let mut cases = Vec::new();
     let mut pending = vec![(folder.to_owned(), 0)];
@@ -107,24 +107,24 @@ impl Case {
         Ok(Self { folder, name, json, tensors })
     }
 
-    /// A setting of the case.
+    /// Returns a setting of the case.
     pub fn config(&self, key: &str) -> &Value {
         &self.json["config"][key]
     }
 
-    /// A setting that is a number.
+    /// Returns a setting that is a number.
     pub fn number(&self, key: &str) -> usize {
         usize::try_from(self.config(key).as_u64().unwrap_or_else(|| panic!("config.{key}")))
             .expect("a size")
     }
 
-    /// A module with the recipe weights of the case; `prefix` stands before its names there.
+    /// Loads the recipe weights of the case into a module; `prefix` stands before its names there.
     pub fn recipe_weights<M: Module>(&self, module: M, prefix: &str) -> M {
         let state = self.recipe_state(&module, prefix);
         self.load_weights(module, &state)
     }
 
-    /// The recipe weights of a module, by its own names.
+    /// Returns the recipe weights of a module, by its own names.
     pub fn recipe_state<M: Module>(&self, module: &M, prefix: &str) -> StateDict {
         let seed = self.number("weight_seed") as u64;
         let expected: Vec<_> = expected_tensors(module)
@@ -135,12 +135,12 @@ impl Case {
             .rename(|name| name.strip_prefix(prefix).map(str::to_owned))
     }
 
-    /// A module with weights that are made for it.
+    /// Loads weights that are made for a module into it.
     pub fn load_weights<M: Module>(&self, module: M, state: &StateDict) -> M {
         load_into(module, state, FloatDType::F32, &self.folder).expect("recipe weights fit")
     }
 
-    /// The padded batch of the case's recipe images.
+    /// Pads the case's recipe images to a batch.
     pub fn images(&self, device: &Device) -> NestedTensor {
         let list = |key: &str| self.config(key).as_array().expect("a list").clone();
         let seeds: Vec<u64> = list("image_seeds").iter().filter_map(Value::as_u64).collect();
@@ -295,7 +295,7 @@ impl Failures {
         }
     }
 
-    /// The result of a runner that does not know the case.
+    /// Returns the result of a runner that does not know the case.
     pub fn unhandled() -> Self {
         Self { unhandled: true, ..Self::default() }
     }
@@ -316,7 +316,7 @@ impl Failures {
         self.lines.len()
     }
 
-    /// The differences that were noted.
+    /// Returns the differences that were noted.
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
@@ -395,7 +395,7 @@ impl Failures {
     }
 }
 
-/// A stored index or side.
+/// Returns a stored index or side.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // written as integers
 pub fn index(value: f64) -> usize {
     value as usize
@@ -412,7 +412,7 @@ fn statistics(values: &[f64]) -> Vec<f64> {
     vec![mean, variance.sqrt(), min, max, values.iter().map(|v| v.abs()).sum(), sum]
 }
 
-/// All tensors of a safetensors file.
+/// Reads all tensors of a safetensors file.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Stored>, Failed> {
     let bytes = std::fs::read(path)?;
     let file = SafeTensors::deserialize(&bytes)?;

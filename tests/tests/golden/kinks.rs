@@ -44,7 +44,7 @@ pub struct Nudge {
 }
 
 impl Kink {
-    /// A rounding of the sum.
+    /// Returns the size of a rounding of the sum.
     pub fn rounding(&self) -> f32 {
         f32::EPSILON * self.terms
     }
@@ -54,13 +54,13 @@ impl Kink {
         self.value.abs() / self.rounding()
     }
 
-    /// The nudge that puts the unit on the side that it seems not to be on.
+    /// Returns the nudge that puts the unit on the side that it seems not to be on.
     pub fn across(&self) -> Nudge {
         self.nudge(-(self.value + (0.5 * self.rounding()).copysign(self.value)))
     }
 
-    /// The nudge that keeps the unit on the side that it seems to be on, since the model may sum in another
-    /// order.
+    /// Returns the nudge that keeps the unit on the side that it seems to be on, since the model may sum in
+    /// another order.
     pub fn away(&self) -> Nudge {
         self.nudge(self.rounding().copysign(self.value))
     }
@@ -70,7 +70,7 @@ impl Kink {
     }
 }
 
-/// All units at their kink, the nearest first.
+/// Finds all units at their kink, the nearest first.
 pub fn find(model: &Model, images: &NestedTensor) -> Vec<Kink> {
     let mut walk = Walk::default();
     match model {
@@ -119,7 +119,8 @@ impl Walk {
         }
     }
 
-    /// The stages that are trained; behind the frozen ones there is nothing that a gradient could reach.
+    /// Visits the stages that are trained; behind the frozen ones there is nothing that a gradient could
+    /// reach.
     fn backbone(&mut self, body: &Backbone, maps: &[FeatureMap; 4]) {
         let Backbone::ResNet(body) = body else { return };
         let ResNet { layer2, layer3, layer4, .. } = body;

@@ -207,7 +207,7 @@ fn input(
     (leaf(&logits, [b, q, c], device), leaf(&boxes, [b, q, 4], device))
 }
 
-/// A tensor that gets a gradient.
+/// Makes a tensor that gets a gradient.
 fn leaf<const D: usize>(values: &[f64], shape: [usize; D], device: &Device) -> Tensor<D> {
     #[allow(clippy::cast_possible_truncation)] // as PyTorch's f32 run
     let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
@@ -302,8 +302,8 @@ fn costs(
     failures.values(case, bench.slack, "cost_matrix", &[b * q, columns], &all);
 }
 
-/// The cost of each image's pairs, from our costs `[B, Q, N]` and the pairs of the case. The sum of n costs
-/// may be off by n times what one may.
+/// Computes the cost of each image's pairs, from our costs `[B, Q, N]` and the pairs of the case. The sum
+/// of n costs may be off by n times what one may.
 fn total_costs(
     case: &Case,
     bench: &Bench,
@@ -329,7 +329,7 @@ fn total_costs(
     failures.values_within(case, atol, "match_total_cost", &[b], &totals);
 }
 
-/// The pairs of every image, where the case has them.
+/// Compares the pairs of every image, if the case has them.
 pub fn matching(
     case: &Case,
     failures: &mut Failures,

@@ -148,7 +148,7 @@ fn under_another_name(folder: &Path, bench: Bench) -> Trial {
     })
 }
 
-/// A case without a runner: a failure where one is expected, a report elsewhere.
+/// Completes a case without a runner: as a failure if one is expected, else as a report.
 fn unhandled(own: bool) -> Result<Completion, Failed> {
     if own {
         return Err("unhandled: no runner for this case".into());

@@ -110,7 +110,8 @@ fn borders(case: &Case, bench: &Bench, found: Tensor<6>, failures: &mut Failures
     failures.values(case, bench.slack, "grad_loc_gridsample", &shape, &found);
 }
 
-/// An input: stored, or its recipe, and then some of its numbers are there to check the recipe.
+/// Makes an input: it is stored, or its recipe is, and then some of its numbers are there to check
+/// the recipe.
 #[allow(clippy::cast_possible_truncation)] // rounded to f32 once, at the end
 fn input(
     case: &Case,

@@ -195,7 +195,7 @@ fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Atte
     Attempt { failures, unexplained, step: differs, kinks }
 }
 
-/// A module with the recipe weights of the case, but for some nudges.
+/// Loads the recipe weights of the case into a module, but for some nudges.
 fn nudged<M: Module>(case: &Case, module: M, nudges: &[Nudge]) -> M {
     let mut state = case.recipe_state(&module, "");
     for Nudge { bias, channel, by } in nudges {
@@ -260,7 +260,8 @@ fn gradient_table(case: &Case, gradients: &StateDict) {
     }
 }
 
-/// The reference's command line as settings: our defaults, but for what the case says.
+/// Reads the reference's command line as settings: our defaults, but for the values that the case
+/// states.
 fn settings(config: &ModelConfig, args: &Value) -> StepConfig {
     let number = |key: &str| args[key].as_f64().expect(key);
     let mut settings = StepConfig::for_model(config);
@@ -300,7 +301,7 @@ fn names(list: &Value) -> Vec<&str> {
     list.as_array().expect("names").iter().filter_map(Value::as_str).collect()
 }
 
-/// The same parameters share a learning rate, and the same are frozen.
+/// Checks that the same parameters share a learning rate, and that the same are frozen.
 fn groups(case: &Case, failures: &mut Failures, trainer: &Trainer) {
     let slots = trainer.groups().slots();
     let args = case.config("args");
@@ -404,7 +405,8 @@ fn parameters(
     failures.values(case, bench.slack, &sample, &[names.len(), each], &found_sample);
 }
 
-/// Every loss of a step; tolerances as those of tensors are made, from PyTorch's own f32 run.
+/// Compares every loss of a step; tolerances as those of tensors are made, from PyTorch's own f32
+/// run.
 fn numbers(
     case: &Case,
     bench: &Bench,

@@ -47,7 +47,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The kind of a case, by what it holds.
+    /// Tells the kind of a case by its content.
     fn of(case: &Case) -> Option<Self> {
         let mut names = case.tensors.keys();
         Some(match () {
@@ -163,7 +163,7 @@ fn closest_row(row: &[f64], values: &[f64], h: usize, w: usize) -> usize {
     (0..h).min_by(|&a, &b| distance(a).total_cmp(&distance(b))).expect("rows")
 }
 
-/// The rules by which annotations become targets.
+/// Checks the rules by which annotations become targets.
 fn coco_target(case: &Case, failures: &mut Failures) {
     let side = |key: &str| u32::try_from(case.number(key)).expect("a side");
     let numbers = |value: &serde_json::Value| -> Vec<f64> {
@@ -295,7 +295,7 @@ fn geometry(case: &Case, failures: &mut Failures) {
     failures.values_within(case, ROUNDING, "normalize.boxes", &[boxes.len() / 4, 4], &boxes);
 }
 
-/// The two numbers of a move's name, such as `pad_5_9`.
+/// Reads the two numbers of a move's name, such as `pad_5_9`.
 fn sides(name: &str, kind: &str, between: char) -> Option<[u32; 2]> {
     let (a, b) = name.strip_prefix(kind)?.split_once(between)?;
     Some([a.parse().ok()?, b.parse().ok()?])

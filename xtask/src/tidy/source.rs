@@ -172,7 +172,7 @@ fn raw_string_length(rest: &[u8]) -> usize {
     inside.map_or(rest.len(), |length| start + length + end.len())
 }
 
-/// A character literal; a lifetime or label is one byte of code.
+/// Returns the length of a character literal; a lifetime or label is one byte of code.
 fn char_length(rest: &[u8]) -> usize {
     match rest {
         [_, b'\\', _, tail @ ..] => {
@@ -205,7 +205,7 @@ fn test_lines(code: &str) -> Vec<bool> {
     marked
 }
 
-/// To the semicolon or closing brace that ends an item.
+/// Returns the length up to the semicolon or closing brace that ends an item.
 fn item_length(code: &[u8]) -> usize {
     let (mut braces, mut brackets) = (0_usize, 0_usize);
     for (at, byte) in code.iter().enumerate() {

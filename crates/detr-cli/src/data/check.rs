@@ -149,7 +149,7 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The number of kinds of differences that fail the check: classes of other names may be missing from a small split,
+/// Counts the kinds of differences that fail the check: classes of other names may be missing from a small split,
 /// but two data sets for one model have some in common.
 fn class_problems(classes: &ClassDifferences, strict: bool) -> usize {
     let ClassDifferences { shared, only_first, only_second, .. } = classes;
@@ -157,7 +157,7 @@ fn class_problems(classes: &ClassDifferences, strict: bool) -> usize {
     if *shared == 0 { usize::from(differ > 0) } else { differ * usize::from(strict) }
 }
 
-/// The differences of classes, each with what it means.
+/// Describes the differences of classes, each with what it means.
 fn describe_classes(classes: &ClassDifferences) -> String {
     let ClassDifferences { shared, only_first, only_second, other_ids } = classes;
     let mut text = String::new();
@@ -195,7 +195,7 @@ fn describe_classes(classes: &ClassDifferences) -> String {
     text
 }
 
-/// Two names that are one but for case.
+/// Finds two names that are one but for case.
 fn similar<'a>(first: &'a [String], second: &'a [String]) -> Option<(&'a str, &'a str)> {
     first.iter().find_map(|one| {
         let two = second.iter().find(|two| two.to_lowercase() == one.to_lowercase())?;

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Result<(), CliError>
     print(&escaped(&format!("{report}\n")))
 }
 
-/// A data set is not written over itself.
+/// Refuses to write a data set over itself.
 fn refuse_source(source: &Path, output: &Path) -> Result<(), CliError> {
     let (Ok(source), Ok(folder)) = (source.canonicalize(), output.canonicalize()) else {
         return Ok(()); // what does not exist yet holds no source

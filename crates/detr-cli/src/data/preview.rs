@@ -105,7 +105,7 @@ pub(crate) fn run(args: &PreviewArgs, console: &Console) -> Result<(), CliError>
     Ok(())
 }
 
-/// An object to be drawn, with the name of its class.
+/// Makes an object to be drawn, with the name of its class.
 fn object(classes: &ClassTable, label: usize, bbox: Xyxy) -> Detection {
     let class = classes.get(label);
     let name = class.map_or_else(|| format!("class {label}"), |class| class.name.clone());

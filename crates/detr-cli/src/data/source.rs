@@ -52,7 +52,7 @@ pub(crate) struct UprightArgs {
 }
 
 impl UprightArgs {
-    /// The options of decoding an image.
+    /// Returns the options of decoding an image.
     pub(crate) fn decoding(self) -> DecodeOptions {
         DecodeOptions { apply_exif: self.apply_exif, ..DecodeOptions::default() }
     }
@@ -72,7 +72,7 @@ impl ReadArgs {
         self.read(paths, &ReadOptions { accept, apply_exif, ..ReadOptions::default() })
     }
 
-    /// The same without the image files, whose names may be missing.
+    /// Loads a data set without its image files, whose names may be missing.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
@@ -126,7 +126,7 @@ impl ReadArgs {
     }
 }
 
-/// The sources that a path stands for, and the folder that their paths start from.
+/// Returns the sources that a path stands for, and the folder that their paths start from.
 fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
     if path.extension().is_none_or(|extension| extension != "toml") {
         let source = SourceSpec {

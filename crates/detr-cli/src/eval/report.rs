@@ -31,7 +31,7 @@ impl Report {
         Ok(Self { folder: folder.map(Path::to_owned) })
     }
 
-    /// The file for a model's detections.
+    /// Opens the file for a model's detections.
     ///
     /// # Errors
     /// A file that cannot be written.

@@ -20,7 +20,7 @@ pub(super) struct Checkpoint {
     pub(super) is: Vec<String>,
 }
 
-/// All of a run, the oldest first.
+/// Lists all checkpoints of a run, the oldest first.
 pub(super) fn list(run: &Path, verify: bool) -> Vec<Checkpoint> {
     let folder = run.join("checkpoints");
     let pointed: Vec<(String, String)> = ["last", "best"]

@@ -135,7 +135,7 @@ impl RunDetails {
         table(&["checkpoint", "size", "is", "state"], &rows, &[1])
     }
 
-    /// The report of the best validation, or else of the last.
+    /// Returns the report of the best validation, or else of the last.
     fn report(&self) -> Option<Metrics> {
         [&self.best, &self.last].into_iter().flatten().find_map(|row| {
             let folder = format!("eval/epoch-{}", row.epoch);

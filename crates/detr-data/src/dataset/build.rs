@@ -24,7 +24,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// A data set from one source.
+    /// Describes a data set from one source.
     pub(crate) fn new(source: String) -> Self {
         let report = ReadReport { sources: vec![source], ..ReadReport::default() };
         Self { report, ..Self::default() }
@@ -53,7 +53,7 @@ impl Builder {
         self.images.push(image);
     }
 
-    /// The size of an image that was added.
+    /// Returns the size of an image that was added.
     pub(crate) fn size_of(&self, image_id: i64) -> Option<ImageSize> {
         self.by_id.get(&image_id).and_then(|&at| self.images.get(at)?.size)
     }
@@ -73,7 +73,7 @@ impl Builder {
         self.segment(image_id, object);
     }
 
-    /// The same for a segment, whose id is its own only on its image.
+    /// Adds a segment, whose id is its own only on its image.
     pub(crate) fn segment(&mut self, image_id: i64, mut object: ObjectRecord) {
         // The product of two huge sides.
         object.area = if object.area.is_finite() { object.area } else { f64::MAX };
@@ -106,7 +106,7 @@ impl Builder {
         }
     }
 
-    /// The data set, with its boxes looked at.
+    /// Finishes the data set, after a check of its boxes.
     pub(crate) fn finish(mut self) -> Dataset {
         self.images.sort_by_key(|image| image.id);
         let report = &mut self.report;

@@ -122,7 +122,7 @@ fn known(name: &str, names: &BTreeSet<&str>, what: &str) -> Result<(), DatasetEr
 }
 
 impl Dataset {
-    /// The labels of the categories, to be saved with the model.
+    /// Returns the labels of the categories, to be saved with the model.
     ///
     /// # Errors
     /// Ids that cannot be labels: negative, or too large.

@@ -86,13 +86,13 @@ impl Dataset {
         self.images.iter().map(|image| image.objects.len()).sum()
     }
 
-    /// The image with that id.
+    /// Returns the image with that id.
     #[must_use]
     pub fn image(&self, id: i64) -> Option<&ImageRecord> {
         self.images.binary_search_by_key(&id, |image| image.id).ok().map(|at| &self.images[at])
     }
 
-    /// The category with that id.
+    /// Returns the category with that id.
     #[must_use]
     pub fn category(&self, id: i64) -> Option<&Category> {
         self.categories.iter().find(|category| category.id == id)

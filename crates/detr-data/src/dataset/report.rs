@@ -59,7 +59,7 @@ impl ReadReport {
         self.problems.get(&problem).map_or(0, |found| found.count)
     }
 
-    /// The worst severity met.
+    /// Returns the worst severity met.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
         self.problems.keys().map(|problem| problem.severity()).max()

@@ -89,7 +89,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// The kind of error, without the path around it.
+    /// Returns the error without the path around it.
     #[must_use]
     pub fn reason(&self) -> &Self {
         match self {
@@ -98,7 +98,7 @@ impl ImageError {
         }
     }
 
-    /// The file, where it is known.
+    /// Returns the file, if it is known.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -119,7 +119,7 @@ pub(super) fn from_image(format: &'static str, error: &image::ImageError) -> Ima
     }
 }
 
-/// A decoder's message as part of ours: one line, without quotes and full stop.
+/// Cuts a decoder's message to a part of ours: one line, without quotes and full stop.
 pub(super) fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     words.join(" ").trim_matches(['"', '.', ',']).to_owned()

@@ -69,7 +69,7 @@ pub fn read_image(path: &Path, options: &DecodeOptions) -> Result<RgbImage, Imag
         .map_err(|error| ImageError::At { path: path.to_owned(), error: Box::new(error) })
 }
 
-/// The bytes of an image file, under the rules of [`read_image`].
+/// Reads the bytes of an image file, under the rules of [`read_image`].
 pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
     read_bytes(path, limit)
         .map_err(|error| ImageError::At { path: path.to_owned(), error: Box::new(error) })

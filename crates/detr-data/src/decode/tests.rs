@@ -111,7 +111,7 @@ fn missing_data_before_the_end_marker_is_found_out() {
     assert_close(&decode(&longer).unwrap(), &image, 6);
 }
 
-/// An APP14 segment put behind the start-of-image marker, in place of any that is there.
+/// Puts an APP14 segment behind the start-of-image marker, in place of any that is there.
 fn with_adobe(jpeg: &[u8], transform: u8) -> Vec<u8> {
     let mut bytes = vec![0xff, 0xd8, 0xff, 0xee, 0, 14];
     bytes.extend(b"Adobe\0\x64\0\0\0\0");
@@ -152,7 +152,7 @@ fn cmyk_is_read_inverted() {
     }
 }
 
-/// A TIFF structure with nothing but an orientation.
+/// Writes a TIFF structure with nothing but an orientation.
 fn exif(orientation: u8) -> Vec<u8> {
     let mut bytes = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     bytes.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);

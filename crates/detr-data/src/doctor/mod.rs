@@ -63,7 +63,7 @@ impl Findings {
         self.findings.iter().find(|finding| finding.kind == kind)
     }
 
-    /// The worst severity; none if nothing was found.
+    /// Returns the worst severity, or `None` if nothing was found.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
         self.findings.first().map(|finding| finding.severity)

@@ -132,8 +132,8 @@ enum Json {
     None,
 }
 
-/// The file of COCO annotations: below `annotations`, in the folder, or in that of a split. Files without `images`
-/// are strangers.
+/// Finds the file of COCO annotations: below `annotations`, in the folder, or in that of a split. Files without
+/// `images` are strangers.
 fn json(
     folder: &Path,
     options: &ReadOptions,
@@ -191,7 +191,8 @@ fn json(
     }
 }
 
-/// The files of a folder that may hold COCO's annotations of objects, by their names and contents.
+/// Lists the files of a folder that may hold COCO's annotations of objects, by their names and
+/// contents.
 fn annotation_files(
     folder: &Path,
     root: &Path,
@@ -215,7 +216,7 @@ fn annotation_files(
     Ok(known)
 }
 
-/// The split that a file is of, by the name of its folder or its own, or else its own name.
+/// Returns the split that a file is of, by the name of its folder or its own, or else its own name.
 fn split_of(file: &Path, root: &Path) -> String {
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     if splits::is_usual(&folder) {

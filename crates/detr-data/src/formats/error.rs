@@ -85,7 +85,7 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
-    /// An error of the file system at a path.
+    /// Wraps an error of the file system at a path.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { path: path.to_owned(), error }
     }
@@ -96,7 +96,7 @@ impl DatasetError {
     }
 }
 
-/// The problems that matter, one per line.
+/// Lists the problems that matter, one per line.
 fn refusal(report: &ReadReport, least: Severity) -> String {
     let matters = report.problems.iter().filter(|(problem, _)| problem.severity() >= least);
     let lines = matters.clone().map(|(problem, found)| {

@@ -49,7 +49,7 @@ fn folders(root: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
     })
 }
 
-/// The folders `images/SPLIT` and `labels/SPLIT`.
+/// Returns the folders `images/SPLIT` and `labels/SPLIT`.
 fn split_in(root: &Path, split: &str, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
     FOLDERS.iter().filter(|(images, _)| !images.is_empty()).find_map(|(images, labels)| {
         let below = |folder: &str| {
@@ -104,7 +104,7 @@ fn hold_labels(folder: &Path, list: List) -> bool {
     found.iter().take(50).any(|path| kind_of(path).is_some())
 }
 
-/// The kind of labels in a file; none if they are not KITTI's.
+/// Returns the kind of labels in a file, or `None` if they are not KITTI's.
 fn kind_of(path: &Path) -> Option<Labels> {
     labels(&text::read(path, LOOKED_AT).ok()?)
 }
@@ -160,8 +160,8 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     Ok(assemble(builder, images, Some(names)))
 }
 
-/// The classes in folders of labels of the data set other than the one that is read. What is wrong with such a file
-/// is of no concern here.
+/// Collects the classes in folders of labels of the data set other than the one that is read. What is wrong with
+/// such a file is of no concern here.
 fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &Path) -> BTreeSet<String> {
     let whole = ReadOptions { split: None, ..options.clone() };
     let known = read.canonicalize().ok();
@@ -233,7 +233,7 @@ impl LabelFiles {
         objects.into_iter().map(|object| object.class).collect()
     }
 
-    /// The objects of an image; none if it has no label file.
+    /// Reads the objects of an image; `None` if it has no label file.
     fn of_image(
         &mut self,
         name: &Path,
@@ -259,7 +259,7 @@ impl LabelFiles {
         }))
     }
 
-    /// The files, and frames of sequences, that no image belongs to.
+    /// Lists the files, and frames of sequences, that no image belongs to.
     fn unused(self, root: &Path) -> Vec<String> {
         let mut unused: Vec<String> =
             self.rest.iter().map(|label| files::relative(label, root)).collect();
@@ -278,7 +278,7 @@ impl LabelFiles {
     }
 }
 
-/// The objects of a label file, each with what else `read` finds in its line.
+/// Reads the objects of a label file, each with the rest that `read` finds in its line.
 fn parse<T>(
     text: &str,
     path: &Path,

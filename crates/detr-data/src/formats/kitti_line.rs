@@ -160,7 +160,7 @@ fn wrong_columns(columns: &[&str], before: usize) -> String {
     }
 }
 
-/// The beginning of a text, for a message.
+/// Quotes the beginning of a text, for a message.
 fn quoted(text: &str) -> String {
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

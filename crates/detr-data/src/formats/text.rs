@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::DatasetError;
 
-/// A text file, without its byte order mark.
+/// Reads a text file, without its byte order mark.
 pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
     let mut bytes = read_bytes(path, limit)?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
     })
 }
 
-/// The bytes of a regular file.
+/// Reads the bytes of a regular file.
 pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DatasetError> {
     // The file is checked before opening: opening a named pipe waits for its writer.
     let metadata = path.metadata().map_err(DatasetError::io(path))?;
@@ -46,7 +46,7 @@ pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DatasetErro
     Ok(bytes)
 }
 
-/// An error at a byte of a text.
+/// Returns an error at a byte of a text.
 pub(super) fn syntax(
     path: &Path,
     text: &[u8],

@@ -66,8 +66,8 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     Ok(assemble(builder, images, Some(names)))
 }
 
-/// The classes in the XML files of the data set that are not among those that are read. What is wrong with such a
-/// file is of no concern here.
+/// Collects the classes in the XML files of the data set that are not among those that are read. What is wrong
+/// with such a file is of no concern here.
 fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &[PathBuf]) -> BTreeSet<String> {
     let whole = ReadOptions { split: None, ..options.clone() };
     let known: BTreeSet<PathBuf> =
@@ -88,8 +88,8 @@ fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &[PathBuf]) -> BT
     names
 }
 
-/// The image of an XML file: what `<filename>` says, or, where that leads nowhere, the image that is named like the
-/// XML file, which is VOC's own rule. None if the name leads out of the data set, which is counted.
+/// Finds the image of an XML file: the one that `<filename>` names, or, if that leads nowhere, the image that is
+/// named like the XML file, which is VOC's own rule. None if the name leads out of the data set, which is counted.
 fn locate(
     folder: &Root,
     xml: &Path,

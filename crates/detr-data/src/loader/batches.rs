@@ -51,8 +51,8 @@ impl Batches {
         if self.over { 0 } else { self.queue.job.plan.len() - self.position().1 }
     }
 
-    /// The most bytes that were accounted to samples and batches at one time, those that were
-    /// reserved included.
+    /// Returns the most bytes that were accounted to samples and batches at one time, those that
+    /// were reserved included.
     #[must_use]
     pub fn high_water_bytes(&self) -> u64 {
         self.queue.high_water()

@@ -36,7 +36,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// An empty cache of at most `limit` bytes.
+    /// Creates an empty cache of at most `limit` bytes.
     pub(super) fn new(mode: CacheMode, limit: u64, paths: Vec<PathBuf>) -> Self {
         let files = match mode {
             CacheMode::Memory => paths.iter().map(|_| OnceLock::new()).collect(),
@@ -46,7 +46,7 @@ impl Cache {
         Self { limit, held: AtomicU64::new(0), files, _warming: warming }
     }
 
-    /// The bytes of a file.
+    /// Reads the bytes of a file.
     pub(super) fn read(
         &self,
         index: usize,
@@ -84,7 +84,8 @@ struct Warming {
 }
 
 impl Warming {
-    /// Nothing when the system gives no thread: reading ahead is only a help.
+    /// Starts a thread that reads ahead; returns `None` if the system gives none, since reading
+    /// ahead is only a help.
     fn start(paths: Vec<PathBuf>, limit: u64) -> Option<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

@@ -47,7 +47,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader; nothing is read yet.
+    /// Creates a loader; nothing is read yet.
     ///
     /// # Errors
     /// A configuration that cannot work, or fewer images than one batch needs.
@@ -68,13 +68,13 @@ impl Loader {
         order::batches(&self.config, self.source.len())
     }
 
-    /// The source.
+    /// Returns the source.
     #[must_use]
     pub fn source(&self) -> &Arc<dyn SampleSource> {
         &self.source
     }
 
-    /// The batches of an epoch as indices of samples, replacements not considered.
+    /// Plans the batches of an epoch as indices of samples, replacements not considered.
     #[must_use]
     pub fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
         let size = |index| self.source.stated_size(index);
@@ -104,7 +104,7 @@ impl Loader {
         Batches::start(job, from, self.bad.clone())
     }
 
-    /// Every image that was replaced so far, in all epochs of this loader.
+    /// Lists every image that was replaced so far, in all epochs of this loader.
     #[must_use]
     pub fn bad_images(&self) -> Vec<BadImage> {
         let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use detr_types::ImageSize;
 use super::config::LoaderConfig;
 use crate::transforms::{Dice, Purpose};
 
-/// The batches of one rank in one epoch, as indices of samples.
+/// Plans the batches of one rank in one epoch, as indices of samples.
 ///
 /// Groups of `batch_size` samples for every rank are formed in the epoch's order; a rank takes every
 /// `world`-th sample of each group, so that ranks get samples of one bucket at the same time. What

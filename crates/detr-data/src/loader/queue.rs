@@ -92,7 +92,7 @@ impl State {
 }
 
 impl Queue {
-    /// A queue that starts at a batch.
+    /// Creates a queue that starts at a batch.
     pub(super) fn new(job: Job, from: usize) -> Self {
         let state = State { front: from, admitted: from, ..State::default() };
         Self { job, state: Mutex::new(state), work: Condvar::new(), ready: Condvar::new() }
@@ -104,12 +104,12 @@ impl Queue {
         self.work.notify_all();
     }
 
-    /// The batch that the consumer takes next.
+    /// Returns the number of the batch that the consumer takes next.
     pub(super) fn front(&self) -> usize {
         self.lock().front
     }
 
-    /// The most bytes held or reserved at one time.
+    /// Returns the most bytes held or reserved at one time.
     pub(super) fn high_water(&self) -> u64 {
         self.lock().high_water
     }
@@ -186,8 +186,8 @@ impl Queue {
         self.work.notify_all();
     }
 
-    /// A sample, or the next one of the source that can be used. More failures than the limit allows
-    /// give no sample; the consumer stops there.
+    /// Loads a sample, or the next one of the source that can be used. More failures than the limit
+    /// allows give no sample; the consumer stops there.
     fn load(&self, index: usize, alarm: &Alarm<'_>) -> (Option<Loaded>, Vec<BadImage>) {
         let source = &self.job.source;
         let mut bad = Vec::new();

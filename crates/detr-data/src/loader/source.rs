@@ -70,7 +70,7 @@ pub struct DatasetSource {
 }
 
 impl DatasetSource {
-    /// A source without masks, without cache, and with the default limits of decoding.
+    /// Creates a source without masks, without cache, and with the default limits of decoding.
     ///
     /// # Errors
     /// A number of the augmentation that cannot work.
@@ -91,26 +91,26 @@ impl DatasetSource {
         })
     }
 
-    /// The same with masks of the objects.
+    /// Sets whether samples have masks of the objects.
     #[must_use]
     pub fn with_masks(self, masks: bool) -> Self {
         Self { rules: self.rules.with_masks(masks), ..self }
     }
 
-    /// The same with other limits of decoding.
+    /// Sets other limits of decoding.
     #[must_use]
     pub fn with_decode(self, decode: DecodeOptions) -> Self {
         Self { decode, ..self }
     }
 
-    /// The same with a cache of image files of at most `bytes`.
+    /// Adds a cache of image files of at most `bytes`.
     #[must_use]
     pub fn with_cache(self, mode: CacheMode, bytes: u64) -> Self {
         let files = self.dataset.images.iter().map(|record| record.path.clone()).collect();
         Self { cache: Cache::new(mode, bytes, files), ..self }
     }
 
-    /// The data set.
+    /// Returns the data set.
     #[must_use]
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.dataset

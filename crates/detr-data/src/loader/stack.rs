@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use crate::batch::{HostBatch, tables};
 
-/// The size that all images of a batch are padded to.
+/// Returns the size that all images of a batch are padded to.
 pub(super) fn padded_size(images: &[ImageSize], least: Option<ImageSize>) -> ImageSize {
     let least = least.unwrap_or(ImageSize::new(0, 0));
     images.iter().fold(least, |size, image| {

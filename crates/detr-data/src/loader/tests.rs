@@ -318,7 +318,7 @@ fn configurations_that_cannot_work_are_refused() {
     assert!(Loader::new(Arc::new(Synthetic::new(0, 1)), config("")).is_err());
 }
 
-/// A data set of JPEG files in a folder.
+/// Writes a data set of JPEG files into a folder.
 fn files(folder: &Path, count: i64) -> Arc<Dataset> {
     let images = (1..=count).map(|id| {
         let (width, height) = (40 + u16::try_from(id).unwrap(), 30);

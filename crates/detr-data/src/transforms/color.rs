@@ -26,7 +26,7 @@ pub struct ColorJitter {
 }
 
 impl Default for ColorJitter {
-    /// The strength that many detectors use.
+    /// Returns the strength that many detectors use.
     fn default() -> Self {
         Self { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }
     }

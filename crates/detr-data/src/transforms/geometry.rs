@@ -155,7 +155,7 @@ fn crop_mask(mask: &Mask, region: Region) -> Mask {
     Mask { size: region.size, bits }
 }
 
-/// A region of a resized mask. Nearest pixel as `torch.nn.functional.interpolate` finds it:
+/// Returns a region of a resized mask. Nearest pixel as `torch.nn.functional.interpolate` finds it:
 /// `floor(target * (from / to))` in `f32`.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn resize_mask(mask: &Mask, to: ImageSize, region: Region) -> Mask {

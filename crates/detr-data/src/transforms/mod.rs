@@ -68,7 +68,7 @@ pub struct HorizontalFlip {
 }
 
 impl Default for HorizontalFlip {
-    /// The reference's 0.5.
+    /// Returns the probability of the reference, 0.5.
     fn default() -> Self {
         Self { p: 0.5 }
     }
@@ -160,7 +160,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// The reference's training augmentation: a flip, and the two branches of resizing.
+    /// Returns the reference's training augmentation: a flip, and the two branches of resizing.
     #[must_use]
     pub fn training() -> Self {
         let PreprocessSpec { mean, std, .. } = PreprocessSpec::default();
@@ -171,8 +171,8 @@ impl Augmentation {
         Self { transforms, mean, std }
     }
 
-    /// The reference's validation transform: resized as a model's preprocessing says, nothing
-    /// random.
+    /// Returns the reference's validation transform: resized as a model's preprocessing says,
+    /// nothing random.
     #[must_use]
     pub fn validation(spec: &PreprocessSpec) -> Self {
         let resize = match spec.resize {

@@ -275,7 +275,7 @@ impl FixedPadding {
     }
 }
 
-/// The size of an image whose short side is drawn from a list; nothing for an empty list.
+/// Draws the short side from a list and returns the size of the image; `None` for an empty list.
 pub(super) fn draw_size(
     image: ImageSize,
     short_sides: &[u32],
@@ -288,7 +288,7 @@ pub(super) fn draw_size(
     Some(spec.target_size(image))
 }
 
-/// A region of that size, every place equally likely. `size` fits into the image.
+/// Draws a region of that size, every place equally likely. `size` fits into the image.
 fn draw_place(image: ImageSize, size: ImageSize, dice: &mut Dice) -> Region {
     let top = dice.between(0, image.height.saturating_sub(size.height));
     let left = dice.between(0, image.width.saturating_sub(size.width));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::resize::Region;
 
-/// An image with boxes, and masks that are the boxes' pixels.
+/// Makes an image with boxes, and masks that are the boxes' pixels.
 fn sample(width: u32, height: u32, boxes: &[(f32, f32, f32, f32)]) -> Sample {
     let size = ImageSize::new(height, width);
     let image = RgbImage::from_fn(width, height, |x, y| {
@@ -92,7 +92,7 @@ proptest! {
     }
 }
 
-/// Every transform, with sizes for small images.
+/// Makes an augmentation of every transform, with sizes for small images.
 fn small_augmentation() -> Augmentation {
     toml::from_str(
         r"
@@ -196,7 +196,7 @@ fn short_sides_are_drawn_evenly_and_follow_the_size_rules() {
     }
 }
 
-/// The size that a transform gives a tiny stand-in for an image of that size.
+/// Draws the size that a transform gives a tiny stand-in for an image of that size.
 fn draw(resize: &RandomResize, size: ImageSize, dice: &mut Dice) -> ImageSize {
     super::resizing::draw_size(size, &resize.short_sides, resize.max_size, dice).unwrap()
 }

@@ -19,7 +19,7 @@ pub(crate) struct Pair<'a> {
     pub(crate) found: &'a [Detected],
 }
 
-/// All classes, by index.
+/// Converts all classes, by index.
 pub(super) fn categories(truth: &GroundTruth) -> Vec<Category> {
     let category = |(rank, class): (usize, &crate::Category)| Category {
         id: rank as u64,
@@ -35,7 +35,7 @@ pub(super) fn image(pair: &Pair<'_>) -> Image {
     Image { id: pair.rank as u64, height, width, ..Image::default() }
 }
 
-/// The objects of an image.
+/// Converts the objects of an image.
 pub(super) fn objects<'a>(
     truth: &'a GroundTruth,
     pair: &Pair<'a>,
@@ -58,7 +58,7 @@ pub(super) fn objects<'a>(
     pair.truth.objects.iter().filter_map(annotation)
 }
 
-/// The detections of an image.
+/// Converts the detections of an image.
 pub(super) fn detections(
     truth: &GroundTruth,
     pair: &Pair<'_>,
@@ -79,7 +79,7 @@ pub(super) fn detections(
     Ok(())
 }
 
-/// The mask that a detection is compared by, or that its box and area come from.
+/// Returns the mask that a detection is compared by, or that its box and area come from.
 fn region(
     detected: &Detected,
     image: &ImageTruth,

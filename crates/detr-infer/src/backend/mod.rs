@@ -97,7 +97,7 @@ pub fn select_untested(
     Ok(selected)
 }
 
-/// Every device of every backend compiled in.
+/// Lists every device of every backend compiled in.
 #[must_use]
 pub fn list() -> Vec<DeviceInfo> {
     let mut all = Vec::new();
@@ -144,7 +144,7 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The result of some work, or the message of its panic.
+/// Runs some work and returns its result, or the message of its panic.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -217,7 +217,7 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
     Ok(Selected { backend, device, name, id, driver: adapter.driver, opengl })
 }
 
-/// The devices of a backend; none where its driver is missing or fails.
+/// Lists the devices of a backend; none if its driver is missing or fails.
 fn devices(backend: Backend) -> Vec<Device> {
     catch_device(|| adapters::guarded(|| enumerate(backend))).unwrap_or_default()
 }

@@ -129,8 +129,8 @@ impl ImageArgs {
         self.size.is_some() && self.max_size.is_some()
     }
 
-    /// The model's image size with that of the flags. A short side makes the rule that of DETR; a long side alone
-    /// lowers the sides that the model's own rule has.
+    /// Combines the model's image size with that of the flags. A short side makes the rule that of DETR; a long
+    /// side alone lowers the sides that the model's own rule has.
     pub(super) fn preprocess(&self, card: PreprocessSpec) -> Result<PreprocessSpec, CliError> {
         match (card.resize, self.size, self.max_size) {
             (_, None, None) => return Ok(card),

@@ -72,7 +72,7 @@ impl Console {
         }
     }
 
-    /// The same, without notes and bars.
+    /// Creates a console without notes and bars.
     #[must_use]
     pub fn only_errors(&self) -> Self {
         Self { quiet: true, ..self.clone() }

@@ -137,7 +137,7 @@ fn decode(source: &Source, options: &DecodeOptions) -> Result<RgbImage, ImageFau
     Ok(catch_panic(read).map_err(ImageFault::Decoder)??)
 }
 
-/// One byte more than allowed is enough to see that it is too much.
+/// Reads at most one byte more than allowed, which is enough to see that it is too much.
 fn read_stdin(limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().take(limit.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -51,7 +51,7 @@ impl Timings {
         f64::from(self.images) / self.wall.as_secs_f64().max(1e-9)
     }
 
-    /// A table for people.
+    /// Writes a table for people.
     pub(super) fn table(&self) -> String {
         let mut text = format!("{:<12} {:>12} {:>12}\n", "stage", "ms/image", "ms in all");
         for (name, time) in self.rows() {

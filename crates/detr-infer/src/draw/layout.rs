@@ -23,7 +23,7 @@ impl Rect {
         self.y1 - self.y0
     }
 
-    /// The same rectangle with every edge moved inwards, or outwards if negative.
+    /// Returns the same rectangle with every edge moved inwards, or outwards if negative.
     pub(super) fn inset(self, by: i64) -> Self {
         Self { x0: self.x0 + by, y0: self.y0 + by, x1: self.x1 - by, y1: self.y1 - by }
     }
@@ -50,14 +50,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// At most a third of the image is given to plates.
+    /// Creates a layout that gives at most a third of the image to plates.
     pub(super) fn new(width: u32, height: u32) -> Self {
         let (width, height) = (i64::from(width), i64::from(height));
         Self { width, height, placed: Vec::new(), room: width * height / 3 }
     }
 
-    /// The place of a plate of this size for this box: on its top edge if that is free, else the
-    /// place with the least overlap among the corners of the box and the rows inside it.
+    /// Finds the place of a plate of this size for this box: on its top edge if that is free, else
+    /// the place with the least overlap among the corners of the box and the rows inside it.
     ///
     /// `None` if the plate is larger than the image, would lie half on other plates, or the
     /// image is full.

@@ -25,7 +25,7 @@ impl Font {
     /// The smallest height there is, in pixels.
     pub(super) const MIN_HEIGHT: u32 = 16;
 
-    /// The font whose lines are at most this high, but at least [`Font::MIN_HEIGHT`].
+    /// Chooses the font whose lines are at most this high, but at least [`Font::MIN_HEIGHT`].
     #[allow(clippy::cast_possible_truncation)] // rasters are small
     pub(super) fn new(height: u32) -> Self {
         let raster = SIZES
@@ -70,7 +70,7 @@ impl Font {
         }
     }
 
-    /// The glyph of a character, `?` if it has none.
+    /// Returns the glyph of a character, `?` if it has none.
     fn glyph(self, character: char) -> Option<RasterizedChar> {
         get_raster(character, WEIGHT, self.raster).or_else(|| get_raster('?', WEIGHT, self.raster))
     }

@@ -39,7 +39,7 @@ impl Endpoint {
         Ok(Self { base: base.to_owned(), origin })
     }
 
-    /// The address without a slash at its end.
+    /// Returns the address without a slash at its end.
     pub(super) fn base(&self) -> &str {
         &self.base
     }

@@ -30,13 +30,13 @@ impl RepoCache {
         Self { root: cache_dir.join(format!("models--{}", repo.replace('/', "--"))) }
     }
 
-    /// The repository's folder.
+    /// Returns the repository's folder.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The commit a revision stood for when it was last fetched. A file that does not hold a
-    /// commit counts as absent: its content becomes part of a path.
+    /// Reads the commit that a revision stood for when it was last fetched. A file that does not
+    /// hold a commit counts as absent: its content becomes part of a path.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -48,7 +48,7 @@ impl RepoCache {
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// The folder of a commit's files.
+    /// Returns the folder of a commit's files.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.root.join("snapshots").join(commit)
     }

@@ -187,7 +187,7 @@ fn holds(path: &Path, sha256: &str) -> bool {
     io::copy(&mut file, &mut hasher).is_ok() && hex(&hasher.finalize()) == sha256
 }
 
-/// The hash under which git stores a file's content.
+/// Computes the hash under which git stores a file's content.
 pub(super) fn git_blob_sha1(content: &[u8]) -> String {
     let mut hasher = Sha1::new();
     Digest::update(&mut hasher, format!("blob {}\0", content.len()));

@@ -172,7 +172,7 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// For `map_err` on file system calls.
+    /// Wraps errors of the file system, for `map_err`.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }
@@ -187,14 +187,14 @@ fn status_hint(status: u16) -> &'static str {
     }
 }
 
-/// A text from outside as messages show it: control characters escaped, cut at 200 characters.
+/// Escapes the control characters of a text from outside, and cuts it at 200 characters.
 pub(super) fn shown(text: &str) -> String {
     let cut = text.char_indices().nth(200).map(|(at, _)| at);
     let ellipsis = if cut.is_some() { "…" } else { "" };
     escaped(&text[..cut.unwrap_or(text.len())]).replace('\n', "\\n") + ellipsis
 }
 
-/// An address without query and fragment, for messages.
+/// Returns an address without query and fragment, for messages.
 pub(super) fn shown_url(url: &str) -> String {
     shown(url.split(['?', '#']).next().unwrap_or(url))
 }

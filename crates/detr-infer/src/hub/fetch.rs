@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         Ok(Small { file, content, hash: reply.hash })
     }
 
-    /// The optional file; that there is none is noted in the cache.
+    /// Fetches the optional file, and notes in the cache if it does not exist.
     fn preprocessor(&self, cache: &RepoCache, commit: &str) -> Result<Option<Small>, HubError> {
         match self.ask(commit, PREPROCESSOR, self.hub.json_limit) {
             Ok(reply) => self.read(reply, PREPROCESSOR).map(Some),

@@ -49,7 +49,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// When so many bytes of a body must be there, from its start.
+    /// Returns the time by which so many bytes of a body must be there, from its start.
     pub(super) fn deadline(&self, bytes: u64) -> Duration {
         let whole = Duration::from_secs(bytes / u64::from(self.rate));
         let rest = u32::try_from(bytes % u64::from(self.rate)).unwrap_or_default();
@@ -74,7 +74,7 @@ pub(super) enum ContentHash {
 }
 
 impl ContentHash {
-    /// The name of the blob in the cache.
+    /// Returns the name of the blob in the cache.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Sha256(text) | Self::GitSha1(text) | Self::Opaque(text) => text,
@@ -174,7 +174,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// One try: the request and its redirects.
+    /// Tries once: the request and its redirects.
     fn follow(&self, url: &str, limit: u64, tries: usize) -> Result<Reply, HubError> {
         let unusable = |reason| HubError::Endpoint { endpoint: shown(url), reason };
         let mut current: Uri = url.parse().map_err(|_| unusable("it is not an address"))?;
@@ -290,7 +290,7 @@ impl Claims {
     }
 }
 
-/// A header as text; bytes outside ASCII make it a value that no check accepts.
+/// Returns a header as text; bytes outside ASCII make it a value that no check accepts.
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned())
 }
@@ -311,7 +311,7 @@ fn parse_etag(etag: &str) -> Option<ContentHash> {
     safe.then(|| ContentHash::Opaque(text.to_owned()))
 }
 
-/// The error for a status that is neither success nor redirect.
+/// Returns the error for a status that is neither success nor redirect.
 fn failure(url: String, status: u16, headers: &HeaderMap, tries: usize) -> HubError {
     match status {
         401 | 403 => HubError::Denied { url, status },

@@ -32,8 +32,8 @@ pub use self::name::{DEFAULT_REVISION, parse_remote_name};
 pub use self::progress::{NoProgress, Progress};
 
 impl Hub {
-    /// The folder of a model that is complete in the cache; never uses the network. Complete means
-    /// that the optional file is there too, or known not to exist.
+    /// Finds the folder of a model that is complete in the cache; never uses the network. Complete
+    /// means that the optional file is there too, or known not to exist.
     ///
     /// # Errors
     /// [`HubError::Name`] when repository or revision are not of the allowed form.
@@ -44,9 +44,9 @@ impl Hub {
         Ok(complete.map(|commit| cache.snapshot(&commit)))
     }
 
-    /// The folder with the model's `config.json`, `model.safetensors` and, where the model has
-    /// one, `preprocessor_config.json`; downloads what is missing. `repo` is `owner/name`,
-    /// `revision` a branch, tag or commit: see [`parse_remote_name`].
+    /// Fetches the folder with the model's `config.json`, `model.safetensors` and, if the model has
+    /// one, `preprocessor_config.json`; downloads the files that are missing. `repo` is
+    /// `owner/name`, `revision` a branch, tag or commit: see [`parse_remote_name`].
     ///
     /// A model in the cache that only lacks the optional file is used without it, and a warning
     /// logged, when the network is off, the hub does not deliver it or the cache cannot be written.
@@ -97,7 +97,7 @@ impl Hub {
     }
 }
 
-/// The commit of a revision, if the cache has all of it that is required.
+/// Returns the commit of a revision, if the cache has all of it that is required.
 fn usable(cache: &RepoCache, revision: &str) -> Option<String> {
     let commit = cache.commit_of(revision);
     commit.filter(|commit| REQUIRED.iter().all(|file| cache.has(commit, file)))

@@ -67,7 +67,7 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'static> {
-    /// The code of this program.
+    /// Identifies the code of this program.
     #[must_use]
     pub fn new(extent: Extent) -> Self {
         Self { kernel: &detr_ops::msda, operations: &DeviceOperations, extent }
@@ -93,13 +93,13 @@ impl Report {
         self.failure.is_none() && self.wrong().is_none()
     }
 
-    /// The first number that is out of bounds, of those that some work needs.
+    /// Finds the first number that is out of bounds, of those that some work needs.
     #[must_use]
     pub fn wrong(&self) -> Option<String> {
         self.refused(Purpose::Training)
     }
 
-    /// The first number out of bounds that this work needs.
+    /// Finds the first number out of bounds that this work needs.
     #[must_use]
     pub fn refused(&self, purpose: Purpose) -> Option<String> {
         let row = self.all_rows().find(|row| row.refuses(purpose))?;

@@ -76,7 +76,7 @@ fn run(device: &Device, precision: Precision) -> Result<Run, String> {
     Ok(Run { logits: read(logits)?, boxes: read(boxes)?, gradients })
 }
 
-/// A loss in which every number counts, each differently.
+/// Computes a loss in which every number counts, each differently.
 fn weighted_sum(x: Tensor<4>, name: &str) -> Tensor<1> {
     let shape = x.dims();
     let count = shape.iter().product::<usize>();

@@ -3,7 +3,7 @@
 use super::*;
 use std::fs::{create_dir_all, write};
 
-/// A folder with empty files.
+/// Makes a folder with empty files.
 fn folder(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in files {

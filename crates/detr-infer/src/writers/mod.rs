@@ -175,9 +175,9 @@ impl ResultWriter {
     }
 }
 
-/// One line about an image for the terminal, such as
-/// `street.jpg 640x480: 3 objects: person 0.98, car 0.91, car 0.72`: the strongest first, and
-/// `+12 more` after eight. Control characters in names become `?`.
+/// Writes one line about an image for the terminal, such as `street.jpg 640x480: 3 objects: person
+/// 0.98, car 0.91, car 0.72`: the strongest first, and `+12 more` after eight. Control characters
+/// in names become `?`.
 #[must_use]
 pub fn human_line(result: &ImageResult) -> String {
     let mut sorted: Vec<&Detection> = result.detections.iter().collect();

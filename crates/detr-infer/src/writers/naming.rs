@@ -66,8 +66,8 @@ impl Naming {
     }
 }
 
-/// Two names are the same if a case-insensitive file system could mistake them: that is where
-/// one label file would replace the other.
+/// Refuses two names that a case-insensitive file system could mistake for each other: one label
+/// file would replace the other.
 fn refuse_shared_names(files: &[&Path], format: OutputFormat) -> Result<(), WriteError> {
     let mut owners: HashMap<String, &Path> = HashMap::new();
     for file in files {
@@ -84,13 +84,13 @@ fn refuse_shared_names(files: &[&Path], format: OutputFormat) -> Result<(), Writ
     Ok(())
 }
 
-/// The file name without its extension, byte by byte; never empty, never with a separator.
+/// Returns the file name without its extension, byte by byte; never empty, never with a separator.
 fn stem(file: &Path) -> OsString {
     let stem = file.file_stem().filter(|stem| !stem.is_empty());
     stem.unwrap_or(OsStr::new("image")).to_owned()
 }
 
-/// The number a stem consists of, if it does and JSON readers can hold it exactly.
+/// Returns the number that a stem consists of, if it does and JSON readers can hold it exactly.
 fn number(stem: &str) -> Option<u64> {
     let digits = stem.bytes().all(|byte| byte.is_ascii_digit());
     stem.parse().ok().filter(|number| digits && *number < 1 << 53)

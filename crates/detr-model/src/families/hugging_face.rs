@@ -23,7 +23,7 @@ pub(crate) struct HuggingFaceNames {
 }
 
 impl HuggingFaceNames {
-    /// Every `model_type` of the family with its class.
+    /// Lists every `model_type` of the family with its class.
     pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         std::iter::once((self.model_type, self.class)).chain(self.others.iter().copied())
     }

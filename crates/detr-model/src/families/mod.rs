@@ -101,7 +101,7 @@ macro_rules! families {
                 None
             }
 
-            /// The names of the families that Hugging Face's transformers have, too.
+            /// Lists the names of the families that Hugging Face's transformers have, too.
             pub(crate) fn hugging_face() -> Vec<HuggingFaceNames> {
                 [$(<$config>::hugging_face()),+].into_iter().flatten().collect()
             }
@@ -200,7 +200,7 @@ impl ModelConfig {
         self.family().validate()
     }
 
-    /// The number of labels of the class head, without the no-object class.
+    /// Returns the number of labels of the class head, without the no-object class.
     #[must_use]
     pub fn num_classes(&self) -> usize {
         self.family().num_classes()
@@ -212,7 +212,7 @@ impl ModelConfig {
         self.family().has_masks()
     }
 
-    /// The number of attention heads.
+    /// Returns the number of attention heads.
     #[must_use]
     pub fn nheads(&self) -> usize {
         self.family().nheads()
@@ -227,7 +227,7 @@ impl ModelConfig {
         self
     }
 
-    /// The backbone.
+    /// Returns the backbone.
     #[must_use]
     pub fn backbone(&self) -> &BackboneConfig {
         self.family().backbone()
@@ -239,18 +239,18 @@ impl ModelConfig {
         self.family_mut().dilate()
     }
 
-    /// The beginning of the names of the backbone's tensors.
+    /// Returns the beginning of the names of the backbone's tensors.
     pub(crate) fn backbone_prefix(&self) -> &'static str {
         self.family().backbone_prefix()
     }
 
-    /// The function that turns logits into scores.
+    /// Returns the function that turns logits into scores.
     #[must_use]
     pub fn activation(&self) -> ScoreActivation {
         self.family().activation()
     }
 
-    /// The largest side of an input image in pixels, where a table of positions sets one.
+    /// Returns the largest side of an input image in pixels, where a table of positions sets one.
     #[must_use]
     pub fn max_image_side(&self) -> Option<u32> {
         self.family().max_image_side()
@@ -270,7 +270,7 @@ impl ModelConfig {
         multiply_adds.times(2 * u64::from(batch))
     }
 
-    /// The numbers that the reference trains the model with.
+    /// Returns the numbers that the reference trains the model with.
     #[must_use]
     pub fn training_recipe(&self) -> TrainingRecipe {
         self.family().training_recipe()
@@ -343,7 +343,7 @@ impl Model {
         self.network().tokenize(features)
     }
 
-    /// The number of encoder layers that [`Model::encode`] knows.
+    /// Returns the number of encoder layers that [`Model::encode`] knows.
     #[must_use]
     pub fn encoder_layers(&self) -> usize {
         self.network().encoder_layers()

@@ -16,7 +16,7 @@ pub(crate) enum Init {
     XavierZeroBias,
 }
 
-/// A uniform distribution within 1/sqrt(fan in): PyTorch's `kaiming_uniform_(a=sqrt(5))`.
+/// Returns a uniform distribution within 1/sqrt(fan in): PyTorch's `kaiming_uniform_(a=sqrt(5))`.
 pub(crate) fn fan_in_uniform() -> Initializer {
     Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false }
 }

@@ -54,7 +54,7 @@ impl HostMasks {
         self.logits.iter().all(|logit| logit.is_finite())
     }
 
-    /// The number of masks.
+    /// Returns the number of masks.
     #[must_use]
     pub fn len(&self) -> usize {
         let [h, w] = self.size;

@@ -64,7 +64,7 @@ impl HostOutput {
         Ok(Self { queries, columns, logits, boxes })
     }
 
-    /// The first image whose predictions hold NaN or infinite numbers.
+    /// Returns the first image whose predictions hold NaN or infinite numbers.
     #[must_use]
     pub fn first_non_finite(&self) -> Option<usize> {
         let bad = |values: &[f32]| values.iter().any(|value| !value.is_finite());
@@ -89,8 +89,8 @@ impl HostOutput {
         }
     }
 
-    /// Every query of every image with its best class, "no object" excluded, by softmax. In the order
-    /// of the queries; the first class wins a tie.
+    /// Scores every query of every image by softmax, with its best class, "no object" excluded. The
+    /// results are in the order of the queries; the first class wins a tie.
     ///
     /// # Shapes
     /// - `sizes`: one original size per image
@@ -112,8 +112,8 @@ impl HostOutput {
             .collect()
     }
 
-    /// The best pairs of query and class of every image by sigmoid, best first; a query can answer
-    /// with several classes. The published numbers take 100 pairs, of all classes.
+    /// Selects the best pairs of query and class of every image by sigmoid, best first; a query can
+    /// answer with several classes. The published numbers take 100 pairs, of all classes.
     ///
     /// # Shapes
     /// - `sizes`: one original size per image

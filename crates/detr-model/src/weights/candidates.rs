@@ -51,10 +51,11 @@ pub(super) trait Source {
     /// Names of all tensors.
     fn names(&self) -> Vec<&str>;
 
-    /// The tensors whose names start with a prefix, without it.
+    /// Reads the tensors whose names start with a prefix, without it.
     fn state(&self, prefix: &str) -> Result<StateDict, WeightsError>;
 
-    /// The longest beginning of a prefix that is a path of keys in the file, and not part of the tensors' names.
+    /// Returns the longest beginning of a prefix that is a path of keys in the file, and not part of the
+    /// tensors' names.
     fn keys<'a>(&self, prefix: &'a str) -> &'a str;
 }
 
@@ -160,7 +161,7 @@ fn share(names: &[&str], prefix: &str) -> bool {
     names.iter().all(|name| name.starts_with(prefix))
 }
 
-/// The place of a prefix among others: averages come last, since the same file has what was trained.
+/// Ranks a prefix among others: averages come last, since the same file has the trained weights.
 fn rank(prefix: &str) -> (bool, usize, String) {
     let averaged = prefix.split(['.', '_']).any(|word| AVERAGES.contains(&word));
     let usual = PREFERRED.iter().position(|known| *known == prefix);
@@ -192,7 +193,7 @@ fn note_on_prefix(
     Some(format!("the prefix `{word}` of the names is left out{rest}"))
 }
 
-/// A prefix as people write it.
+/// Quotes a prefix as people write it.
 fn quoted(prefix: &str) -> String {
     match prefix.strip_suffix('.') {
         Some(prefix) => format!("`{prefix}`"),

@@ -83,18 +83,19 @@ pub(super) fn without_counters(state: StateDict) -> StateDict {
     })
 }
 
-/// A torchvision file without its `ImageNet` classifier.
+/// Removes the `ImageNet` classifier of a torchvision file.
 pub(super) fn without_classifier(state: StateDict) -> StateDict {
     state.rename(|name| (!matches!(name, "fc.weight" | "fc.bias")).then(|| name.to_owned()))
 }
 
-/// A header length that fits the file, then JSON.
+/// Returns whether the bytes are those of safetensors: a header length that fits the file, then
+/// JSON.
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
     u64::from_le_bytes(*length) <= rest.len() as u64 && rest.starts_with(b"{")
 }
 
-/// A zip archive, or a pickle of protocol 2 and up.
+/// Returns whether the bytes begin a zip archive, or a pickle of protocol 2 and up.
 fn is_pth(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..])
 }

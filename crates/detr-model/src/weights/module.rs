@@ -56,7 +56,7 @@ pub fn load_into<M: Module>(
     Ok(module.map(&mut Filler { path: ModulePath::default(), values, dtype: dtype.into() }))
 }
 
-/// A module with every parameter in another precision.
+/// Casts every parameter of a module to another precision.
 ///
 /// # Errors
 /// Numbers that f16 would turn into infinity; a tensor is named as in a checkpoint.

@@ -173,7 +173,7 @@ fn refuse_compressed(path: &Path) -> Result<(), WeightsError> {
     Ok(())
 }
 
-/// An archive ends with its end record and that record's comment; bytes after them were appended.
+/// Refuses an archive with bytes after its end record and that record's comment.
 fn refuse_trailing(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
     /// Length of the record up to and including the length of its comment.
     const RECORD: usize = 22;
@@ -233,7 +233,7 @@ fn scan_args(bytes: &[u8]) -> TrainingArgs {
     }
 }
 
-/// The bytes after a pickled unicode string and the instruction that memoises it.
+/// Returns the bytes after a pickled unicode string and the instruction that memoises it.
 fn value_after<'a>(bytes: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let mut pickled = vec![b'X'];
     pickled.extend(u32::try_from(key.len()).ok()?.to_le_bytes());

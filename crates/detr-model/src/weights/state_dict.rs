@@ -89,7 +89,7 @@ impl StoredTensor {
         }
     }
 
-    /// A tensor of f32 numbers in memory.
+    /// Creates a tensor of f32 numbers in memory.
     ///
     /// # Panics
     /// If the shape does not hold as many elements.
@@ -119,7 +119,7 @@ impl StoredTensor {
         self.shape.iter().product()
     }
 
-    /// The elements as little-endian bytes, row-major.
+    /// Reads the elements as little-endian bytes, row-major.
     ///
     /// # Errors
     /// The file cannot be read, or ends early.
@@ -152,7 +152,7 @@ impl StoredTensor {
         }
     }
 
-    /// The elements as f32, row-major; f64 is rounded, integers are converted.
+    /// Reads the elements as f32, row-major; f64 is rounded, integers are converted.
     ///
     /// # Errors
     /// The file cannot be read, or ends early.
@@ -214,24 +214,24 @@ impl StateDict {
         self.tensors.remove(name)
     }
 
-    /// A tensor by name.
+    /// Returns a tensor by name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.get(name)
     }
 
-    /// The shape of a tensor, if there is one of that name.
+    /// Returns the shape of a tensor, if there is one of that name.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
-    /// One side of a tensor's shape, if there is such a tensor with so many axes.
+    /// Returns one side of a tensor's shape, if there is such a tensor with so many axes.
     pub(crate) fn side(&self, name: &str, axis: usize) -> Option<usize> {
         self.shape(name)?.get(axis).copied()
     }
 
-    /// The number of consecutive indices, from 0, for which there is a tensor of that name.
+    /// Counts the consecutive indices, from 0, for which there is a tensor of that name.
     pub(crate) fn count(&self, name: impl Fn(usize) -> String) -> usize {
         (0..self.len()).take_while(|&i| self.get(&name(i)).is_some()).count()
     }

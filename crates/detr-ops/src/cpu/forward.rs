@@ -28,7 +28,7 @@ struct Inputs<'a> {
     groups: Vec<Levels>,
 }
 
-/// The output `[B, Q, M * D]`.
+/// Computes the output `[B, Q, M * D]`.
 pub(super) fn forward(
     sizes: &Sizes,
     value: &[f32],

@@ -35,7 +35,7 @@ impl<'a> Shared<'a> {
         self.start.wrapping_add(start)
     }
 
-    /// The elements from `start` on.
+    /// Returns the elements from `start` on.
     ///
     /// # Safety
     ///

@@ -17,7 +17,7 @@ pub(super) struct Place {
     pub(super) down: f32,
 }
 
-/// The place of a relative location; the numbers mean nothing unless it is near.
+/// Locates the place of a relative location; the numbers mean nothing unless it is near.
 #[cube]
 pub(super) fn locate(x: f32, y: f32, height: i32, width: i32) -> Place {
     let x = x * width as f32 - 0.5f32;
@@ -34,7 +34,7 @@ pub(super) fn cell(before: i32, #[comptime] side: u32) -> i32 {
     if comptime!(side == 0) { before } else { before + 1 }
 }
 
-/// The factor of that column or row.
+/// Returns the factor of that column or row.
 #[cube]
 pub(super) fn factor(part: f32, #[comptime] side: u32) -> f32 {
     if comptime!(side == 0) { 1.0f32 - part } else { part }
@@ -55,8 +55,8 @@ pub(super) struct Pair {
     pub(super) query_head: usize,
 }
 
-/// The pair of this number in the order of units: images, heads, queries. Queries of one head that
-/// are neighbours read the same cells, so they should run on the same part of a GPU.
+/// Returns the pair of this number in the order of units: images, heads, queries. Queries of one
+/// head that are neighbours read the same cells, so they should run on the same part of a GPU.
 #[cube]
 pub(super) fn pair_at(pair: usize, q: usize, m: usize) -> Pair {
     let query = pair % q;

@@ -137,7 +137,7 @@ fn has_atomic_add(client: &Client) -> bool {
     client.properties().atomic_type_usage(f32).contains(AtomicUsage::Add)
 }
 
-/// A tensor that a kernel fills, its elements one after the other.
+/// Allocates a tensor that a kernel fills, its elements one after the other.
 fn uninitialised(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let handle = like.client.empty(shape.num_elements() * dtype.size());
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
@@ -154,7 +154,7 @@ fn grid(client: &Client, units: usize) -> (CubeCount, CubeDim) {
     (calculate_cube_count_elemwise(client, units, dim), dim)
 }
 
-/// The sizes of the levels as arguments: heights, widths.
+/// Returns the sizes of the levels as arguments: heights, widths.
 fn sides(levels: &Levels) -> (SequenceArg<u32>, SequenceArg<u32>) {
     let (mut heights, mut widths) = (SequenceArg::new(), SequenceArg::new());
     for &[height, width] in levels {

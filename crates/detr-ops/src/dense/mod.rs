@@ -82,7 +82,7 @@ pub fn conv2d(
     if rectify { relu(y) } else { y }
 }
 
-/// A linear layer, and a `ReLU` if wanted.
+/// Applies a linear layer, and a `ReLU` if wanted.
 ///
 /// # Shapes
 /// - `x` `[.., I]`

@@ -183,7 +183,7 @@ fn run(
     ])
 }
 
-/// The numbers of a tensor; none where an operation forgot a gradient.
+/// Reads the numbers of a tensor; returns none if an operation forgot a gradient.
 fn read<const R: usize>(tensor: Option<Tensor<R>>) -> Result<Vec<f64>, String> {
     let Some(tensor) = tensor else { return Ok(Vec::new()) };
     let data = tensor.try_into_data().map_err(|error| format!("{error:?}"))?;

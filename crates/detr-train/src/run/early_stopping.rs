@@ -21,7 +21,8 @@ pub(super) fn is_stale(early: &EarlyStopping, validations: &[Validation]) -> boo
 mod tests {
     use super::*;
 
-    /// The first epoch after which a run ends, if it has these APs after every `every` epochs.
+    /// Returns the first epoch after which a run ends, if it has these APs after every `every`
+    /// epochs.
     fn end(patience: usize, min_epochs: usize, every: u64, aps: &[f64]) -> Option<u64> {
         let early = EarlyStopping { patience, min_epochs };
         let epochs = (1..).map(|validation| validation * every);

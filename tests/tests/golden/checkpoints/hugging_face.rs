@@ -98,7 +98,7 @@ fn settings(checkpoint: &Checkpoint, failures: &mut Failures) {
     failures.check(json["two_stage"] == config.two_stage, || "two_stage".into());
 }
 
-/// The last layer of `[layers, B, Q, D]`.
+/// Returns the last layer of `[layers, B, Q, D]`.
 fn last(hidden: &Tensor<4>) -> Tensor<3> {
     let layers = hidden.dims()[0];
     hidden.clone().slice_dim(0, layers - 1..layers).squeeze_dim::<3>(0)

@@ -34,8 +34,8 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     failures
 }
 
-/// The `.pth` files of a stem: those that a case names as having these expected tensors, and `STEM_KIND.pth`
-/// unless they are those of a longer stem.
+/// Lists the `.pth` files of a stem: those that a case names as having these expected tensors, and
+/// `STEM_KIND.pth` unless they are those of a longer stem.
 fn pth_files(case: &Case, stem: &str) -> Vec<String> {
     let entries = std::fs::read_dir(&case.folder).expect("a folder").flatten();
     let listed: Vec<String> =
@@ -63,7 +63,7 @@ fn pth_files(case: &Case, stem: &str) -> Vec<String> {
     files
 }
 
-/// Every `.pth` of that stem holds exactly the expected tensors.
+/// Checks that every `.pth` of that stem holds exactly the expected tensors.
 fn stored_tensors(case: &Case, stem: &str, failures: &mut Failures) {
     let files = pth_files(case, stem);
     for file in &files {
@@ -136,8 +136,8 @@ fn names(case: &Case, bench: &Bench, failures: &mut Failures) {
     failures.check(published == Some(params), || format!("{params} parameters, not {published:?}"));
 }
 
-/// The preset with that many parameters, or else some, that has the most of the tensors that are listed, and
-/// the least that are not.
+/// Finds the preset with that many parameters, or else some, that has the most of the tensors that are
+/// listed, and the least that are not.
 fn nearest_preset(
     listed: &[(String, Vec<usize>)],
     published: Option<usize>,

@@ -14,8 +14,8 @@ fn ycc([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     .map(|value| value.clamp(0, 255) as u8)
 }
 
-/// One pixel of inverted CMYK, that is 0 for full ink. `k - (255 - c) * k / 255`, rounded as
-/// Pillow does.
+/// Converts one pixel of inverted CMYK, that is 0 for full ink. `k - (255 - c) * k / 255`, rounded
+/// as Pillow does.
 #[allow(clippy::cast_possible_truncation)] // at most `k`
 fn cmyk(cmy: [u8; 3], k: u8) -> [u8; 3] {
     cmy.map(|c| {

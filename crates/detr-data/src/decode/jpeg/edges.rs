@@ -15,7 +15,7 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    /// From the sampling factors (horizontal, vertical) of Y, Cb and Cr.
+    /// Finds the edges from the sampling factors (horizontal, vertical) of Y, Cb and Cr.
     pub(super) fn of(size: ImageSize, [y, cb, cr]: [(u8, u8); 3]) -> Self {
         // Blocks of chroma are 8 samples, 16 pixels, and a length below 4 has no two samples.
         let cut =

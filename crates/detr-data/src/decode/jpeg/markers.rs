@@ -126,8 +126,8 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
     Ok(Markers { size: frame.size, colour, edges, exif, stream })
 }
 
-/// The next marker at or after `at`, and the position behind it. Fill bytes and stray data before
-/// it are skipped, as libjpeg does.
+/// Finds the next marker at or after `at`, and the position behind it. Fill bytes and stray data
+/// before it are skipped, as libjpeg does.
 fn next_marker(bytes: &[u8], mut at: usize) -> Result<(u8, usize), ImageError> {
     while let Some(&[first, second]) = bytes.get(at..at + 2).and_then(<[u8]>::first_chunk) {
         if first == 0xff && !matches!(second, 0 | 0xff) {
@@ -153,7 +153,7 @@ fn segment(bytes: &[u8], at: usize) -> Result<(&[u8], usize), ImageError> {
     }
 }
 
-/// The position of the marker that ends the entropy-coded data, or of the end of the file.
+/// Finds the position of the marker that ends the entropy-coded data, or of the end of the file.
 fn end_of_scan(bytes: &[u8], mut at: usize) -> usize {
     while let Some(offset) = bytes[at..].iter().position(|&byte| byte == 0xff) {
         at += offset;

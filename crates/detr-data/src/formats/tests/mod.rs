@@ -29,7 +29,7 @@ fn coco(images: &str, annotations: &str, categories: &str) -> String {
     )
 }
 
-/// A folder with files, an image `a.png` among them.
+/// Makes a folder with files, an image `a.png` among them.
 fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, contents) in [("a.png", PNG)].iter().chain(files) {

@@ -6,7 +6,8 @@ use super::loss::{Loss, LossReport};
 use crate::dataset::Dataset;
 use crate::formats::paths;
 
-/// A file name for each image, in their order. In a flat format folders become part of the name.
+/// Chooses a file name for each image, in their order. In a flat format folders become part of the
+/// name.
 pub(super) fn file_names(dataset: &Dataset, flat: bool, report: &mut LossReport) -> Vec<String> {
     let mut stems = HashSet::new();
     let mut names = Vec::with_capacity(dataset.images.len());
@@ -32,7 +33,7 @@ pub(super) fn file_names(dataset: &Dataset, flat: bool, report: &mut LossReport)
     names
 }
 
-/// The label file of an image file.
+/// Names the label file of an image file.
 pub(super) fn with_extension(name: &str, extension: &str) -> String {
     match name.rfind('.') {
         Some(dot) if dot > name.rfind('/').map_or(0, |at| at + 1) => {

@@ -57,7 +57,7 @@ fn good(request: &Request) -> Answer {
     }
 }
 
-/// A hub that does not pause between its tries.
+/// Creates a hub that does not pause between its tries.
 fn hub(endpoint: &str, cache: &TempDir) -> Hub {
     let mut hub = Hub::new(endpoint, cache.path()).unwrap().with_token(TOKEN).unwrap();
     hub.patience.pauses = vec![Duration::ZERO; 2];
@@ -68,7 +68,7 @@ fn repo_dir(cache: &TempDir) -> std::path::PathBuf {
     cache.path().join("models--tiny--detr-test")
 }
 
-/// All files and links below a folder.
+/// Lists all files and links below a folder.
 fn files(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names = Vec::new();

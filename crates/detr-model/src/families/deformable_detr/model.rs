@@ -247,7 +247,8 @@ impl DeformableDetr {
         Tensor::cat(positions.collect(), 1)
     }
 
-    /// One-stage: learned positions and contents, references from the positions.
+    /// Makes the queries of a one-stage model: learned positions and contents, references from the
+    /// positions.
     fn learned_queries(&self, embedding: &Embedding, memory: &Tokens) -> Queries {
         let [b, _, d] = memory.values.dims();
         let embedding = embedding.weight.val().unsqueeze::<3>();
@@ -260,8 +261,9 @@ impl DeformableDetr {
         Queries { target, position, reference: sigmoid(reference), absent: None, proposals: None }
     }
 
-    /// Two-stage: the best proposals of the encoder, as constants. The reference lets padding propose
-    /// nothing, but takes it where better tokens run out; with `exact`, such queries are absent.
+    /// Makes the queries of a two-stage model: the best proposals of the encoder, as constants. The
+    /// reference lets padding propose nothing, but takes it where better tokens run out; with
+    /// `exact`, such queries are absent.
     fn proposed_queries(
         &self,
         memory: &Tokens,
@@ -417,7 +419,8 @@ fn join_tokens(levels: &[LevelTrace], sizes: &[[usize; 2]]) -> Tokens {
     }
 }
 
-/// The part of each level that is no padding, (x, y): `[B, L, 2]`, or `[1, L, 2]` without padding.
+/// Returns the part of each level that is no padding, (x, y): `[B, L, 2]`, or `[1, L, 2]` without
+/// padding.
 fn valid_ratios(
     sizes: &[[usize; 2]],
     masks: Option<&[Tensor<3, Bool>]>,

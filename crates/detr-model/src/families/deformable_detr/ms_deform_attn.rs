@@ -65,7 +65,7 @@ impl MSDeformAttn {
         }
     }
 
-    /// Every query reads the tokens around its reference.
+    /// Lets every query read the tokens around its reference.
     ///
     /// A reference of two numbers is a point, and offsets count cells; one of four is a box (centre
     /// and size), and offsets count halves of the box per point (section A.3 of the paper).

@@ -19,8 +19,8 @@ pub(crate) struct Proposals {
 }
 
 impl Proposals {
-    /// One square around every cell, a twentieth of the image wide on the finest level and twice as
-    /// wide on each coarser one.
+    /// Proposes one square around every cell, a twentieth of the image wide on the finest level and
+    /// twice as wide on each coarser one.
     ///
     /// # Shapes
     /// - `masks`: `[B, h, w]` per level, true = padding; none if all images fill the batch
@@ -88,7 +88,8 @@ pub(crate) fn valid_cells(mask: &Tensor<3, Bool>) -> Tensor<2> {
     Tensor::cat(vec![columns, rows], 1).reshape([b, 2])
 }
 
-/// The `k` best tokens of every image by score, `[B, S] -> [B, k]`; the first ones on a tie.
+/// Selects the `k` best tokens of every image by score, `[B, S] -> [B, k]`; the first ones on a
+/// tie.
 ///
 /// They are chosen on the host, because backends differ in how they order equal scores: all tokens
 /// that propose nothing have one. It is the only place where `forward` waits for the device.

@@ -185,7 +185,7 @@ impl MaskHeadSmallConv {
         MaskTrace { attention, norms: [n1, n2, n3, n4, n5], masks }
     }
 
-    /// The number of elements of the largest map of one query.
+    /// Returns the number of elements of the largest map of one query.
     fn elements(&self, image: &ImageContext) -> usize {
         let [.., h, w] = image.projected.dims();
         let channels = self.lay1.weight.dims()[0];

@@ -110,7 +110,7 @@ pub struct Memory {
 }
 
 impl Transformer {
-    /// A transformer with the reference's initialisation.
+    /// Creates a transformer with the reference's initialisation.
     #[must_use]
     pub fn new(config: &TransformerConfig, device: &Device) -> Self {
         Self {

@@ -68,7 +68,7 @@ pub struct Checkpoint {
 }
 
 impl Format {
-    /// Its name for users.
+    /// Returns its name for users.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -107,7 +107,7 @@ impl Checkpoint {
         }
     }
 
-    /// A model that was trained, to be saved: its tensors by official name, each once.
+    /// Describes a model that was trained, to be saved: its tensors by official name, each once.
     #[must_use]
     pub fn trained(
         config: &ModelConfig,
@@ -130,9 +130,9 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors as an artifact holds them. The reference's Deformable DETR lists heads that
-    /// several layers share once per layer, and its `load_state_dict` asks for all of them. Its models of masks have
-    /// `detr.` before the names of the detector.
+    /// Returns the tensors as an artifact holds them. The reference's Deformable DETR lists heads that several
+    /// layers share once per layer, and its `load_state_dict` asks for all of them. Its models of masks have `detr.`
+    /// before the names of the detector.
     #[must_use]
     pub fn listed(&self) -> StateDict {
         let Some(config) = self.architecture.model() else { return self.state.clone() };
@@ -143,7 +143,7 @@ impl Checkpoint {
         segmentation::wrap(state, config)
     }
 
-    /// The model's configuration.
+    /// Returns the model's configuration.
     ///
     /// # Errors
     /// The checkpoint is a backbone alone.
@@ -216,7 +216,7 @@ impl Checkpoint {
         artifact::write(folder, &self.listed(), draft, self.weights_file().unwrap_or(&self.path))
     }
 
-    /// The file that holds the tensors; none for a recipe, or where there are several.
+    /// Returns the file that holds the tensors; `None` for a recipe, or if there are several.
     #[must_use]
     pub fn weights_file(&self) -> Option<&Path> {
         match self.weights.as_slice() {
@@ -331,7 +331,8 @@ fn unknown(path: &Path, state: &StateDict) -> WeightsError {
     }
 }
 
-/// The class table of a model whose file has no names: 91 slots are COCO's, 250 COCO's things and stuff.
+/// Returns the class table of a model whose file has no names: 91 slots are COCO's, 250 COCO's things
+/// and stuff.
 pub(super) fn default_classes(config: &ModelConfig) -> ClassTable {
     let slots = config.num_classes();
     if let Some(Published { classes, .. }) = config.published() {
@@ -351,7 +352,7 @@ pub(super) fn default_classes(config: &ModelConfig) -> ClassTable {
     }
 }
 
-/// The preprocessing of a model whose file does not tell it.
+/// Returns the preprocessing of a model whose file does not tell it.
 pub(super) fn default_preprocess(config: &ModelConfig) -> PreprocessSpec {
     config.published().map_or_else(PreprocessSpec::default, |published| published.preprocess)
 }

@@ -354,7 +354,7 @@ fn described(path: &Path) -> Result<Option<Description>, WeightsError> {
     Ok(None)
 }
 
-/// The folder of a file.
+/// Returns the folder of a file.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -91,7 +91,7 @@ fn read_shards(folder: &Path, index: &Path) -> Result<Weights, WeightsError> {
     Ok(weights)
 }
 
-/// The file of every tensor, as an index says.
+/// Returns the file of every tensor, as an index says.
 fn places(index: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     let json: Value = read_json(index)?;
     let refuse = |reason: String| {

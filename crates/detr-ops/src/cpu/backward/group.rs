@@ -30,7 +30,7 @@ impl Rows<'_> {
         self.grad_value.prefetch(self.first + cell * self.stride, d);
     }
 
-    /// The row of a cell, and its gradient.
+    /// Returns the row of a cell, and its gradient.
     ///
     /// # Safety
     ///
@@ -50,7 +50,7 @@ pub(super) struct Points {
     of_query: Range<usize>,
 }
 
-/// All points of a level, by queries.
+/// Returns all points of a level, by queries.
 pub(super) fn groups(q: usize, p: usize) -> impl Iterator<Item = Points> {
     let queries = (GROUP / p).max(1);
     (0..q).step_by(queries).flat_map(move |query| {

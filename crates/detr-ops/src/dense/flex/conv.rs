@@ -51,7 +51,7 @@ impl After<'_> {
     }
 }
 
-/// The output `[B, C', H', W']`.
+/// Computes the output `[B, C', H', W']`.
 pub(super) fn forward(
     geometry: &Geometry,
     x: &[f32],
@@ -125,7 +125,7 @@ impl WithSimd for Finish<'_> {
     }
 }
 
-/// At least `floor`; NaN stays.
+/// Returns the number, or `floor` if it is less; NaN stays.
 #[inline(always)]
 pub(super) fn rectified(value: f32, floor: f32) -> f32 {
     if value < floor { floor } else { value }

@@ -91,7 +91,7 @@ impl Geometry {
         self.taps() == 1 && stride == [1, 1] && padding == [0, 0]
     }
 
-    /// The rows that `len` cells from `from` on lie in; cells count through all images.
+    /// Returns the rows that `len` cells from `from` on lie in; cells count through all images.
     pub(super) fn runs(&self, from: usize, len: usize) -> Vec<Run> {
         let (cells, columns) = (self.cells(), self.output[1]);
         let mut runs = Vec::with_capacity(len / columns + 2);
@@ -115,7 +115,7 @@ impl Geometry {
         Tap { channel, by }
     }
 
-    /// One tap's input for a run of cells.
+    /// Reads one tap's input for a run of cells.
     #[inline(always)]
     fn read(&self, plane: &[f32], by: [isize; 2], run: &Run, out: &mut [f32]) {
         let Some((line, first)) = self.line(by, run) else {
@@ -142,7 +142,8 @@ impl Geometry {
         }
     }
 
-    /// The row of the input that a tap reads for a run, if it is inside, and the column for its first cell.
+    /// Returns the row of the input that a tap reads for a run, if it is inside, and the column for its
+    /// first cell.
     #[inline(always)]
     fn line(&self, by: [isize; 2], run: &Run) -> Option<(usize, isize)> {
         let [row, column] =

@@ -39,7 +39,7 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
         && geometry.images * tiles(geometry).iter().product::<usize>() >= TILES
 }
 
-/// The output `[B, C', H', W']`.
+/// Computes the output `[B, C', H', W']`.
 pub(super) fn forward(
     geometry: &Geometry,
     x: &[f32],
@@ -126,7 +126,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// A block by one thread.
+    /// Computes a block by one thread.
     fn alone(&self, block: &Block) {
         let Geometry { channels, filters, .. } = *self.geometry;
         let tiles = block.tiles();
@@ -140,7 +140,7 @@ impl Work<'_> {
         });
     }
 
-    /// A block by all threads.
+    /// Computes a block by all threads.
     fn together(&self, block: &Block) {
         let Geometry { channels, filters, .. } = *self.geometry;
         let tiles = block.tiles();
@@ -160,7 +160,7 @@ impl Work<'_> {
         Arch::new().dispatch(Transform { geometry, x, block, channels, inputs });
     }
 
-    /// One product of all tiles, channels and filters: a row for every filter.
+    /// Multiplies all tiles, channels and filters for one product: a row for every filter.
     fn multiply(&self, block: &Block, product: usize, inputs: &[f32], sums: &mut [f32]) {
         let Geometry { channels, filters, .. } = *self.geometry;
         let tiles = block.tiles();

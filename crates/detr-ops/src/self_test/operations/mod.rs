@@ -276,12 +276,12 @@ struct Subject {
 }
 
 impl Subject {
-    /// An operation whose results are exact.
+    /// Describes an operation whose results are exact.
     const fn exact(operation: &'static str, need: Need) -> Self {
         Self { operation, need, bound: 0.0 }
     }
 
-    /// An operation that rounds.
+    /// Describes an operation that rounds.
     const fn rounded(operation: &'static str, need: Need, bound: f64) -> Self {
         Self { operation, need, bound }
     }
