@@ -21,7 +21,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(shell::exit_code(shell::status(&mut command)?))
 }
 
-/// An optimised program with the features that its arguments ask for; the arguments are still to come.
+/// Prepares a run of an optimised program with the features that its arguments ask for; the arguments
+/// are still to come.
 pub(crate) fn program(package: &str, args: &[OsString]) -> Command {
     let mut command = shell::cargo();
     command.args(["run", "--release", "--quiet", "--manifest-path"]);
@@ -30,7 +31,7 @@ pub(crate) fn program(package: &str, args: &[OsString]) -> Command {
     command
 }
 
-/// The last word after `--backend`, in either spelling.
+/// Returns the last word after `--backend`, in either spelling.
 pub(crate) fn backend(args: &[OsString]) -> Option<String> {
     let mut found = None;
     let mut args = args.iter().map(|arg| arg.to_string_lossy());
