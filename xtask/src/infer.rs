@@ -45,8 +45,9 @@ pub(crate) fn backend(args: &[OsString]) -> Option<String> {
     found
 }
 
-/// Feature flags for a backend. `flex` stays in, so that a machine without the GPU can still fall
-/// back; a GPU gets fused kernels, and the fastest of several tuned at first use. Unknown words get the defaults: the program itself explains which ones there are.
+/// Returns the feature flags for a backend. `flex` stays in, so that a machine without the GPU can still fall back; a
+/// GPU gets fused kernels, and the fastest of several tuned at first use. Unknown words get the defaults: the program
+/// itself explains which ones there are.
 pub(crate) fn feature_flags(backend: Option<&str>) -> Vec<String> {
     match backend {
         Some("ndarray") => flags("flex,ndarray"),

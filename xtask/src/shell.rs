@@ -90,7 +90,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&search).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Another program's exit code as ours; a program ended by a signal has failed.
+/// Returns another program's exit code as ours; a program ended by a signal has failed.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

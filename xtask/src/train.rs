@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(shell::exit_code(shell::status(&mut command)?))
 }
 
-/// Compiling takes minutes; a typing error is told at once.
+/// Checks the arguments at once, since compiling takes minutes.
 fn check(args: &[OsString]) -> anyhow::Result<()> {
     match infer::backend(args) {
         Some(name) if !BACKENDS.contains(&name.as_str()) => {

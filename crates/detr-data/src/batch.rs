@@ -128,7 +128,7 @@ impl HostBatch {
         Self { pixels, mask, size, image_sizes, original_sizes }
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.image_sizes.len()

@@ -36,7 +36,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Number of objects.
+    /// Returns the number of objects.
     #[must_use]
     pub fn len(&self) -> usize {
         self.boxes.len()
@@ -53,7 +53,7 @@ impl Target {
         self.boxes.iter().map(|bbox| bbox.to_xyxy().scaled(self.size))
     }
 
-    /// Bytes in memory.
+    /// Returns the size in memory in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let masks: usize = self.masks.iter().flatten().map(|mask| mask.bits.len()).sum();
@@ -140,8 +140,8 @@ impl TargetRules {
         Self { masks, ..self }
     }
 
-    /// Counts what becomes of the objects of an image without decoding it. Where the annotations do not state its
-    /// size, a box counts as lying on it unless it is to the left or above.
+    /// - Where the annotations do not state its size, a box counts as lying on it unless it is to the left or
+    /// above.
     #[must_use]
     pub fn counts(&self, record: &ImageRecord) -> TargetCounts {
         let size = record.size.unwrap_or(ImageSize::new(u32::MAX, u32::MAX));

@@ -68,7 +68,7 @@ impl Scale {
         (value - self.low) / (self.high - self.low)
     }
 
-    /// Grid lines; few, whatever the numbers are.
+    /// Returns the places of grid lines; they are few, whatever the numbers are.
     fn ticks(self) -> impl Iterator<Item = f64> {
         (0..=12)
             .map(move |index| self.low + f64::from(index) * self.step)

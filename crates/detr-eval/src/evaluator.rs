@@ -126,7 +126,7 @@ impl Evaluator {
         results.images.into_iter().try_for_each(|(image, detections)| self.add(image, detections))
     }
 
-    /// Number of images added.
+    /// Returns the number of images added.
     #[must_use]
     pub fn images_added(&self) -> usize {
         self.seen.len()

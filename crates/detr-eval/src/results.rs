@@ -31,7 +31,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Number of detections.
+    /// Returns the number of detections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.images.values().map(Vec::len).sum()

@@ -27,8 +27,8 @@ struct Header {
 }
 
 impl Evaluator {
-    /// Everything added so far, for [`from_bytes`](Self::from_bytes) on another rank that runs the
-    /// same program.
+    /// Writes everything added so far, for [`from_bytes`](Self::from_bytes) on another rank that
+    /// runs the same program.
     ///
     /// # Errors
     /// None that more input could cause; see [`EvalError::Engine`].

@@ -19,8 +19,8 @@ const LEGEND: usize = 20;
 pub(crate) const COLOURS: [&str; 7] =
     ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800"];
 
-/// Precision over recall: the mean in black, every class in a thin line, the best and the mean by
-/// name and average precision.
+/// Draws precision over recall: the mean in black, every class in a thin line, the best and the
+/// mean by name and average precision.
 #[must_use]
 pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
     let mut svg = format!(
@@ -117,7 +117,7 @@ fn legend(svg: &mut String, x: f64, row: usize, style: &str, words: &str) {
     text(svg, [x + 28.0, y], "", words);
 }
 
-/// Words at a place, made harmless.
+/// Writes words at a place, made harmless.
 pub(crate) fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
     let mut safe = String::with_capacity(words.len());
     for letter in words.chars() {

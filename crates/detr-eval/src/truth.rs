@@ -120,17 +120,17 @@ impl GroundTruth {
         &self.categories
     }
 
-    /// Index of an image.
+    /// Returns the index of an image.
     pub(crate) fn image_rank(&self, id: i64) -> Option<usize> {
         self.image_ranks.get(&id).copied()
     }
 
-    /// Index of a class.
+    /// Returns the index of a class.
     pub(crate) fn category_rank(&self, id: i64) -> Option<usize> {
         self.category_ranks.get(&id).copied()
     }
 
-    /// Equal for equal ground truth, masks aside.
+    /// Returns a number that is equal for equal ground truth, masks aside.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

@@ -213,7 +213,7 @@ impl FromIterator<ColorOverride> for Palette {
     }
 }
 
-/// Hue in degrees, saturation and lightness in `[0, 1]`.
+/// Converts a hue in degrees, and saturation and lightness in `[0, 1]`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to a byte
 fn from_hsl(hue: f32, saturation: f32, lightness: f32) -> Rgb<u8> {
     let amplitude = saturation * lightness.min(1.0 - lightness);

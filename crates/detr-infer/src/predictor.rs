@@ -248,7 +248,7 @@ impl Detect for Predictor {
     }
 }
 
-/// Work on a device that may fail: Burn reports some failures as a panic.
+/// Runs work on a device that may fail: Burn reports some failures as a panic.
 fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, PredictError> {
     catch_device(work).unwrap_or_else(|error| {
         let message = match error {

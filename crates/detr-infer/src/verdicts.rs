@@ -65,13 +65,13 @@ impl Verdicts {
         Self { folder: Some(cache.join(FOLDER)) }
     }
 
-    /// Why the self-test refused a precision of a device for any work, if it did.
+    /// Returns why the self-test refused a precision of a device for any work, if it did.
     #[must_use]
     pub fn refused(&self, selected: &Selected, precision: Precision) -> Option<String> {
         self.refused_for(Purpose::Prediction, selected, precision)
     }
 
-    /// Why the self-test refused a precision of a device for some work, if it did.
+    /// Returns why the self-test refused a precision of a device for some work, if it did.
     #[must_use]
     pub fn refused_for(
         &self,

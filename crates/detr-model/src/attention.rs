@@ -28,8 +28,9 @@ pub struct MultiheadAttention {
 }
 
 impl MultiheadAttention {
-    /// Attention of `nheads` heads on vectors of width `hidden_dim`. The fused input projection is
-    /// Xavier uniform as one `[3D, D]` matrix, as the reference's initialisation makes it.
+    /// Creates an attention of `nheads` heads on vectors of width `hidden_dim`. The fused input
+    /// projection is Xavier uniform as one `[3D, D]` matrix, as the reference's initialisation
+    /// makes it.
     #[must_use]
     pub fn new(hidden_dim: usize, nheads: usize, dropout: f64, device: &Device) -> Self {
         let xavier = Initializer::XavierUniform { gain: 1.0 };

@@ -19,7 +19,7 @@ pub fn box_xyxy_to_cxcywh<const D: usize>(boxes: Tensor<D>) -> Tensor<D> {
     Tensor::cat(vec![(low.clone() + high.clone()) / 2.0, high - low], D - 1)
 }
 
-/// Intersection over union of pairs, and the areas of the unions.
+/// Returns the intersection over union of pairs, and the areas of the unions.
 ///
 /// # Shapes
 /// - `a`, `b` `[.., 4]`, corners, of one shape or of shapes that broadcast to one
@@ -123,7 +123,7 @@ fn iou<const D: usize>(a: &[Tensor<D>; 4], b: &[Tensor<D>; 4]) -> (Tensor<D>, Te
     (inter / union.clone(), union)
 }
 
-/// Area between the low and the high corner; 0 if they cross.
+/// Returns the area between the low and the high corner; 0 if they cross.
 fn extent<const D: usize>([x1, y1, x2, y2]: [Tensor<D>; 4]) -> Tensor<D> {
     (x2 - x1).clamp_min(0.0) * (y2 - y1).clamp_min(0.0)
 }

@@ -68,7 +68,7 @@ pub(crate) const fn heads(tokens: u64, d: u64, classes: u64) -> u64 {
     tokens * d * (classes + 2 * d + 4)
 }
 
-/// After a stride of 2, padded so that no cell is lost.
+/// Returns the size after a stride of 2, padded so that no cell is lost.
 pub(crate) const fn halved([height, width]: [u64; 2]) -> [u64; 2] {
     [height.div_ceil(2), width.div_ceil(2)]
 }

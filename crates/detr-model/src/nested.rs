@@ -81,12 +81,13 @@ impl Extent {
         Self { outside: Tensor::from_data(data, &map.device()), sizes }
     }
 
-    /// Height and width of an image's part, in cells.
+    /// Returns the height and width of an image's part, in cells.
     pub(crate) fn size(&self, image: usize) -> [usize; 2] {
         self.sizes[image]
     }
 
-    /// After a layer of stride 2: half as many cells, rounded up, whatever the kernel.
+    /// Returns the extent after a layer of stride 2: half as many cells, rounded up, whatever the
+    /// kernel.
     pub(crate) fn halved(&self, map: &Tensor<4>) -> Self {
         let half = |&[h, w]: &[usize; 2]| [h.div_ceil(2), w.div_ceil(2)];
         Self::new(self.sizes.iter().map(half).collect(), map)
@@ -99,7 +100,7 @@ impl Extent {
         map.mask_fill(self.outside.clone().expand(shape), 0.0)
     }
 
-    /// Cells of every image, `[B, 1, 1]`.
+    /// Returns the cells of every image, `[B, 1, 1]`.
     #[allow(clippy::cast_precision_loss)] // cells of feature maps are countable in f32
     pub(crate) fn cells(&self) -> Tensor<3> {
         let cells: Vec<f32> = self.sizes.iter().map(|[h, w]| (h * w) as f32).collect();

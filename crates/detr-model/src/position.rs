@@ -96,7 +96,7 @@ impl PositionEmbeddingSine {
         Self { num_pos_feats, normalize: true, offset: -0.5 }
     }
 
-    /// See [`PositionEmbedding::forward`]. Channels: y before x, sine and cosine interleaved.
+    /// Computes [`PositionEmbedding::forward`]. Channels: y before x, sine and cosine interleaved.
     #[must_use]
     pub fn forward(
         &self,
@@ -119,7 +119,7 @@ impl PositionEmbeddingSine {
         Tensor::cat(vec![y, x], 3).permute([0, 3, 1, 2])
     }
 
-    /// Counts of valid cells `[B, h, w]` along `axis` to channels `[B, h, w, n]`.
+    /// Encodes counts of valid cells `[B, h, w]` along `axis` as channels `[B, h, w, n]`.
     fn encode(&self, mut count: Tensor<3>, axis: usize, device: &Device) -> Tensor<4> {
         const EPS: f64 = 1e-6;
         const TEMPERATURE: f32 = 10_000.0;

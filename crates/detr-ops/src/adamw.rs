@@ -51,8 +51,8 @@ impl Adamw {
         }
     }
 
-    /// Value, mean gradient and mean square after the update. All have the same length and are f32; before the
-    /// first update the means are zero.
+    /// Returns the value, mean gradient and mean square after the update. All have the same length and are
+    /// f32; before the first update the means are zero.
     #[must_use]
     pub fn update(
         &self,

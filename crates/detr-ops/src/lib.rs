@@ -46,7 +46,8 @@ use burn::tensor::{FloatDType, Tensor};
 
 use problem::{Adding, Options};
 
-/// Multi-scale deformable attention; [`try_msda`] with a panic in place of an error.
+/// Computes multi-scale deformable attention; this is [`try_msda`] with a panic in place of an
+/// error.
 ///
 /// # Panics
 ///
@@ -65,8 +66,8 @@ pub fn msda(
     }
 }
 
-/// Multi-scale deformable attention: for every query and head, the sum over levels and points of
-/// weight times the value read at the point's location.
+/// Computes multi-scale deformable attention: for every query and head, the sum over levels and
+/// points of weight times the value read at the point's location.
 ///
 /// A location is relative to its level: pixel coordinate = location * size - 0.5, so the centre of
 /// the first cell of a row of W is at 0.5 / W. Reading is bilinear; cells outside are zero, and a point

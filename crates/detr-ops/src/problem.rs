@@ -24,7 +24,7 @@ pub(crate) enum Adding {
     CompareAndSwap,
 }
 
-/// Shape of the output: `[B, S, M, D]` and `[B, Q, M, L, P, 2]` to `[B, Q, M * D]`.
+/// Returns the shape of the output: `[B, S, M, D]` and `[B, Q, M, L, P, 2]` to `[B, Q, M * D]`.
 pub(crate) fn output_shape(value: &Shape, locations: &Shape) -> Shape {
     Shape::new([value[0], locations[1], value[2] * value[3]])
 }

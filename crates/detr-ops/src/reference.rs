@@ -82,7 +82,7 @@ fn corners(position: Tensor<2>, n: usize) -> [Corner; 2] {
     )
 }
 
-/// Row of the first cell of each image and head, `[B * M, 1]`.
+/// Returns the row of the first cell of each image and head, `[B * M, 1]`.
 fn first_rows(count: usize, s: usize, like: &Tensor<2>) -> Tensor<2, Int> {
     Tensor::<1, Int>::arange(0..size(count), &like.device()).mul_scalar(size(s)).reshape([count, 1])
 }

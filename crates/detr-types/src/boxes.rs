@@ -87,13 +87,13 @@ impl Xyxy {
         Self { x1: self.x1 * w, y1: self.y1 * h, x2: self.x2 * w, y2: self.y2 * h }
     }
 
-    /// Width times height, 0 if an edge is inverted.
+    /// Returns width times height, 0 if an edge is inverted.
     #[must_use]
     pub fn area(self) -> f32 {
         (self.x2 - self.x1).max(0.0) * (self.y2 - self.y1).max(0.0)
     }
 
-    /// Intersection and union areas.
+    /// Returns the intersection and union areas.
     #[must_use]
     pub fn overlap(self, other: Self) -> (f32, f32) {
         let inter = Self {
@@ -106,7 +106,7 @@ impl Xyxy {
         (inter, self.area() + other.area() - inter)
     }
 
-    /// Intersection over union, in `[0, 1]`; NaN if neither box has an area.
+    /// Returns the intersection over union, in `[0, 1]`; NaN if neither box has an area.
     #[must_use]
     pub fn iou(self, other: Self) -> f32 {
         let (inter, union) = self.overlap(other);

@@ -138,7 +138,7 @@ impl ClassTable {
         Self { slots }
     }
 
-    /// Classes `class 0`, `class 1`, ... for a head of which nothing else is known.
+    /// Creates classes `class 0`, `class 1`, ... for a head of which nothing else is known.
     #[must_use]
     pub fn numbered(slots: usize) -> Self {
         let name =
@@ -146,7 +146,7 @@ impl ClassTable {
         Self { slots: (0..slots).zip(0..).map(|class| Some(name(class))).collect() }
     }
 
-    /// Number of labels, holes included.
+    /// Returns the number of labels, holes included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -40,7 +40,7 @@ impl ResizeRule {
         *self == Self::default()
     }
 
-    /// Height and width, where the rule states them itself.
+    /// Returns the height and width, if the rule states them itself.
     pub(crate) const fn frame(self) -> Option<ImageSize> {
         match self {
             Self::Within { height, width } | Self::Exact { height, width } => {

@@ -82,7 +82,7 @@ fn case(sizes: &Sizes, relu: bool) -> Case {
     }
 }
 
-/// The output, and gradients of x, weight, bias and, if it is in it, the residual.
+/// Returns the output, and the gradients of x, weight, bias and, if it was added, the residual.
 fn gradients(case: &Case, output: Tensor<4>, residual: bool) -> Vec<Vec<f32>> {
     let mut grads = (output.clone() * case.grad.clone()).sum().backward();
     let mut found = vec![

@@ -73,7 +73,7 @@ pub fn has_extension(path: &Path, expected: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(expected))
 }
 
-/// Group and name of a case file.
+/// Returns the group and name of a case file.
 pub fn names(path: &Path) -> (String, String) {
     let text =
         |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
@@ -151,7 +151,7 @@ impl Case {
         batch(&seeds, &sizes, device)
     }
 
-    /// Tolerance of a tensor on the CPU; exact if the case states none.
+    /// Returns the tolerance of a tensor on the CPU; exact if the case states none.
     pub fn atol(&self, tensor: &str) -> f64 {
         self.json["tensors"][tensor]["atol"].as_f64().unwrap_or(0.0)
     }
@@ -161,7 +161,8 @@ impl Case {
         self.shape(tensor).is_some()
     }
 
-    /// Shape of a tensor of the case, whether it has all its numbers or a sample of them.
+    /// Returns the shape of a tensor of the case, whether it has all its numbers or a sample of
+    /// them.
     pub fn shape(&self, tensor: &str) -> Option<Vec<usize>> {
         let whole = self.tensors.get(tensor).map(|stored| stored.shape.clone());
         whole.or_else(|| {
@@ -170,7 +171,7 @@ impl Case {
         })
     }
 
-    /// Names of the tensors that start with a prefix, without it.
+    /// Returns the names of the tensors that start with a prefix, without it.
     pub fn after<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.tensors.keys().filter_map(move |name| name.strip_prefix(prefix))
     }
@@ -181,7 +182,7 @@ impl Case {
     }
 }
 
-/// Recipe images padded at right and bottom to a common size.
+/// Pads recipe images at right and bottom to a common size.
 pub fn batch(seeds: &[u64], sizes: &[[usize; 2]], device: &Device) -> NestedTensor {
     let height = sizes.iter().map(|size| size[0]).max().unwrap_or(0);
     let width = sizes.iter().map(|size| size[1]).max().unwrap_or(0);
@@ -321,7 +322,7 @@ impl Failures {
         &self.lines
     }
 
-    /// Sum of all differences that were noted, each in multiples of what was allowed.
+    /// Returns the sum of all differences that were noted, each in multiples of what was allowed.
     pub fn excess(&self) -> f64 {
         self.excess
     }
@@ -343,7 +344,7 @@ impl Failures {
         }
     }
 
-    /// Success only if nothing differs and every tensor of the case was compared or an input.
+    /// Succeeds only if nothing differs and every tensor of the case was compared or an input.
     pub fn into_result(mut self, case: &Case) -> Result<(), Failed> {
         if !case.tensors.is_empty() && self.seen.is_empty() {
             self.lines.push("none of the case's tensors was compared".to_owned());

@@ -60,7 +60,7 @@ fn assignments(case: &Case, failures: &mut Failures) {
     }
 }
 
-/// Name of the same gradient without the reference's table.
+/// Returns the name of the same gradient without the reference's table.
 fn sane(name: &str) -> String {
     format!("{name}{MATCHED_ONLY}")
 }

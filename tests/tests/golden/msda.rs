@@ -88,8 +88,8 @@ impl Inputs {
     }
 }
 
-/// Exactly a cell outside, the reference's two implementations have different gradients; either is
-/// accepted there.
+/// Compares gradients exactly a cell outside, where the reference's two implementations have
+/// different ones; either is accepted.
 fn borders(case: &Case, bench: &Bench, found: Tensor<6>, failures: &mut Failures) {
     let shape = found.dims();
     let found: Vec<f32> = found.into_data().try_into_vec().expect("f32 data");

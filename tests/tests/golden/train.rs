@@ -290,7 +290,7 @@ fn updated(outcome: Outcome) -> StepReport {
     }
 }
 
-/// Our name of a parameter of the reference.
+/// Returns our name of a parameter of the reference.
 fn our_name(name: &str) -> &str {
     let heads = ["bbox_embed.", "class_embed."];
     let bare = name.strip_prefix(DECODER).unwrap_or(name);
@@ -352,7 +352,7 @@ fn predictions(
     losses::matching(case, failures, "step0.", matches[0].layers.last().expect("a layer"));
 }
 
-/// Sum, L2 norm, largest magnitude and samples of every parameter or gradient.
+/// Compares the sum, L2 norm, largest magnitude and samples of every parameter or gradient.
 /// `flipped` is what the sum of a parameter of a size may be off beyond the tolerance.
 fn parameters(
     case: &Case,

@@ -74,7 +74,7 @@ fn bytes(image: &RgbImage) -> (Vec<usize>, Vec<f64>) {
     (shape, image.as_raw().iter().map(|&v| f64::from(v)).collect())
 }
 
-/// PNG exactly; JPEG within the case's own allowance of 4 levels, 0.5 on average.
+/// Compares PNG exactly, and JPEG within the case's own allowance of 4 levels, 0.5 on average.
 fn decode(case: &Case, failures: &mut Failures) {
     for (name, stored) in &case.tensors {
         let (shape, values) = bytes(&open(case, name));
@@ -144,7 +144,7 @@ fn val_pipeline(case: &Case, failures: &mut Failures) {
     failures.values_within(case, ROUNDING, "rows", &stored.shape.clone(), &rows);
 }
 
-/// Four rows of every channel, found by their content: the case does not say which.
+/// Finds four rows of every channel by their content: the case does not say which.
 fn row_samples(case: &Case, values: &[f64], h: usize, w: usize) -> Vec<f64> {
     let stored = &case.tensors["rows"];
     let count = stored.shape[1];
@@ -241,7 +241,7 @@ fn compare(case: &Case, failures: &mut Failures, prefix: &str, sample: &Sample) 
     }
 }
 
-/// Crop, flip, resize, pad and normalise, each of the same sample. Everything is exact.
+/// Compares crop, flip, resize, pad and normalise, each of the same sample. Everything is exact.
 fn geometry(case: &Case, failures: &mut Failures) {
     let input = geometry_input(case);
     compare(case, failures, "in.", &input);

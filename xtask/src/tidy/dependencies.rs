@@ -36,7 +36,7 @@ pub(super) fn check() -> anyhow::Result<Vec<Violation>> {
         .collect())
 }
 
-/// Several versions of one package count as one, which is enough here.
+/// Reads the graph; several versions of one package count as one, which is enough here.
 fn graph(metadata: &Value) -> Option<Graph> {
     let mut names = BTreeMap::new();
     for package in metadata["packages"].as_array()? {

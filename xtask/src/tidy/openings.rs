@@ -7,7 +7,7 @@ use super::Violation;
 use super::source::Source;
 
 /// Words that open a fragment, such as "What is wrong." or "As before.".
-const FRAGMENTS: [&str; 24] = [
+const FRAGMENTS: [&str; 25] = [
     "And",
     "As",
     "Beside",

@@ -35,7 +35,7 @@ impl<'a> Source<'a> {
         Self { path, kind: kind(path), text, code, comments, test_lines }
     }
 
-    /// Line of a byte, from 1.
+    /// Returns the line of a byte, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         self.code[..at].matches('\n').count() + 1
     }
@@ -73,7 +73,7 @@ enum Part {
     Literal,
 }
 
-/// Code and comments, each with the other blanked out; newlines stay in both.
+/// Splits a text into code and comments, each with the other blanked out; newlines stay in both.
 fn split(text: &str) -> (String, String) {
     let bytes = text.as_bytes();
     let mut parts = vec![Part::Code; bytes.len()];

@@ -113,7 +113,7 @@ fn object(classes: &ClassTable, label: usize, bbox: Xyxy) -> Detection {
     Detection { label, category_id, name, score: 1.0, bbox, mask: None }
 }
 
-/// Index and epoch of each image of the picture.
+/// Lists the index and epoch of each image of the picture.
 fn wanted(args: &PreviewArgs, dataset: &detr_data::Dataset) -> Result<Vec<(usize, u64)>, CliError> {
     let images = &dataset.images;
     if let Some(id) = args.image {

@@ -155,8 +155,8 @@ fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
     Ok((spec, path.parent().map(Path::to_owned).unwrap_or_default()))
 }
 
-/// Data that cannot be read; wrong names of classes are wrong flags, and an empty data set is read
-/// well, but there is nothing to do.
+/// Chooses the exit code for data that cannot be read; wrong names of classes are wrong flags, and
+/// an empty data set is read well, but there is nothing to do.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 pub(crate) fn unreadable(error: DatasetError) -> CliError {
     let mut message = error.to_string();

@@ -40,7 +40,7 @@ pub(super) fn list(run: &Path, verify: bool) -> Vec<Checkpoint> {
     found.collect()
 }
 
-/// Bytes of the files in a folder.
+/// Returns the size of the files in a folder in bytes.
 fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()

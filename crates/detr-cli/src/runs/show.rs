@@ -159,7 +159,7 @@ fn files(run: &Path) -> Vec<(String, u64)> {
     found
 }
 
-/// Bytes of a file, or of all in a folder; links are not followed.
+/// Returns the size of a file, or of all in a folder, in bytes; links are not followed.
 fn size(path: &Path, depth: usize) -> u64 {
     match path.symlink_metadata() {
         Ok(data) if data.is_dir() && depth > 0 => {

@@ -33,7 +33,7 @@ pub(super) fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// Bytes in a unit that people read.
+/// Writes a number of bytes in a unit that people read.
 #[allow(clippy::cast_precision_loss)] // three digits are shown
 pub(super) fn bytes(count: u64) -> String {
     let mut value = count as f64;

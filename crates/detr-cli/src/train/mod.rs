@@ -212,7 +212,7 @@ fn device_failed(message: &str) -> CliError {
     ))
 }
 
-/// Work in which a device may fail.
+/// Runs work in which a device may fail.
 fn guarded<T>(work: impl FnOnce() -> Result<T, CliError>) -> Result<T, CliError> {
     let failed = |error| match error {
         BackendError::Failed { message } => device_failed(&message),

@@ -80,7 +80,7 @@ pub struct ObjectRecord {
 }
 
 impl Dataset {
-    /// Number of objects in all images.
+    /// Returns the number of objects in all images.
     #[must_use]
     pub fn object_count(&self) -> usize {
         self.images.iter().map(|image| image.objects.len()).sum()

@@ -53,7 +53,7 @@ impl ReadReport {
         }
     }
 
-    /// Number of occurrences of a problem.
+    /// Returns the number of occurrences of a problem.
     #[must_use]
     pub fn count(&self, problem: Problem) -> usize {
         self.problems.get(&problem).map_or(0, |found| found.count)

@@ -10,7 +10,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::*;
 
-/// Smooth, so that JPEG keeps it closely.
+/// Draws a smooth picture, so that JPEG keeps it closely.
 fn photo(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([(40 + 3 * x) as u8, (200 - 2 * y) as u8, (90 + x + y) as u8])

@@ -93,7 +93,7 @@ impl Summary {
 }
 
 impl Stats {
-    /// Counts.
+    /// Counts the objects of a data set.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // counts
     pub fn of(dataset: &Dataset) -> Self {

@@ -66,7 +66,7 @@ impl DataYaml {
         })
     }
 
-    /// Names by class number; numbers that are left out are named after themselves.
+    /// Returns the names by class number; numbers that are left out are named after themselves.
     pub(super) fn names(&self, path: &Path) -> Result<Vec<String>, DatasetError> {
         let map = match &self.names {
             Names::List(names) => return Ok(names.clone()),

@@ -90,7 +90,7 @@ impl DatasetError {
         move |error| Self::Io { path: path.to_owned(), error }
     }
 
-    /// Something missing at a path.
+    /// Returns the error for something that is missing at a path.
     pub(crate) fn layout(path: &Path, reason: impl Into<String>) -> Self {
         Self::Layout { path: path.to_owned(), reason: reason.into() }
     }

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 16;
 /// The number of names that a message lists.
 const LISTED: usize = 5;
 
-/// Files with one of the extensions in a folder; none if it is not there.
+/// Lists the files with one of the extensions in a folder; none if it does not exist.
 pub(super) fn here(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, DatasetError> {
     list(folder, extensions, 0, |_| false)
 }

@@ -33,7 +33,7 @@ pub(super) fn are_in(root: &Path, options: &ReadOptions) -> bool {
     whole.iter().any(|base| folders_in(base, options).is_some()) || !splits(root).is_empty()
 }
 
-/// Folder of the images and of the labels, if a folder holds KITTI's labels.
+/// Returns the folder of the images and that of the labels, if a folder holds KITTI's labels.
 fn folders(root: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
     if let Some(split) = &options.split {
         let named = files::folders(root);
@@ -61,7 +61,7 @@ fn split_in(root: &Path, split: &str, options: &ReadOptions) -> Option<(PathBuf,
     })
 }
 
-/// Names of the folders in this one that hold KITTI's labels.
+/// Returns the names of the folders in this one that hold KITTI's labels.
 pub(super) fn splits(root: &Path) -> Vec<String> {
     let options = ReadOptions::default();
     // A folder of labels is no split, though it holds labels.

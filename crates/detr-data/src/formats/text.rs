@@ -57,7 +57,7 @@ pub(super) fn syntax(
     DatasetError::Syntax { path: path.to_owned(), line, column, reason: reason.into() }
 }
 
-/// Line and column of a byte, from 1.
+/// Returns the line and column of a byte, from 1.
 pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

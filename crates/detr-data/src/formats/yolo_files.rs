@@ -27,7 +27,7 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    /// Places relative to `path`, which is relative to the folder of the file.
+    /// Creates the places relative to `path`, which is relative to the folder of the file.
     pub(super) fn new(
         file: &'a Path,
         path: Option<&str>,
@@ -160,8 +160,8 @@ impl<'a> Places<'a> {
         Err(DatasetError::layout(self.file, reason))
     }
 
-    /// Images of a folder, or those that a text file lists; with their names in the folder, so that a data set that
-    /// was converted has its old names.
+    /// Lists the images of a folder, or those that a text file lists; with their names in the folder, so that a
+    /// data set that was converted has its old names.
     pub(super) fn images(
         &self,
         place: &Path,
@@ -395,7 +395,7 @@ fn names(path: &Path) -> Result<Vec<String>, DatasetError> {
     Ok(text.trim_end().lines().map(|line| line.trim().to_owned()).collect())
 }
 
-/// Lines of the form `key = value`.
+/// Reads lines of the form `key = value`.
 fn settings(text: &str) -> HashMap<String, String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines

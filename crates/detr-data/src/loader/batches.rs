@@ -39,13 +39,13 @@ impl Batches {
         Ok(batches)
     }
 
-    /// Epoch and number of the batch that comes next: where to start again.
+    /// Returns the epoch and number of the batch that comes next, for a later start from there.
     #[must_use]
     pub fn position(&self) -> (u64, usize) {
         (self.queue.job.epoch, self.queue.front())
     }
 
-    /// Number of batches that are still to come.
+    /// Returns the number of batches that are still to come.
     #[must_use]
     pub fn remaining(&self) -> usize {
         if self.over { 0 } else { self.queue.job.plan.len() - self.position().1 }
@@ -58,7 +58,7 @@ impl Batches {
         self.queue.high_water()
     }
 
-    /// Number of batches that are loaded and wait for the consumer.
+    /// Returns the number of batches that are loaded and wait for the consumer.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.queue.ready()

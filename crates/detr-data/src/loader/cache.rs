@@ -70,7 +70,7 @@ impl Cache {
         Ok(bytes)
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)

@@ -62,7 +62,7 @@ impl Loader {
         Ok(Self { source, config, bad: Arc::default(), per_sample: Arc::default() })
     }
 
-    /// Number of batches in every epoch.
+    /// Returns the number of batches in every epoch.
     #[must_use]
     pub fn batches_per_epoch(&self) -> usize {
         order::batches(&self.config, self.source.len())

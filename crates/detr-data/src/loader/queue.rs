@@ -114,7 +114,7 @@ impl Queue {
         self.lock().high_water
     }
 
-    /// Number of batches that wait for the consumer.
+    /// Returns the number of batches that wait for the consumer.
     pub(super) fn ready(&self) -> usize {
         self.lock().done.len()
     }
@@ -124,7 +124,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Work until the end of the epoch.
+    /// Works until the end of the epoch.
     pub(super) fn run(&self, worker: usize) {
         let alarm = Alarm { queue: self, worker, image_id: Cell::new(0) };
         while let Some(task) = self.next_task() {

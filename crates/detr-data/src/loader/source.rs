@@ -14,7 +14,7 @@ use crate::transforms::{Augmentation, Dice, Purpose};
 
 /// A list of samples that can be loaded in any order and on any thread.
 pub trait SampleSource: Send + Sync + 'static {
-    /// Number of samples.
+    /// Returns the number of samples.
     fn len(&self) -> usize;
 
     /// Returns whether there is none.
@@ -22,13 +22,13 @@ pub trait SampleSource: Send + Sync + 'static {
         self.len() == 0
     }
 
-    /// Id of a sample's image.
+    /// Returns the id of a sample's image.
     fn image_id(&self, index: usize) -> i64;
 
-    /// Size of a sample's image as far as it is known without reading it.
+    /// Returns the size of a sample's image as far as it is known without reading it.
     fn stated_size(&self, index: usize) -> Option<ImageSize>;
 
-    /// Mean and standard deviation of the pixels that batches are normalised with.
+    /// Returns the mean and standard deviation of the pixels that batches are normalised with.
     fn normalization(&self) -> PreprocessSpec;
 
     /// Loads and augments a sample. What comes out depends on nothing but the arguments.
@@ -52,7 +52,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Bytes in memory.
+    /// Returns the size in memory in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.image.len() as u64 + self.target.bytes()

@@ -14,7 +14,7 @@ pub(super) fn padded_size(images: &[ImageSize], least: Option<ImageSize>) -> Ima
     })
 }
 
-/// Bytes of a batch of `count` images of that size: pixels and mask.
+/// Returns the size in bytes of a batch of `count` images of that size: pixels and mask.
 pub(super) fn batch_bytes(count: usize, size: ImageSize) -> u64 {
     count as u64 * size.pixels() * (3 * 4 + 1)
 }

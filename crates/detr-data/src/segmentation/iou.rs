@@ -6,8 +6,8 @@ use detr_types::masks::overlay;
 
 use super::Rle;
 
-/// Intersection over union of masks, or over the first one's area when the second is a crowd;
-/// nothing for masks of different sizes.
+/// Returns the intersection over union of masks, or over the first one's area when the second is a
+/// crowd; `None` for masks of different sizes.
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // pixels
 pub fn mask_iou(detection: &Rle, truth: &Rle, crowd: bool) -> Option<f64> {

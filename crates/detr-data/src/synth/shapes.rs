@@ -62,7 +62,7 @@ impl Shape {
     }
 }
 
-/// Points on circles around the origin, at equal angles.
+/// Lists points on circles around the origin, at equal angles.
 fn regular(count: u32, radius: impl Fn(u32) -> f64) -> Vec<[f64; 2]> {
     let point = |corner: u32| {
         let (sin, cos) = (TAU * f64::from(corner) / f64::from(count)).sin_cos();

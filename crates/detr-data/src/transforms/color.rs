@@ -93,7 +93,7 @@ fn adjust_hue(image: &mut RgbImage, turn: f64) {
     }
 }
 
-/// Luma of ITU-R 601 in 16-bit fixed point.
+/// Returns the luma of ITU-R 601 in 16-bit fixed point.
 #[allow(clippy::cast_possible_truncation)] // at most 255
 fn grey([r, g, b]: [u8; 3]) -> u8 {
     let sum = u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471;

@@ -70,8 +70,8 @@ impl Dice {
         low + (high - low) * self.unit()
     }
 
-    /// True with probability `p`. Draws even where `p` leaves no choice, so that changing `p` does
-    /// not change what is drawn later.
+    /// Returns `true` with probability `p`. Draws even where `p` leaves no choice, so that changing
+    /// `p` does not change what is drawn later.
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }

@@ -15,13 +15,13 @@ use crate::segmentation::Mask;
 
 #[allow(clippy::cast_precision_loss)] // sides are far below 2^24
 impl Sample {
-    /// Size of the image as it is now.
+    /// Returns the size of the image as it is now.
     #[must_use]
     pub fn size(&self) -> ImageSize {
         ImageSize::new(self.image.height(), self.image.width())
     }
 
-    /// Left becomes right.
+    /// Flips the image: left becomes right.
     pub fn flip_horizontally(&mut self) {
         let width = self.image.width();
         if width == 0 {

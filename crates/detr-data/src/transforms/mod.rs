@@ -201,7 +201,7 @@ impl Augmentation {
         }
     }
 
-    /// Mean and standard deviation as a specification; its sizes mean nothing.
+    /// Returns the mean and standard deviation as a specification; its sizes mean nothing.
     #[must_use]
     pub fn normalization(&self) -> PreprocessSpec {
         PreprocessSpec { mean: self.mean, std: self.std, ..PreprocessSpec::default() }

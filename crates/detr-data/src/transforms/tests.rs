@@ -141,8 +141,8 @@ fn configurations_round_trip_and_mistakes_are_named() {
     }
 }
 
-/// Chi-square of counts against equal probabilities, per degree of freedom: about 1 for a fair
-/// draw, with 60 or more degrees below 1.6 in all but one of a thousand.
+/// Returns the chi-square of counts against equal probabilities, per degree of freedom: about 1 for
+/// a fair draw, with 60 or more degrees below 1.6 in all but one of a thousand.
 fn chi_square(counts: &[u32]) -> f64 {
     let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
     let sum: f64 = counts.iter().map(|&count| (f64::from(count) - expected).powi(2)).sum();

@@ -26,7 +26,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Matching for these classes, given by their indices.
+    /// Prepares the matching for these classes, given by their indices.
     pub(crate) fn new(
         truth: &GroundTruth,
         classes: &[usize],

@@ -29,13 +29,13 @@ pub struct LogArgs {
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// So much is done, of so much.
+    /// Sets how much is done, and how much there is in all.
     pub fn set(&self, done: usize, all: usize) {
         self.0.set_length(all as u64);
         self.0.set_position(done as u64);
     }
 
-    /// Words beside a bar of [`Console::progress_with_words`].
+    /// Sets the words beside a bar of [`Console::progress_with_words`].
     pub fn say(&self, words: &str) {
         self.0.set_message(escaped(words));
     }

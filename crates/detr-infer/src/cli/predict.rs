@@ -88,7 +88,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Everything that can be refused is refused here, before the first image.
+    /// Refuses everything that can be refused before the first image.
     fn new(
         args: &'a PredictArgs,
         console: &'a Console,

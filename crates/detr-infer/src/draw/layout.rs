@@ -32,7 +32,7 @@ impl Rect {
         self.width() * self.height()
     }
 
-    /// Number of pixels in both.
+    /// Returns the number of pixels in both.
     pub(super) fn overlap(self, other: Self) -> i64 {
         let width = self.x1.min(other.x1) - self.x0.max(other.x0);
         let height = self.y1.min(other.y1) - self.y0.max(other.y0);

@@ -184,7 +184,7 @@ fn write(image: &mut RgbImage, font: Font, text: &str, left: i64, top: i64, ink:
     });
 }
 
-/// Black or white, whichever has the higher contrast by the definition of WCAG 2.
+/// Returns black or white, whichever has the higher contrast by the definition of WCAG 2.
 fn ink_on(Rgb(color): Rgb<u8>) -> Rgb<u8> {
     let [r, g, b] = color.map(|value| {
         let value = f32::from(value) / 255.0;

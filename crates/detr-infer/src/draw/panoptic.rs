@@ -129,7 +129,7 @@ fn label(entry: &Entry, font: Font, pixels: u64, width: u32) -> String {
     full.chars().take(room).collect()
 }
 
-/// Rows and left edges of the entries, as many beside each other as fit.
+/// Returns the rows and left edges of the entries, as many beside each other as fit.
 fn places(entries: &[Entry], font: Font, padding: u32, width: u32) -> Vec<(u32, u32)> {
     let gap = font.height();
     let (mut row, mut x) = (0, padding);

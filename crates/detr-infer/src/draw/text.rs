@@ -38,17 +38,17 @@ impl Font {
         Self { raster, height, advance: width * height / raster_height }
     }
 
-    /// Height of a line in pixels.
+    /// Returns the height of a line in pixels.
     pub(super) fn height(self) -> u32 {
         self.height
     }
 
-    /// Width of a text in pixels.
+    /// Returns the width of a text in pixels.
     pub(super) fn width(self, text: &str) -> u32 {
         u32::try_from(text.chars().count()).unwrap_or(u32::MAX).saturating_mul(self.advance)
     }
 
-    /// Number of characters that fit into this many pixels.
+    /// Returns the number of characters that fit into this many pixels.
     pub(super) fn fitting(self, pixels: u32) -> usize {
         (pixels / self.advance.max(1)) as usize
     }

@@ -104,7 +104,8 @@ pub(super) fn redirect(
     Ok(target)
 }
 
-/// RFC 3986 section 5.2, as far as servers use it: an address, `//host/path`, `/path` or `path`.
+/// Resolves an address by RFC 3986, section 5.2, as far as servers use it: an address,
+/// `//host/path`, `/path` or `path`.
 fn resolve(current: &Uri, location: &str) -> Result<Uri, &'static str> {
     const BAD: &str = "it is not an address";
     let location = location.split('#').next().unwrap_or(location);

@@ -66,7 +66,7 @@ fn check_repo(repo: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Owner or name alone.
+/// Checks the owner or the name alone.
 fn check_part(part: &str) -> Result<(), &'static str> {
     check_start(part)?;
     if part.ends_with(['.', '-']) {

@@ -106,7 +106,7 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, String> {
     Ok(data.iter::<f64>().collect())
 }
 
-/// Largest difference in units of the largest number expected.
+/// Returns the largest difference in units of the largest number expected.
 fn largest(found: &[f64], expected: &[f64]) -> f64 {
     let peak = |numbers: &mut dyn Iterator<Item = f64>| {
         // `f64::max` would pass over what is not a number.
@@ -119,8 +119,8 @@ fn largest(found: &[f64], expected: &[f64]) -> f64 {
     difference / peak(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
 }
 
-/// Largest Euclidean distance of a parameter's gradient, in units of its length, or of the typical
-/// length where its own is smaller: what nearly cancels is all rounding.
+/// Returns the largest Euclidean distance of a parameter's gradient, in units of its length, or of
+/// the typical length if its own is smaller: a gradient that nearly cancels is all rounding.
 fn distance(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
     let length =
         |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();

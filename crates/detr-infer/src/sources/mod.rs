@@ -66,7 +66,8 @@ pub fn expand_sources(args: &[impl AsRef<OsStr>]) -> Result<Vec<Source>, SourceE
     Ok(expand_sources_counted(args)?.0)
 }
 
-/// Like [`expand_sources`], with the number of duplicates that were left out.
+/// Expands sources as [`expand_sources`] does, and returns the number of duplicates that were left
+/// out, too.
 ///
 /// Two paths are the same if they name the same entry of the same folder; links to one file under
 /// different names are not.

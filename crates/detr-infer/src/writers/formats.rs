@@ -96,7 +96,7 @@ pub(super) fn kitti_line(out: &mut String, detection: &Detection, bbox: Xyxy) {
     );
 }
 
-/// Label, centre and size relative to the image, score.
+/// Writes label, centre and size relative to the image, and score.
 #[allow(clippy::cast_precision_loss)] // image sides are far below 2^24
 pub(super) fn yolo_line(out: &mut String, detection: &Detection, bbox: Xyxy, size: ImageSize) {
     let b = bbox.to_cxcywh();

@@ -53,7 +53,7 @@ impl Naming {
         Ok(Self { ids, entries: files.into_iter().zip(numbers).map(entry).collect() })
     }
 
-    /// Id and stem of an image that is now written.
+    /// Returns the id and stem of an image that is now written.
     pub(super) fn take(&mut self, file: &str) -> Result<(u64, &OsStr), WriteError> {
         let file = || file.to_owned();
         let Some(entry) = self.entries.get_mut(&file()) else {

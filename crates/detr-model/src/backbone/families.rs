@@ -47,7 +47,7 @@ pub(crate) trait BackboneFamily: fmt::Debug {
         false
     }
 
-    /// Names of the modules that are never trained, within the backbone.
+    /// Returns the names of the modules that are never trained, within the backbone.
     fn frozen(&self) -> &'static [&'static str];
 
     /// Counts the multiply-adds for an image of this height and width.

@@ -168,7 +168,8 @@ impl BackboneConfig {
         self.family_mut().dilate()
     }
 
-    /// Names of the modules that are never trained, within the backbone: the stem and the first stage.
+    /// Returns the names of the modules that are never trained, within the backbone: the stem and the
+    /// first stage.
     #[must_use]
     pub fn frozen(&self) -> &'static [&'static str] {
         self.family().frozen()

@@ -41,7 +41,7 @@ pub(crate) trait Family: fmt::Debug {
     where
         Self: Sized;
 
-    /// Names and texts of the family's presets in `configs/models/`.
+    /// Returns the names and texts of the family's presets in `configs/models/`.
     fn presets() -> &'static [(&'static str, &'static str)]
     where
         Self: Sized;

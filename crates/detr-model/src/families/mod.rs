@@ -74,7 +74,7 @@ macro_rules! families {
                 }
             }
 
-            /// Names and texts of the presets in `configs/models/`.
+            /// Returns the names and texts of the presets in `configs/models/`.
             fn preset_texts() -> impl Iterator<Item = (&'static str, &'static str)> {
                 [$(<$config as Family>::presets()),+].into_iter().flatten().copied()
             }
@@ -158,7 +158,7 @@ families! {
 }
 
 impl ModelConfig {
-    /// Names of the built-in presets.
+    /// Returns the names of the built-in presets.
     pub fn presets() -> impl Iterator<Item = &'static str> {
         Self::preset_texts().map(|(name, _)| name)
     }

@@ -151,7 +151,7 @@ impl HostOutput {
             .collect()
     }
 
-    /// Size, logits and boxes of every image.
+    /// Returns the size, logits and boxes of every image.
     fn images<'a>(
         &'a self,
         sizes: &'a [ImageSize],
@@ -162,9 +162,9 @@ impl HostOutput {
     }
 }
 
-/// Places of the largest logits in the columns that are wanted, largest first; the first ones on a
-/// tie. Logits have the order of their sigmoids, and keep it where those round to 1. Queries that
-/// stand for nothing are left out.
+/// Finds the places of the largest logits in the columns that are wanted, largest first; the first
+/// ones on a tie. Logits have the order of their sigmoids, and keep it where those round to 1.
+/// Queries that stand for nothing are left out.
 fn best_pairs(logits: &[f32], wanted: &[bool], most: usize) -> Vec<usize> {
     let better = |&i: &usize, &j: &usize| logits[j].total_cmp(&logits[i]).then(i.cmp(&j));
     let there = |&i: &usize| wanted[i % wanted.len()] && logits[i] > ABSENT;
@@ -177,7 +177,8 @@ fn best_pairs(logits: &[f32], wanted: &[bool], most: usize) -> Vec<usize> {
     order
 }
 
-/// Softmax over all columns, then the best of the first `columns`; the first one on a tie.
+/// Computes the softmax over all columns, and returns the best of the first `columns`; the first
+/// one on a tie.
 fn softmax_best(logits: &[f32], columns: usize) -> (usize, f32) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();

@@ -107,7 +107,7 @@ fn names_of(ours: &str, heads: &SharedHeads) -> Vec<String> {
     }
 }
 
-/// Family, index and rest of `class_embed.3.weight` and its like.
+/// Splits `class_embed.3.weight` and its like into family, index and rest.
 fn head(name: &str) -> Option<(&str, &str, &str)> {
     let (family, rest) = name.split_once('.')?;
     let (index, rest) = rest.split_once('.')?;

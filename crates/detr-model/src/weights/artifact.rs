@@ -146,7 +146,7 @@ pub(super) fn write(
     Ok(card)
 }
 
-/// SHA-256 in hexadecimal.
+/// Computes the SHA-256 in hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     use std::fmt::Write;
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {

@@ -48,7 +48,7 @@ enum Kind {
 
 /// A file whose tensors are known by name, and read by the prefix of their names.
 pub(super) trait Source {
-    /// Names of all tensors.
+    /// Returns the names of all tensors.
     fn names(&self) -> Vec<&str>;
 
     /// Reads the tensors whose names start with a prefix, without it.
@@ -201,7 +201,7 @@ fn quoted(prefix: &str) -> String {
     }
 }
 
-/// Names, at most five of them.
+/// Lists names, at most five of them.
 fn cut(names: &[String]) -> String {
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(SHOWN) {

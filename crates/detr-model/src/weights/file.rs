@@ -74,7 +74,8 @@ fn kind(path: &Path, bytes: &[u8]) -> Result<Format, WeightsError> {
     })
 }
 
-/// Batch norm's step counters mean nothing once frozen, and profilers leave their totals behind.
+/// Removes batch norm's step counters, which mean nothing once frozen, and the totals that
+/// profilers leave behind.
 pub(super) fn without_counters(state: StateDict) -> StateDict {
     const IGNORED: [&str; 3] = ["num_batches_tracked", "total_params", "total_ops"];
     state.rename(|name| {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::{Mismatch, StateDict, WeightsError};
 
-/// Official names and shapes of a module's tensors, in the order of its fields.
+/// Lists the official names and shapes of a module's tensors, in the order of its fields.
 #[must_use]
 pub fn expected_tensors<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     collect_slots(module).into_iter().map(|slot| (slot.name, slot.shape)).collect()
@@ -269,7 +269,7 @@ struct Peaks {
 }
 
 impl Peaks {
-    /// Names of the parameters that pass the limit.
+    /// Returns the names of the parameters that pass the limit.
     fn beyond(self, limit: f32) -> Vec<String> {
         if self.values.is_empty() {
             return Vec::new();

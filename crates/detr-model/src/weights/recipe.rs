@@ -3,8 +3,8 @@
 //! file. The numbers are uniform and keep activations in range; a model made of them detects
 //! nothing.
 
-/// Number `i` of the stream that belongs to a name and a seed, in [-1, 1): FNV-1a of the name
-/// seeds splitmix64, of whose outputs the upper 24 bits are kept.
+/// Returns number `i` of the stream that belongs to a name and a seed, in [-1, 1): FNV-1a of the
+/// name seeds splitmix64, of whose outputs the upper 24 bits are kept.
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // 24 bits fit
 pub fn recipe_value(name: &str, seed: u64, i: u64) -> f64 {

@@ -25,7 +25,7 @@ pub enum ElementType {
 }
 
 impl ElementType {
-    /// Bytes of an element.
+    /// Returns the size of an element in bytes.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
@@ -113,7 +113,7 @@ impl StoredTensor {
         Some(Self { dtype, shape, source: Source::Joined(parts) })
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -236,12 +236,12 @@ impl StateDict {
         (0..self.len()).take_while(|&i| self.get(&name(i)).is_some()).count()
     }
 
-    /// Names and tensors in the order of the names.
+    /// Returns the names and tensors in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Number of tensors.
+    /// Returns the number of tensors.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tensors.len()
@@ -253,7 +253,7 @@ impl StateDict {
         self.tensors.is_empty()
     }
 
-    /// Number of elements of all tensors.
+    /// Returns the number of elements of all tensors.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.tensors.values().map(StoredTensor::elements).sum()

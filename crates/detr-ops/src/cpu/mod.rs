@@ -31,7 +31,7 @@ trait HostBackend: Backend {
     /// Makes the elements of a tensor lie one after the other, so that they can be read.
     fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Elements of a contiguous tensor in f32; a copy only where the type is another.
+    /// Returns the elements of a contiguous tensor in f32; a copy only where the type is another.
     fn elements(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
 
     /// Makes a tensor of these elements.

@@ -46,7 +46,7 @@ impl Levels {
         all
     }
 
-    /// Number of points in use.
+    /// Returns the number of points in use.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -65,7 +65,7 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    /// Before the first `locate`.
+    /// Creates the state before the first `locate`.
     pub(super) fn new() -> Self {
         Self {
             cells: [[NOWHERE; GROUP]; 4],
@@ -134,7 +134,7 @@ mod tests {
 
     const LEVEL: Level = Level { start: 100, height: 2, width: 5 };
 
-    /// Cells and factors of one point of weight one.
+    /// Returns the cells and factors of one point of weight one.
     fn taps(x: f32, y: f32) -> ([u32; 4], [f32; 4]) {
         let mut taps = Taps::new();
         taps.locate(&Levels::new(&[LEVEL]), &[x, y], &[1.0]);

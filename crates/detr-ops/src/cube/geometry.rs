@@ -28,7 +28,7 @@ pub(super) fn locate(x: f32, y: f32, height: i32, width: i32) -> Place {
     Place { near, column: left as i32, row: up as i32, right: x - left, down: y - up }
 }
 
-/// Column or row of a corner: `side` 0 is before the point, 1 after it.
+/// Returns the column or row of a corner: `side` 0 is before the point, 1 after it.
 #[cube]
 pub(super) fn cell(before: i32, #[comptime] side: u32) -> i32 {
     if comptime!(side == 0) { before } else { before + 1 }

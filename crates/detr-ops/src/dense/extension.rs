@@ -28,7 +28,8 @@ pub(crate) trait DenseOps: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self>;
 
-    /// Gradient of the input, from that of the sum before the `ReLU`. Of `x` only the shape counts.
+    /// Computes the gradient of the input, from that of the sum before the `ReLU`. Of `x` only the
+    /// shape counts.
     fn dense_conv2d_input(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -36,7 +37,8 @@ pub(crate) trait DenseOps: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self>;
 
-    /// Gradient of the weight, from that of the sum before the `ReLU`. Of `weight` only the shape counts.
+    /// Computes the gradient of the weight, from that of the sum before the `ReLU`. Of `weight` only the
+    /// shape counts.
     fn dense_conv2d_weight(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -53,7 +55,7 @@ pub(crate) trait DenseOps: Backend {
 
     fn dense_max_pool(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Gradient of the input, from that of the output.
+    /// Computes the gradient of the input, from that of the output.
     fn dense_max_pool_input(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn dense_attention(

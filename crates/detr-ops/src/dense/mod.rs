@@ -31,7 +31,7 @@ pub struct ConvOptions {
     pub relu: bool,
 }
 
-/// Convolution, plus a bias, plus a residual, and a `ReLU` if wanted.
+/// Computes a convolution, plus a bias, plus a residual, and a `ReLU` if wanted.
 ///
 /// # Shapes
 /// - `x` `[B, C, H, W]`
@@ -135,7 +135,7 @@ fn outputs(x: &Tensor<4>, weight: &Tensor<4>, options: ConvOptions) -> [usize; 2
     })
 }
 
-/// Maximum over 3x3 places, every second row and column, from one before the first on.
+/// Computes the maximum over 3x3 places, every second row and column, from one before the first on.
 ///
 /// # Shapes
 /// - `x` `[B, C, H, W]`

@@ -81,7 +81,7 @@ impl Numbers {
         (z >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    /// Numbers that are exact in a type.
+    /// Draws numbers that are exact in a type.
     pub(super) fn rounded(&mut self, count: usize, dtype: DType) -> Vec<f64> {
         let numbers: Vec<f64> = (0..count).map(|_| self.next()).collect();
         TensorData::new(numbers, [count]).convert_dtype(dtype).iter::<f64>().collect()

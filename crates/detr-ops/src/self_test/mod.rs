@@ -190,7 +190,8 @@ fn read<const R: usize>(tensor: Option<Tensor<R>>) -> Result<Vec<f64>, String> {
     Ok(data.iter::<f64>().collect())
 }
 
-/// Largest difference in units of the largest number expected; infinite where numbers are missing.
+/// Returns the largest difference in units of the largest number expected; infinite if numbers are
+/// missing.
 fn error(found: &[f64], expected: &[f64]) -> f64 {
     if found.len() != expected.len() {
         return f64::INFINITY;
@@ -203,7 +204,7 @@ fn error(found: &[f64], expected: &[f64]) -> f64 {
     difference / largest(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
 }
 
-/// Half the distance between neighbouring numbers near one.
+/// Returns half the distance between neighbouring numbers near one.
 fn unit_roundoff(dtype: FloatDType) -> f64 {
     match dtype {
         FloatDType::F16 => 1.0 / f64::from(1 << 11),

@@ -99,7 +99,7 @@ impl Rle {
         Ok(())
     }
 
-    /// Number of pixels inside.
+    /// Returns the number of pixels inside.
     #[must_use]
     pub fn area(&self) -> u64 {
         self.counts.iter().skip(1).step_by(2).map(|&count| u64::from(count)).sum()

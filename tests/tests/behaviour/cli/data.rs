@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::{Outcome, detr, names_in};
 
-/// A folder with `shapes`, a generated data set of 12 images.
+/// Makes a folder with `shapes`, a generated data set of 12 images.
 fn shapes() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let args = ["data", "synth", "shapes", "--count", "12", "--size", "48x64", "--seed", "5"];
@@ -23,7 +23,7 @@ fn data(folder: &Path, args: &[&str]) -> Outcome {
     detr(["data"]).args(args).inside(folder).run()
 }
 
-/// Names of classes and number of objects of each, by class.
+/// Returns the names of classes and number of objects of each, by class.
 fn classes(folder: &Path, path: &str) -> Vec<(String, u64)> {
     let stats = data(folder, &["stats", path, "--json"]).expect(0).json();
     let class = |class: &Value| {

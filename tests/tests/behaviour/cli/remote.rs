@@ -42,7 +42,7 @@ fn at(run: Run, hub: &Hub, cache: &Path) -> Run {
     run.env("HF_ENDPOINT", hub.url()).env("HF_HOME", cache)
 }
 
-/// Files under final names anywhere below a folder.
+/// Lists the files under final names anywhere below a folder.
 fn snapshots(folder: &Path) -> Vec<String> {
     let pattern = folder.join("**/snapshots/**/*");
     let found = glob::glob(pattern.to_str().unwrap()).unwrap();

@@ -53,8 +53,8 @@ fn write(folder: &Path, name: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A folder with the runs `a` and `deep/b`, which differ in learning rate and AP.
-fn two_runs() -> TempDir {
+/// Makes a folder with the runs `a` and `deep/b`, which differ in learning rate and AP.
+pub(crate) fn two_runs() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, lr, aps) in [("a", 1e-4, [0.5, 0.25]), ("deep/b", 2e-4, [0.125, 0.75])] {
         let run = folder.path().join(name);
@@ -75,7 +75,7 @@ fn list(folder: &TempDir) -> Value {
     detr(["runs", "list", ".", "--json"]).inside(folder.path()).run().expect(0).json()
 }
 
-/// Words of the line that begins with `name`.
+/// Returns the words of the line that begins with `name`.
 #[track_caller]
 fn words<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));

@@ -50,7 +50,7 @@ fn wgpu_passes_the_self_test_without_atomic_addition_of_floats() {
     assert!(report.passed(), "{report:#?}");
 }
 
-/// The results that the self-test refuses.
+/// Returns the results that the self-test refuses.
 fn refused(operation: Operation<'_>) -> Vec<Quantity> {
     let device = device(Backend::Flex).expect("flex is always there");
     let report = self_test_of(operation, &device, FloatDType::F32).expect("a device that works");

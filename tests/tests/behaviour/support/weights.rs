@@ -20,12 +20,12 @@ impl Safetensors {
         Self { header, data: rest[length..].to_vec() }
     }
 
-    /// The tiny DETR under official names.
+    /// Returns the tiny DETR under official names.
     pub(crate) fn tiny() -> Self {
         Self::of("detr_tiny")
     }
 
-    /// The tensors of a golden checkpoint.
+    /// Reads the tensors of a golden checkpoint.
     pub(crate) fn of(checkpoint: &str) -> Self {
         let file = golden(&format!("{checkpoint}.expected.safetensors"));
         Self::parse(&std::fs::read(file).unwrap())
@@ -37,7 +37,7 @@ impl Safetensors {
         [length.as_slice(), &header, &self.data].concat()
     }
 
-    /// Names of all tensors.
+    /// Returns the names of all tensors.
     pub(crate) fn names(&self) -> Vec<String> {
         self.header.keys().filter(|name| *name != "__metadata__").cloned().collect()
     }
@@ -118,7 +118,7 @@ impl Safetensors {
     }
 }
 
-/// A zip archive of one entry.
+/// Writes a zip archive of one entry.
 pub(crate) fn zip(name: &str, method: u16, content: &[u8], size: u32) -> Vec<u8> {
     let short = |value: usize| u16::try_from(value).unwrap().to_le_bytes();
     let stored = u32::try_from(content.len()).unwrap();

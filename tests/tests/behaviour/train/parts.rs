@@ -65,7 +65,7 @@ fn a_moving_average_follows_the_model() {
     assert_eq!(values(constant.model(), norm), values(&with(0.0), norm));
 }
 
-/// The bias after each of three updates, from an optimizer.
+/// Returns the bias after each of three updates, from an optimizer.
 fn follow(optimizer: OptimizerConfig, weight_decay: f64) -> Vec<Vec<f32>> {
     let (mut model, device) = (model(&detr()), Device::flex());
     let settings = GroupsConfig { lr: 0.1, weight_decay, frozen: Vec::new(), groups: Vec::new() };

@@ -14,7 +14,7 @@ use detr_types::Precision;
 use super::{batch, batch_on, deformable, detr, model, parameters, same, trainer, updated};
 use crate::support::devices;
 
-/// A step on a batch, the loss scale having come down to where it works.
+/// Takes a step on a batch after the loss scale has come down to where it works.
 fn step(trainer: &mut Trainer, seed: u64) -> StepReport {
     loop {
         match trainer.step(vec![batch(seed, &[3, 0, 1, 2])], 1.0).unwrap() {
@@ -24,7 +24,7 @@ fn step(trainer: &mut Trainer, seed: u64) -> StepReport {
     }
 }
 
-/// Numbers of all gradients of a batch.
+/// Reads the numbers of all gradients of a batch.
 fn gradients(trainer: &Trainer) -> Vec<f32> {
     let found = trainer.gradients(vec![batch(5, &[3, 0, 1, 2])]).unwrap().unwrap();
     let found = found.read(trainer.groups()).unwrap();

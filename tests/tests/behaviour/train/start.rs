@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{deformable, detr};
 use crate::support::golden;
 
-/// A folder with recipe weights of a model as `model.safetensors`.
+/// Makes a folder with recipe weights of a model as `model.safetensors`.
 fn saved(config: &ModelConfig) -> (TempDir, StateDict) {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::recipe(config, 3, &Device::flex());
@@ -41,7 +41,7 @@ fn init(settings: &mut ModelSettings) {
     settings.init = Some("model.safetensors".to_owned());
 }
 
-/// Names of the tensors that are not those of the checkpoint.
+/// Returns the names of the tensors that are not those of the checkpoint.
 fn changed(started: &InitialModel, state: &StateDict) -> Vec<String> {
     let found = read_parameters(&started.model).unwrap();
     let differs = |name: &&str| {

@@ -14,8 +14,8 @@ fn stops(few: usize) -> usize {
     std::env::var(env::DETR_TEST_STOPS).map_or(few, |stops| stops.parse().unwrap())
 }
 
-/// The learning rates of a run, from settings that stand in `small.rs`: a warm-up of four steps to 5e-4, and
-/// half of that after eight.
+/// Checks the learning rates of a run, from settings that stand in `small.rs`: a warm-up of four steps to
+/// 5e-4, and half of that after eight.
 fn check_rates(small: &Small, run: &str) {
     let rates = small.rates(run);
     for (step, expected) in [(1, 1e-4), (2, 2e-4), (4, 4e-4), (5, 5e-4), (8, 5e-4), (9, 2.5e-4)] {

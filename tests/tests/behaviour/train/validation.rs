@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use super::small::{Small, checkpoints, steps_of};
 use crate::support::detr;
 
-/// The step that `best` or `last` points to.
+/// Returns the step that `best` or `last` points to.
 fn pointed(small: &Small, run: &str, name: &str) -> String {
     let text = fs::read_to_string(small.path(run).join("checkpoints").join(name)).unwrap();
     text.trim_end().to_owned()

@@ -53,7 +53,7 @@ const VARIANTS: [&str; 6] = [
     "data.loader.pad_to={ height = 1, width = 1 }",
 ];
 
-/// The values of all keys, with what is not stated.
+/// Lists the values of all keys, with those that are not stated.
 fn values() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for flags in [Vec::new()].into_iter().chain(VARIANTS.map(|flag| vec![flag.to_owned()])) {

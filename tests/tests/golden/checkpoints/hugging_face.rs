@@ -56,8 +56,9 @@ fn deformable_detr(case: &Case, bench: &Bench, failures: &mut Failures, model: &
     predictions(case, bench, failures, &trace.output, "logits", false);
 }
 
-/// We keep boxes where transformers keeps their logits. Where a token proposes nothing these are
-/// infinite, and our boxes exactly 1. The logistic function shrinks errors to a quarter or less.
+/// Compares proposals: we keep boxes where transformers keeps their logits. Where a token proposes
+/// nothing these are infinite, and our boxes exactly 1. The logistic function shrinks errors to a
+/// quarter or less.
 fn proposals(case: &Case, slack: f64, failures: &mut Failures, encoder: &EncoderOutput) {
     let name = "enc_outputs_coord_logits";
     failures.used(name);

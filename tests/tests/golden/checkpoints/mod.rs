@@ -86,7 +86,7 @@ fn stored_tensors(case: &Case, stem: &str, failures: &mut Failures) {
     failures.check(!files.is_empty(), || format!("no .pth file belongs to {stem}"));
 }
 
-/// Elements in f64, which holds every stored type exactly.
+/// Reads the elements in f64, which holds every stored type exactly.
 #[allow(clippy::cast_precision_loss)] // integers in the files are small
 fn exact(tensor: &StoredTensor) -> Vec<f64> {
     let bytes = tensor.bytes().expect("readable bytes");
@@ -158,12 +158,13 @@ fn parameters(expected: &[(String, Vec<usize>)]) -> usize {
     counted.map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
-/// Names and shapes in the order of the names.
+/// Returns the names and shapes in the order of the names.
 fn shapes(state: &StateDict) -> Vec<(String, Vec<usize>)> {
     state.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape.clone())).collect()
 }
 
-/// Frozen batch norms are buffers in the reference and count as no parameters.
+/// Returns whether a tensor is a buffer: frozen batch norms are buffers in the reference and count
+/// as no parameters.
 fn is_buffer(name: &str) -> bool {
     name.contains("backbone.0.body")
         && (name.contains(".bn") || name.contains("downsample.1") || name.contains("running_"))

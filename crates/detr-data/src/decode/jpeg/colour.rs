@@ -34,8 +34,8 @@ pub(super) fn cmyk_to_rgb(pixels: &[u8]) -> Vec<u8> {
     pixels.as_chunks::<4>().0.iter().flat_map(|&[c, m, y, k]| cmyk([c, m, y], k)).collect()
 }
 
-/// YCCK stores `YCbCr` of the uninverted ink's complement; what comes out is inverted once, like
-/// the black channel beside it.
+/// Converts YCCK, which stores `YCbCr` of the uninverted ink's complement; the result is inverted
+/// once, like the black channel beside it.
 pub(super) fn ycck_to_rgb(pixels: &[u8]) -> Vec<u8> {
     // libjpeg gives 255 - ycc as ink, Pillow inverts both ink and black.
     pixels

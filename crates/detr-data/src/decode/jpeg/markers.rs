@@ -138,7 +138,7 @@ fn next_marker(bytes: &[u8], mut at: usize) -> Result<(u8, usize), ImageError> {
     Err(truncated("the end-of-image marker is missing", bytes))
 }
 
-/// Body of the segment whose length field is at `at`, and the position behind it.
+/// Returns the body of the segment whose length field is at `at`, and the position behind it.
 fn segment(bytes: &[u8], at: usize) -> Result<(&[u8], usize), ImageError> {
     let Some(&length) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
         return Err(truncated("it ends inside a header", bytes));
@@ -214,7 +214,7 @@ fn colour(frame: &Frame, jfif: bool, adobe: Option<u8>) -> Colour {
     }
 }
 
-/// Name of the coding processes that are not decoded.
+/// Returns the name of the coding processes that are not decoded.
 fn process(marker: u8) -> &'static str {
     match marker {
         0xc3 => "a lossless JPEG",

@@ -96,7 +96,7 @@ impl LossReport {
         report
     }
 
-    /// Counts.
+    /// Counts a loss.
     pub(super) fn lose(&mut self, loss: Loss, count: usize) {
         if count > 0 {
             *self.losses.entry(loss).or_default() += count;

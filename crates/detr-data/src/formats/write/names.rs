@@ -43,7 +43,8 @@ pub(super) fn with_extension(name: &str, extension: &str) -> String {
     }
 }
 
-/// Class names by category id, changed by `change` where they must be, each still unique.
+/// Returns the class names by category id, changed by `change` where they must be, each still
+/// unique.
 pub(super) fn class_names(
     dataset: &Dataset,
     report: &mut LossReport,
@@ -64,8 +65,9 @@ pub(super) fn class_names(
     names
 }
 
-/// Categories that no object has, which formats without a list of classes forget; and whether the
-/// ids of the others will be given again, which readers count in the order of the names.
+/// Counts categories that no object has, which formats without a list of classes forget; and
+/// whether the ids of the others will be given again, which readers count in the order of the
+/// names.
 pub(super) fn lose_categories(
     dataset: &Dataset,
     names: &BTreeMap<i64, String>,

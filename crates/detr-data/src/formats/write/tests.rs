@@ -9,8 +9,8 @@ use crate::dataset::{Category, Problem};
 use crate::formats::{Accept, ReadOptions, ShardOptions, read, shard};
 use crate::synth::{SynthOptions, synthesize};
 
-/// Shapes with everything that formats disagree about: sparse ids, a crowd, a class name with a
-/// space, one that no object has, a folder, an image without objects, a box over the border.
+/// Makes shapes with everything that formats disagree about: sparse ids, a crowd, a class name with
+/// a space, one that no object has, a folder, an image without objects, a box over the border.
 fn awkward(folder: &Path) -> Dataset {
     let options = SynthOptions {
         images: 8,
@@ -39,7 +39,8 @@ fn awkward(folder: &Path) -> Dataset {
     dataset
 }
 
-/// Class, box and crowd flag of every object, image by image in the order of the file's pixels.
+/// Lists class, box and crowd flag of every object, image by image in the order of the file's
+/// pixels.
 fn content(dataset: &Dataset) -> Vec<Vec<(String, [f64; 4], bool)>> {
     let mut images: Vec<_> = dataset
         .images

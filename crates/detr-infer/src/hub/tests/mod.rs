@@ -22,7 +22,7 @@ const CONFIG: &[u8] = b"{\"model_type\": \"detr\"}\n";
 const PREPROCESSOR: &[u8] = b"{\"size\": 800}\n";
 const TOKEN: &str = "hf_secretsecret";
 
-/// Longer than the buffers on the way.
+/// Returns content that is longer than the buffers on the way.
 fn weights() -> Vec<u8> {
     (0..700_001_u32).map(|i| u8::try_from(i % 251).unwrap()).collect()
 }

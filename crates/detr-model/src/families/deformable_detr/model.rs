@@ -237,7 +237,7 @@ impl DeformableDetr {
         levels
     }
 
-    /// Position encodings with the embeddings of their levels, `[B or 1, S, D]`.
+    /// Joins the position encodings with the embeddings of their levels, `[B or 1, S, D]`.
     fn join_positions(&self, levels: &[LevelTrace]) -> Tensor<3> {
         let embeddings = self.transformer.level_embed.val();
         let positions = levels.iter().enumerate().map(|(i, level)| {
@@ -385,7 +385,7 @@ impl Pyramid {
     }
 }
 
-/// Class logits with those of absent queries at [`ABSENT`].
+/// Sets the class logits of absent queries to [`ABSENT`].
 fn without(logits: Tensor<3>, absent: Option<&Tensor<2, Bool>>) -> Tensor<3> {
     let Some(absent) = absent else { return logits };
     let shape = logits.dims();
@@ -440,7 +440,7 @@ fn extent([h, w]: [usize; 2], device: &Device) -> Tensor<2> {
     Tensor::from_data([[w as f32, h as f32]], (device, DType::F32))
 }
 
-/// Centre of every token on every level, `[B or 1, S, L, 2]`.
+/// Returns the centre of every token on every level, `[B or 1, S, L, 2]`.
 fn encoder_references(sizes: &[[usize; 2]], ratios: &Tensor<3>) -> Tensor<4> {
     let [b, _, _] = ratios.dims();
     let device = ratios.device();

@@ -36,8 +36,9 @@ pub struct Tokens {
 }
 
 impl MSDeformAttn {
-    /// Attention of `nheads` heads on vectors of width `hidden_dim`, with `n_points` points in each
-    /// of `n_levels` levels. A fresh one looks with equal weights along one ray per head.
+    /// Creates an attention of `nheads` heads on vectors of width `hidden_dim`, with `n_points`
+    /// points in each of `n_levels` levels. A fresh one looks with equal weights along one ray per
+    /// head.
     #[must_use]
     pub fn new(
         hidden_dim: usize,
@@ -128,8 +129,8 @@ impl MSDeformAttn {
     }
 }
 
-/// Head k looks in the direction 2 pi k / M, one cell (in the larger coordinate) further with every
-/// point, and the same on all levels: `[M, L, P, 2]`.
+/// Returns the initial offsets `[M, L, P, 2]`: head k looks in the direction 2 pi k / M, one cell
+/// (in the larger coordinate) further with every point, and the same on all levels.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // small counts, f32 in the end
 fn initial_offsets(nheads: usize, n_levels: usize, n_points: usize) -> Vec<f32> {
     let mut offsets = Vec::with_capacity(nheads * n_levels * n_points * 2);

@@ -83,7 +83,7 @@ impl Format {
 }
 
 impl Checkpoint {
-    /// Recipe weights for an architecture: a full-size model without a file, which detects
+    /// Makes recipe weights for an architecture: a full-size model without a file, which detects
     /// nothing. Labels are COCO's where the head has their number.
     #[must_use]
     pub fn recipe(config: &ModelConfig, seed: u64, device: &Device) -> Self {
@@ -225,7 +225,7 @@ impl Checkpoint {
         }
     }
 
-    /// SHA-256 of the weights file; none for a recipe, or where there are several.
+    /// Returns the SHA-256 of the weights file; `None` for a recipe, or if there are several.
     #[must_use]
     pub fn sha256(&self) -> Option<String> {
         match self.weights.as_slice() {

@@ -153,7 +153,7 @@ fn missing(folder: &Path) -> WeightsError {
     )
 }
 
-/// Names, at most five of them.
+/// Lists names, at most five of them.
 fn cut(names: &[&str]) -> String {
     let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(SHOWN) {

@@ -201,7 +201,8 @@ const fn is_stuff(label: usize, slots: usize) -> bool {
     slots == 250 && label > 90
 }
 
-/// Ids are both label and category id, as in the published checkpoints; `N/A` marks a hole.
+/// Reads the classes; ids are both label and category id, as in the published checkpoints, and
+/// `N/A` marks a hole.
 fn class_table(
     config: &Config,
     model: &ModelConfig,

@@ -145,14 +145,14 @@ impl Task<'_> {
         }
     }
 
-    /// Number of a query and head.
+    /// Returns the number of a query and head.
     #[inline(always)]
     fn query_head(&self, query: usize) -> usize {
         let Sizes { m, q, .. } = *self.call.sizes;
         (self.image * q + query) * m + self.head
     }
 
-    /// Number of the first of a query's points.
+    /// Returns the number of the first of a query's points.
     #[inline(always)]
     fn points(&self, query: usize) -> usize {
         let sizes = self.call.sizes;

@@ -15,7 +15,7 @@ use crate::cpu::zeros::zeros;
 /// Numbers of a tile of the unfolded input: some megabytes, which are read again from the cache.
 const UNFOLDED: usize = 1 << 19;
 
-/// Cells of a tile.
+/// Returns the number of cells of a tile.
 fn tile(geometry: &Geometry) -> usize {
     let all = geometry.images * geometry.cells();
     (UNFOLDED / geometry.depth()).min(all.div_ceil(TASKS)).clamp(96, 2048).next_multiple_of(32)
@@ -30,7 +30,7 @@ pub(super) struct After<'a> {
 }
 
 impl After<'_> {
-    /// Cells of one filter; `place` is that of the first in the output.
+    /// Writes the cells of one filter; `place` is that of the first in the output.
     #[inline(always)]
     pub(super) fn apply(&self, filter: usize, place: usize, sums: &[f32], out: &mut [f32]) {
         let bias = self.bias[filter];

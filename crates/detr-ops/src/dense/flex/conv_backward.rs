@@ -14,7 +14,7 @@ use crate::cpu::zeros::zeros;
 /// Cells that are unfolded at once.
 const TILE: usize = 1024;
 
-/// Gradient of the input `[B, C, H, W]`, from that of the output.
+/// Computes the gradient of the input `[B, C, H, W]`, from that of the output.
 pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Vec<f32> {
     if let Some(found) = winograd::input(geometry, weight, grad) {
         return found;
@@ -53,7 +53,7 @@ pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Vec<f3
     found
 }
 
-/// Gradient of the weight `[C', C, kh, kw]`, from that of the output.
+/// Computes the gradient of the weight `[C', C, kh, kw]`, from that of the output.
 pub(super) fn weight(geometry: &Geometry, x: &[f32], grad: &[f32]) -> Vec<f32> {
     let Geometry { images, channels, filters, .. } = *geometry;
     let (cells, depth, taps) = (geometry.cells(), geometry.depth(), geometry.taps());

@@ -65,22 +65,22 @@ impl Geometry {
         [self.images, self.filters, self.output[0], self.output[1]]
     }
 
-    /// Cells of an image of the output.
+    /// Returns the number of cells of an image of the output.
     pub(super) fn cells(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
-    /// Cells of a channel of the input.
+    /// Returns the number of cells of a channel of the input.
     pub(super) fn plane(&self) -> usize {
         self.input[0] * self.input[1]
     }
 
-    /// Weights of a filter for one channel.
+    /// Returns the number of weights of a filter for one channel.
     pub(super) fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Weights of a filter.
+    /// Returns the number of weights of a filter.
     pub(super) fn depth(&self) -> usize {
         self.channels * self.taps()
     }
@@ -236,7 +236,7 @@ fn inside(first: isize, step: usize, len: usize, width: usize) -> Range<usize> {
     before..until.max(before)
 }
 
-/// Sizes of tensors in memory are far below the limit.
+/// Converts a size, since sizes of tensors in memory are far below the limit.
 #[allow(clippy::cast_possible_wrap)]
 fn signed(size: usize) -> isize {
     size as isize

@@ -18,7 +18,8 @@ pub(super) fn forward(x: &[f32], size: [usize; 2]) -> Vec<f32> {
     output
 }
 
-/// Gradient of the input, from that of the output: each goes to the first place with the largest value.
+/// Computes the gradient of the input, from that of the output: each goes to the first place with the
+/// largest value.
 pub(super) fn backward(x: &[f32], size: [usize; 2], grad: &[f32]) -> Vec<f32> {
     let [h, w] = size;
     let columns = w.div_ceil(2);
@@ -41,7 +42,7 @@ pub(super) fn backward(x: &[f32], size: [usize; 2], grad: &[f32]) -> Vec<f32> {
     found
 }
 
-/// Rows, or columns, of the input that one of the output sees.
+/// Returns the rows, or columns, of the input that one of the output sees.
 #[inline(always)]
 fn around(place: usize, len: usize) -> std::ops::Range<usize> {
     (2 * place).saturating_sub(1)..(2 * place + 2).min(len)

@@ -70,8 +70,8 @@ pub(super) fn forward(
     output
 }
 
-/// Gradient of the input `[B, C, H, W]` from that of the output, if this is a convolution for this algorithm: that of
-/// the gradient by the filters turned around, with channels and filters exchanged.
+/// Computes the gradient of the input `[B, C, H, W]` from that of the output, if this is a convolution for this
+/// algorithm: that of the gradient by the filters turned around, with channels and filters exchanged.
 pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Option<Vec<f32>> {
     let Geometry { channels, filters, .. } = *geometry;
     let [above, left] = geometry.options.padding.map(|padding| 2usize.checked_sub(padding));
@@ -98,7 +98,7 @@ pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Option
     Some(forward(&turned, grad, &turned_weight, after))
 }
 
-/// Rows and columns of the tiles of an image.
+/// Returns the rows and columns of the tiles of an image.
 fn tiles(geometry: &Geometry) -> [usize; 2] {
     geometry.output.map(|size| size.div_ceil(2))
 }
@@ -169,14 +169,14 @@ impl Work<'_> {
         multiply(sums, tiles, weights, inputs, false);
     }
 
-    /// Cells of the output from the products.
+    /// Computes cells of the output from the products.
     fn finish(&self, block: &Block, filters: Range<usize>, sums: &[f32]) {
         let Self { geometry, after, output, .. } = *self;
         Arch::new().dispatch(Finish { geometry, after, block, filters, sums, output });
     }
 }
 
-/// Some of `all` for each of the tasks.
+/// Divides `all` items among the tasks.
 fn parts(all: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
     let part = all.div_ceil(TASKS);
     (0..all.div_ceil(part)).into_par_iter().map(move |i| i * part..((i + 1) * part).min(all))
@@ -310,7 +310,8 @@ impl WithSimd for Transform<'_> {
     }
 }
 
-/// Even, then odd cells of a line that begins with `left` zeros and ends with as many as it takes.
+/// Splits a line that begins with `left` zeros, and ends with as many as it takes, into its even
+/// and its odd cells.
 #[inline(always)]
 fn split(line: &[f32], left: usize, cells: &mut [f32]) {
     let (even, odd) = cells.split_at_mut(cells.len() / 2);

@@ -7,7 +7,7 @@ use crate::support::detr;
 use crate::support::folder_with;
 use crate::support::images::{jpeg, jpeg_claiming, picture, png, png_claiming, truncated};
 
-/// A data set of two images, of which the second has this name.
+/// Makes a data set of two images, of which the second has this name.
 fn json(name: &str) -> Vec<u8> {
     let name = serde_json::Value::from(name);
     format!(

@@ -63,7 +63,7 @@ fn look(folder: &Path, path: &str) -> Outcome {
     outcome
 }
 
-/// The kinds of problems that `detr data check --json` finds in the folder.
+/// Returns the kinds of problems that `detr data check --json` finds in the folder.
 fn kinds(folder: &Path, path: &str) -> Vec<(String, u64)> {
     let report = detr(["data", "check", "--json", path]).inside(folder).run().json();
     let findings = report["findings"].as_array().unwrap().iter();
