@@ -13,7 +13,7 @@ pub(crate) struct Args {
     keep_going: bool,
 }
 
-/// What a check runs.
+/// The action of a check.
 enum Step {
     /// The invariants, inside this program.
     Tidy,
@@ -27,14 +27,14 @@ enum Step {
 const STEPS: [Step; 7] = [
     Step::Tidy,
     Step::Cargo(&["fmt", "--all", "--check"], &[]),
-    // With the cuda feature, so that the type check below finds its dependencies checked already.
-    // DOCS_RS=1 makes Burn's build scripts skip the download of LLVM, which neither needs; nothing
-    // is linked.
+    // The cuda feature is enabled here, so that the type check below finds its dependencies checked
+    // already. DOCS_RS=1 makes Burn's build scripts skip the download of LLVM, which neither needs;
+    // nothing is linked.
     Step::Cargo(
         &["clippy", "--workspace", "--all-targets", "--features", "cuda", "--", "-D", "warnings"],
         &[("DOCS_RS", "1")],
     ),
-    // As the README has it.
+    // The README names this command.
     Step::Cargo(&["test", "--workspace"], &[]),
     Step::Cargo(
         &["check", "-p", "detr-infer", "-p", "detr-cli", "--features", "cuda"],

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)
@@ -41,7 +41,7 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of `{}`", shown(command)))
 }
 
-/// A command as one would type it: variables, program, arguments.
+/// Writes a command as one would type it: variables, program, arguments.
 pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
         let text = text.to_string_lossy();
@@ -62,13 +62,13 @@ pub(crate) fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-/// Whether a program is on the search path.
+/// Returns whether a program is on the search path.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let search = env::var_os("PATH")?;
     env::split_paths(&search).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Another program's exit code as ours; a program ended by a signal has failed.
+/// Returns another program's exit code as ours; a program ended by a signal has failed.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

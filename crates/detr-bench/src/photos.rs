@@ -20,7 +20,7 @@ pub(crate) fn write(folder: &Path, count: u32) -> std::io::Result<()> {
         }
         let mut jpeg = Vec::new();
         let mut encoder = Encoder::new(&mut jpeg, 95);
-        // The images of COCO have it.
+        // The images of COCO have this sampling factor.
         encoder.set_sampling_factor(SamplingFactor::F_1_1);
         let pixels = picture(&mut Random(number.into()));
         encoder.encode(&pixels, WIDTH, HEIGHT, ColorType::Rgb).map_err(std::io::Error::other)?;

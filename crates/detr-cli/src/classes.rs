@@ -80,7 +80,7 @@ fn no_common_class(model: &ClassTable, data: &[Category], renaming: Renaming) ->
     ))
 }
 
-/// The first of some names, and how many more there are.
+/// Lists the first of some names, and how many more there are.
 pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
     if names.is_empty() {
         return "none".to_owned();

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Result<(), CliError>
     Ok(())
 }
 
-/// Nothing of the user's is written over by accident.
+/// Refuses to write over files of the user, unless forced.
 fn check_output(folder: &Path, force: bool) -> Result<(), CliError> {
     let usage = |reason: &str| Err(CliError::Usage(format!("{}: {reason}", folder.display())));
     if folder.exists() && !folder.is_dir() {

@@ -18,7 +18,7 @@ pub(crate) struct DevicesArgs {
 #[derive(Serialize)]
 struct Report {
     devices: Vec<DeviceInfo>,
-    /// What `--backend auto` takes; none if nothing works.
+    /// The backend that `--backend auto` takes, or `None` if none works.
     auto: Option<Auto>,
     not_compiled: Vec<Missing>,
 }
@@ -32,7 +32,7 @@ struct Auto {
 #[derive(Serialize)]
 struct Missing {
     backend: String,
-    /// How to build with it.
+    /// The command that builds the program with this backend.
     command: String,
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &InspectArgs, console: &Console) -> Result<(), CliError>
     if args.json { print_json(&report) } else { print(&escaped(&text(&report)?)) }
 }
 
-/// The weights of an artifact are those that its card describes.
+/// Checks that the weights of an artifact are those that its card describes.
 fn check_hash(checkpoint: &Checkpoint, report: &Report<'_>) -> Result<(), CliError> {
     let (Some(card), Some(found)) = (&checkpoint.card, &report.sha256) else { return Ok(()) };
     let stated = &card.weights.sha256;

@@ -10,7 +10,7 @@ use detr_infer::verdicts::Verdicts;
 /// Flags of `detr self-test`.
 #[derive(Args)]
 pub(crate) struct SelfTestArgs {
-    /// What to test
+    /// The backend to test
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     backend: Backend,
 
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &SelfTestArgs, console: &Console) -> Result<(), CliError
     )))
 }
 
-/// The device of a report that failed, and what is refused from now on.
+/// Names the device of a report that failed, and what is refused from now on.
 fn refused(report: &Report) -> Option<String> {
     let consequence = if report.failure.is_some() {
         "which broke off"
@@ -102,7 +102,7 @@ fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliErr
     Ok(reports)
 }
 
-/// What results are compared with, whatever its own self-test found.
+/// Returns the CPU device that results are compared with, whatever its own self-test found.
 fn cpu() -> Result<Device, CliError> {
     [Backend::Flex, Backend::Ndarray]
         .into_iter()

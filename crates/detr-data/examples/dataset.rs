@@ -42,7 +42,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Objects that came back with their class, by file name, and the largest difference of a corner.
+/// Counts the objects that came back with their class, by file name, and returns the largest
+/// difference of a corner, too.
 fn difference(made: &detr_data::Dataset, back: &detr_data::Dataset) -> (usize, f64) {
     let name = |set: &detr_data::Dataset, id| {
         set.category(id).map_or(String::new(), |c| c.name.replace(' ', "_"))

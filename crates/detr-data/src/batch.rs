@@ -14,7 +14,7 @@ use crate::resize::resize_bilinear;
 /// One image as the model sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
-    /// Normalised RGB, `[3, H, W]` row-major.
+    /// The normalised RGB pixels, `[3, H, W]` row-major.
     pub pixels: Vec<f32>,
     /// H and W of `pixels`.
     pub size: ImageSize,
@@ -25,7 +25,7 @@ pub struct Prepared {
 /// Images stacked to one batch; smaller ones are padded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostBatch {
-    /// Normalised RGB, `[B, 3, H, W]` row-major, zero on padding.
+    /// The normalised RGB pixels, `[B, 3, H, W]` row-major, zero on padding.
     pub pixels: Vec<f32>,
     /// `[B, H, W]` row-major, true on padding; none where every image has the batch's size.
     pub mask: Option<Vec<bool>>,
@@ -47,7 +47,7 @@ pub fn prepare(image: &RgbImage, spec: &PreprocessSpec) -> Result<Prepared, Imag
     Ok(Prepared { pixels: normalize(&resized, spec), size: size_of(&resized), original_size })
 }
 
-/// The resizing half of [`prepare`].
+/// Resizes an image as the first half of [`prepare`].
 ///
 /// # Errors
 /// [`ImageError::NoPixels`] for an image with a side of zero.
@@ -59,8 +59,8 @@ pub fn resize_to_spec(image: &RgbImage, spec: &PreprocessSpec) -> Result<RgbImag
     Ok(resize_bilinear(image, spec.target_size(size)))
 }
 
-/// The normalising half of [`prepare`]: `(v / 255 - mean) / std` in that order of roundings, as
-/// `ToTensor` and `Normalize` of `torchvision`.
+/// Normalises an image as the second half of [`prepare`]: `(v / 255 - mean) / std` in that order of
+/// roundings, as `ToTensor` and `Normalize` of `torchvision`.
 ///
 /// # Shapes
 /// `[H, W, 3]` bytes to `[3, H, W]`.
@@ -75,7 +75,7 @@ pub fn normalize(image: &RgbImage, spec: &PreprocessSpec) -> Vec<f32> {
     pixels
 }
 
-/// The normalised values of every level, by channel.
+/// Returns the normalised values of every level, by channel.
 pub(crate) fn tables(spec: &PreprocessSpec) -> [[f32; 256]; 3] {
     let mut tables = [[0.0; 256]; 3];
     for (table, (mean, std)) in tables.iter_mut().zip(spec.mean.into_iter().zip(spec.std)) {
@@ -128,13 +128,13 @@ impl HostBatch {
         Self { pixels, mask, size, image_sizes, original_sizes }
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.image_sizes.len()
     }
 
-    /// Whether there is no image.
+    /// Returns whether there is no image.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.image_sizes.is_empty()

@@ -13,7 +13,7 @@ use crate::target::Target;
 
 /// Pixels between the cells.
 const GAP: u32 = 4;
-/// What cells stand on.
+/// The colour behind the cells.
 const BACKGROUND: Rgb<u8> = Rgb([32, 32, 32]);
 /// Width of a box's line.
 const LINE: u32 = 2;
@@ -59,7 +59,7 @@ pub fn preview(samples: &[Loaded], columns: u32, cell: u32, style: &PreviewStyle
     grid
 }
 
-/// The colour of a class: hues a golden section apart, so that neighbouring labels differ.
+/// Returns the colour of a class: hues a golden section apart, so that neighbouring labels differ.
 #[must_use]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 pub fn class_color(label: usize) -> [u8; 3] {
@@ -71,7 +71,7 @@ pub fn class_color(label: usize) -> [u8; 3] {
     })
 }
 
-/// A sample of at most `cell` pixels on each side.
+/// Draws a sample of at most `cell` pixels on each side.
 fn draw(sample: &Loaded, cell: u32, style: &PreviewStyle<'_>) -> RgbImage {
     let size = sample.target.size;
     let spec =

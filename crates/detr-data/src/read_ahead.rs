@@ -1,7 +1,7 @@
 //! Reads images on worker threads ahead of the one who uses them, and hands them over in their order.
 //!
-//! Bounded by a number of images and by their bytes, so a folder of large photographs costs no more memory
-//! than a few of them.
+//! The queue is bounded by a number of images and by their bytes, so a folder of large photographs costs
+//! no more memory than a few of them.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ const MAX_WORKERS: usize = 4;
 /// An image that was read ahead.
 #[derive(Debug)]
 pub struct ReadImage<K, E> {
-    /// What the caller knows it by.
+    /// The caller's name for the image.
     pub key: K,
     /// The image, or why there is none.
     pub image: Result<RgbImage, E>,
@@ -97,7 +97,7 @@ impl<S: Iterator<Item = K>, K, E> Shared<S, K, E> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next source to work on with its number, as soon as there is room for it.
+    /// Returns the next source to work on with its number, as soon as there is room for it.
     fn begin(&self) -> Option<(usize, K)> {
         let mut state = self.lock();
         loop {
@@ -185,7 +185,7 @@ fn size<K, E>(image: &ReadImage<K, E>) -> usize {
 mod tests {
     use super::*;
 
-    /// An image of that width, or a fault for every seventh.
+    /// Returns an image of that width, or a fault for every seventh.
     #[allow(clippy::trivially_copy_pass_by_ref)] // as `read_ahead` calls it
     fn read(width: &u32) -> Result<RgbImage, ()> {
         (!width.is_multiple_of(7)).then(|| RgbImage::new(*width, 1)).ok_or(())

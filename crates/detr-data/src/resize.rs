@@ -1,5 +1,5 @@
-//! Antialiased bilinear resizing of 8-bit RGB, equal to Pillow's `Image.resize(.., BILINEAR)` in
-//! every byte (`Resample.c`: 22-bit weights, 8-bit pixels between the two passes).
+//! Resizes 8-bit RGB with an antialiased bilinear filter, equal to Pillow's `Image.resize(..,
+//! BILINEAR)` in every byte (`Resample.c`: 22-bit weights, 8-bit pixels between the two passes).
 //!
 //! Not the bilinear interpolation of GPU samplers or `torch.nn.functional.interpolate`: when an
 //! image shrinks, the triangle filter grows with the scale, so every source pixel counts. General
@@ -26,8 +26,9 @@ pub fn resize_bilinear(image: &RgbImage, size: ImageSize) -> RgbImage {
     resize_bilinear_region(image, size, Region::whole(size))
 }
 
-/// A region of what [`resize_bilinear`] makes, pixel for pixel, at the cost of the region: a resize
-/// that is followed by a crop. The part of the region outside of `size` is left out.
+/// Computes a region of the image that [`resize_bilinear`] returns, pixel for pixel, at the cost of
+/// the region: a resize that is followed by a crop. The part of the region outside of `size` is
+/// left out.
 #[must_use]
 pub fn resize_bilinear_region(image: &RgbImage, size: ImageSize, region: Region) -> RgbImage {
     let region = region.within(size);
@@ -37,7 +38,7 @@ pub fn resize_bilinear_region(image: &RgbImage, size: ImageSize, region: Region)
     }
     let rows = Pass::new(image.height(), size.height, region.top, height);
     let columns = Pass::new(image.width(), size.width, region.left, width);
-    // What the region is made of.
+    // The region of the source that the result is made of.
     let source = Region {
         top: rows.source.start,
         left: columns.source.start,
@@ -63,13 +64,13 @@ pub struct Region {
 }
 
 impl Region {
-    /// All of an image.
+    /// Returns the region that covers an image.
     #[must_use]
     pub const fn whole(size: ImageSize) -> Self {
         Self { top: 0, left: 0, size }
     }
 
-    /// The part inside of an image.
+    /// Returns the part of the region that is inside of an image.
     #[must_use]
     pub fn within(self, image: ImageSize) -> Self {
         let (top, left) = (self.top.min(image.height), self.left.min(image.width));
@@ -81,7 +82,8 @@ impl Region {
     }
 }
 
-/// The pixels of a region, or of its part inside of the image; all of the image is not copied.
+/// Returns the pixels of a region, or of its part inside of the image; a region that covers the
+/// image is not copied.
 #[must_use]
 pub fn crop(image: &RgbImage, region: Region) -> Cow<'_, RgbImage> {
     let size = ImageSize::new(image.height(), image.width());
@@ -135,7 +137,7 @@ impl Range {
     }
 }
 
-/// What one source pixel counts: `(high << SPLIT) + low` in units of `2^-FRACTION`.
+/// The weight of one source pixel: `(high << SPLIT) + low` in units of `2^-FRACTION`.
 #[derive(Clone, Copy)]
 struct Weight {
     high: i16,
@@ -191,8 +193,8 @@ struct Filter {
 }
 
 impl Filter {
-    /// The triangle filter from `source` to `target` pixels, both at least one, for some of the
-    /// target pixels.
+    /// Computes the triangle filter from `source` to `target` pixels, both at least one, for some
+    /// of the target pixels.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the source
     fn triangle(source: u32, target: u32, positions: std::ops::Range<u32>) -> Self {
         let scale = f64::from(source) / f64::from(target);
@@ -290,7 +292,7 @@ impl pulp::WithSimd for Convolution<'_> {
     }
 }
 
-/// The common case of two source pixels, where the sums need not go through memory.
+/// Computes the common case of two source pixels, where the sums need not go through memory.
 #[inline(always)] // as `convolve_here`
 fn blend(target: &mut [u8], (a, &a_weight): (&[u8], &Weight), (b, &b_weight): (&[u8], &Weight)) {
     for ((byte, &a), &b) in target.iter_mut().zip(a).zip(b) {

@@ -1,4 +1,4 @@
-//! What a model shall find on an image, as the losses take it.
+//! The objects that a model shall find on an image, in the form that the losses take.
 //!
 //! Mirrors `ConvertCocoPolysToMask` of the reference's `datasets/coco.py`: crowds are left out,
 //! boxes are clamped to the image, boxes without area are left out. The same arithmetic in `f32`.
@@ -36,24 +36,24 @@ pub struct Target {
 }
 
 impl Target {
-    /// Number of objects.
+    /// Returns the number of objects.
     #[must_use]
     pub fn len(&self) -> usize {
         self.boxes.len()
     }
 
-    /// Whether there is no object; such images are used too.
+    /// Returns whether there is no object; such images are used too.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.boxes.is_empty()
     }
 
-    /// The boxes' corners in pixels of `size`.
+    /// Returns the boxes' corners in pixels of `size`.
     pub fn corners(&self) -> impl Iterator<Item = Xyxy> + '_ {
         self.boxes.iter().map(|bbox| bbox.to_xyxy().scaled(self.size))
     }
 
-    /// Bytes in memory.
+    /// Returns the size in memory in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let masks: usize = self.masks.iter().flatten().map(|mask| mask.bits.len()).sum();
@@ -61,7 +61,7 @@ impl Target {
         (masks + self.boxes.len() * 29 + size_of::<Self>()) as u64
     }
 
-    /// The end of augmentation (`Normalize` of the reference's `datasets/transforms.py`): only here
+    /// Ends the augmentation (`Normalize` of the reference's `datasets/transforms.py`): only here
     /// boxes become relative centres and sizes. The pixels are normalised when a batch is stacked.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // sides are far below 2^24
@@ -93,7 +93,7 @@ impl Target {
     }
 }
 
-/// How annotations become targets.
+/// The rules by which annotations become targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetRules {
     labels: HashMap<i64, usize>,
@@ -134,14 +134,14 @@ impl TargetRules {
         Self { labels: labels.collect(), masks: false }
     }
 
-    /// The same with masks.
+    /// Sets whether targets have masks.
     #[must_use]
     pub fn with_masks(self, masks: bool) -> Self {
         Self { masks, ..self }
     }
 
-    /// Counts what becomes of the objects of an image without decoding it. Where the annotations do not state its
-    /// size, a box counts as lying on it unless it is to the left or above.
+    /// - Where the annotations do not state its size, a box counts as lying on it unless it is to the left or
+    /// above.
     #[must_use]
     pub fn counts(&self, record: &ImageRecord) -> TargetCounts {
         let size = record.size.unwrap_or(ImageSize::new(u32::MAX, u32::MAX));
@@ -160,8 +160,8 @@ impl TargetRules {
         counts
     }
 
-    /// A decoded image with its objects, ready for augmentation. The size that counts is that of
-    /// the decoded image, whatever the annotations state.
+    /// Decodes an image and returns it with its objects, ready for augmentation. The size that
+    /// counts is that of the decoded image, whatever the annotations state.
     #[must_use]
     pub fn sample(&self, record: &ImageRecord, image: RgbImage) -> (Sample, TargetCounts) {
         let size = ImageSize::new(image.height(), image.width());

@@ -17,7 +17,7 @@ use crate::upload::{PaddingRule, upload};
 
 /// Something that detects in batches: a [`Detector`], or a program's shell around one.
 pub trait Detect {
-    /// The detector.
+    /// Returns the detector.
     fn detector(&self) -> &Detector;
 
     /// Detects in images that fit into one batch (see [`Detector::group`]); detections are best first.
@@ -40,9 +40,9 @@ pub struct Detector {
     pub model: Model,
     /// Its architecture.
     pub config: ModelConfig,
-    /// What its labels mean.
+    /// The classes of the labels.
     pub classes: ClassTable,
-    /// How images become input.
+    /// The way in which images become input.
     pub preprocess: PreprocessSpec,
     /// The device of the model.
     pub device: Device,
@@ -59,7 +59,7 @@ pub struct Detector {
     pub masks: bool,
 }
 
-/// How a segment is chosen for every pixel.
+/// The options of choosing a segment for every pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PanopticOptions {
     /// Queries become segments whose class is more probable than this, 0 to 1.
@@ -69,7 +69,7 @@ pub struct PanopticOptions {
 }
 
 impl Default for PanopticOptions {
-    /// The reference's threshold, and ids from 1.
+    /// Returns the reference's threshold, and ids from 1.
     fn default() -> Self {
         Self { threshold: 0.85, reference_ids: false }
     }
@@ -86,7 +86,7 @@ struct Output {
 }
 
 impl Detector {
-    /// Whether images of several sizes run as one batch.
+    /// Returns whether images of several sizes run as one batch.
     #[must_use]
     pub fn mixes_sizes(&self) -> bool {
         self.mixes_sizes && self.config.knows_padding()
@@ -281,7 +281,7 @@ impl Detector {
         Ok((host, output.mask_features))
     }
 
-    /// Whether a label is among the classes that are wanted.
+    /// Returns whether a label is among the classes that are wanted.
     fn wants(&self, label: usize) -> bool {
         let named = |name: &str| self.wanted.iter().any(|wanted| wanted == name);
         self.wanted.is_empty()

@@ -13,7 +13,7 @@ pub enum PredictError {
     Image {
         /// Its position among the images.
         index: usize,
-        /// What is wrong with it.
+        /// The fault of the image.
         fault: ImageFault,
     },
     /// The model makes no masks.

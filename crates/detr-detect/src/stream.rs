@@ -14,7 +14,7 @@ const BATCHES_AT_ONCE: usize = 4;
 /// The number of bytes of decoded pixels from which a smaller number of images is searched.
 const BYTES_AT_ONCE: usize = 256 << 20;
 
-/// How a stream makes batches.
+/// The options by which a stream makes batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamOptions {
     /// The most images in a batch, at least 1.
@@ -26,7 +26,7 @@ pub struct StreamOptions {
 /// An image with what was found in it, or the reason why nothing could be.
 #[derive(Debug)]
 pub struct StreamItem<K> {
-    /// What the caller knows the image by.
+    /// The caller's name for the image.
     pub key: K,
     /// The image and its detections, best first.
     pub found: Result<(RgbImage, Vec<Detection>), ImageFault>,
@@ -71,12 +71,12 @@ where
         }
     }
 
-    /// The number of images that went through the model so far.
+    /// Returns the number of images that went through the model so far.
     pub const fn images_done(&self) -> usize {
         self.images_done
     }
 
-    /// The time that these images took, stage by stage.
+    /// Returns the time that these images took, stage by stage.
     pub const fn times(&self) -> StageTimes {
         self.times
     }

@@ -6,7 +6,7 @@ use detr_model::NestedTensor;
 use detr_model::nested::Padding;
 use detr_types::ImageSize;
 
-/// How the padding of a batch is told to a model; see [`Padding`].
+/// The way in which a model is told about the padding of a batch; see [`Padding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PaddingRule {
     /// By a mask, as the reference trains: what the backbone makes of the zeros beside an image leaks in.

@@ -129,7 +129,7 @@ fn corners_of_centre(numbers: [f64; 4]) -> Xyxy<f64> {
     Xyxy::from([x - w / 2.0, y - h / 2.0, x + w / 2.0, y + h / 2.0])
 }
 
-/// Intersection over union of corners; 0 where a box has no inside.
+/// Returns the intersection over union of corners; 0 if a box has no inside.
 fn iou(a: [f64; 4], b: [f64; 4]) -> f64 {
     let side = |low: usize, high: usize| (a[high].min(b[high]) - a[low].max(b[low])).max(0.0);
     let area = |c: [f64; 4]| (c[2] - c[0]).max(0.0) * (c[3] - c[1]).max(0.0);

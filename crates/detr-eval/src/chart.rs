@@ -22,11 +22,11 @@ const MARKED: usize = 60;
 /// Lines over a common axis.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chart {
-    /// What is shown.
+    /// The title above the chart.
     pub title: String,
-    /// What goes to the right.
+    /// The label of the horizontal axis.
     pub x: String,
-    /// What goes up.
+    /// The label of the vertical axis.
     pub y: String,
     /// Lines, the most important first.
     pub lines: Vec<ChartLine>,
@@ -77,19 +77,19 @@ impl Scale {
         Self { low: first * step, high: last * step, step }
     }
 
-    /// Where a value lies, from 0 to 1.
+    /// Returns the place of a value along the axis, from 0 to 1.
     fn place(self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 
-    /// Grid lines; few, whatever the numbers are.
+    /// Returns the places of grid lines; they are few, whatever the numbers are.
     fn ticks(self) -> impl Iterator<Item = f64> {
         (0..=12)
             .map(move |index| self.low + f64::from(index) * self.step)
             .take_while(move |value| *value <= self.high + 0.01 * self.step)
     }
 
-    /// A number with as many digits as the grid needs.
+    /// Writes a number with as many digits as the grid needs.
     fn label(self, value: f64) -> String {
         if self.step >= 1e6 || self.step < 1e-5 {
             return format!("{value:.1e}");
@@ -170,7 +170,7 @@ fn row_y(top: f64, row: usize) -> f64 {
     top + 12.0 + 18.0 * row as f64
 }
 
-/// A dash of its own where colours come again, and grey for lines without a name.
+/// Returns the dash of a line, one of its own if colours come again, and grey for lines without a name.
 fn style(rank: usize) -> String {
     if rank >= LEGEND {
         return "fill=\"none\" stroke=\"#ccc\"".to_owned();

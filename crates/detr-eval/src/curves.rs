@@ -4,9 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::mean::mean_of_existing;
 
-/// What pycocotools' `accumulate` leaves: T `IoU` thresholds, R recall thresholds, K classes, A
-/// areas (all, small, medium, large), M limits of detections per image. -1 where a class has no
-/// object.
+/// The arrays that pycocotools' `accumulate` returns: T `IoU` thresholds, R recall thresholds, K
+/// classes, A areas (all, small, medium, large), M limits of detections per image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrays {
     /// The twelve numbers.
@@ -30,20 +29,21 @@ pub struct Arrays {
 }
 
 impl Arrays {
-    /// Index in [`precision`](Self::precision) and [`scores`](Self::scores).
+    /// Returns the index in [`precision`](Self::precision) and [`scores`](Self::scores).
     #[must_use]
     pub fn at(&self, [t, r, k, a, m]: [usize; 5]) -> usize {
         let (recalls, classes) = (self.recall_thresholds.len(), self.classes.len());
         (((t * recalls + r) * classes + k) * self.areas + a) * self.limits + m
     }
 
-    /// Index in [`recall`](Self::recall).
+    /// Returns the index in [`recall`](Self::recall).
     #[must_use]
     pub fn recall_at(&self, [t, k, a, m]: [usize; 4]) -> usize {
         ((t * self.classes.len() + k) * self.areas + a) * self.limits + m
     }
 
-    /// Precision of a class at an `IoU` threshold, whatever the area, with all detections.
+    /// Returns the precision of a class at an `IoU` threshold, whatever the area, with all
+    /// detections.
     pub(crate) fn precision_of(&self, t: usize, k: usize) -> impl Iterator<Item = f64> {
         let last = self.limits - 1;
         (0..self.recall_thresholds.len()).map(move |r| self.precision[self.at([t, r, k, 0, last])])
@@ -55,19 +55,19 @@ impl Arrays {
         (0..self.recall_thresholds.len()).map(move |r| self.scores[self.at([t, r, k, 0, last])])
     }
 
-    /// Average precision of a class at some `IoU` thresholds, as `np.mean` of them.
+    /// Returns the average precision of a class at some `IoU` thresholds, as `np.mean` of them.
     pub(crate) fn average_precision(&self, thresholds: &[usize], k: usize) -> f64 {
         mean_of_existing(thresholds.iter().flat_map(|&t| self.precision_of(t, k)))
     }
 
-    /// Average recall of a class.
+    /// Returns the average recall of a class.
     pub(crate) fn average_recall(&self, k: usize) -> f64 {
         let last = self.limits - 1;
         let recall = |t| self.recall[self.recall_at([t, k, 0, last])];
         mean_of_existing((0..self.iou_thresholds.len()).map(recall))
     }
 
-    /// Index of an `IoU` threshold.
+    /// Returns the index of an `IoU` threshold.
     pub(crate) fn threshold(&self, iou: f64) -> Option<usize> {
         self.iou_thresholds.iter().position(|&found| (found - iou).abs() < 1e-9)
     }

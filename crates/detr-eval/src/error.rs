@@ -1,4 +1,4 @@
-//! What can be wrong with ground truth, results or options.
+//! The errors of ground truth, results and options.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub enum EvalError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of this image.
         source: Box<EvalError>,
     },
     /// The system refused to read.
@@ -23,35 +23,35 @@ pub enum EvalError {
     TooLarge {
         /// Size of the file.
         bytes: u64,
-        /// What is allowed.
+        /// The largest number that is allowed.
         limit: u64,
     },
     /// Not JSON, or not of the expected form.
     #[error("{field}: {message} (line {line}, column {column})\nhint: {hint}")]
     Json {
-        /// Where in the document, as in `annotations[3].bbox`.
+        /// The place in the document, such as `annotations[3].bbox`.
         field: String,
-        /// What was found.
+        /// The fault that was found.
         message: String,
         /// Line, from 1.
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
     /// An entry of a list that contradicts the others or itself.
     #[error("{list}[{index}].{field}: {message}\nhint: {hint}")]
     Entry {
-        /// Which list: `images`, `annotations`, `categories` or `results`.
+        /// The name of the list: `images`, `annotations`, `categories` or `results`.
         list: &'static str,
         /// Index in the list.
         index: usize,
         /// Field of the entry.
         field: &'static str,
-        /// What was found.
+        /// The fault that was found.
         message: String,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
     /// A list without which nothing can be measured.
@@ -62,7 +62,7 @@ pub enum EvalError {
     Option {
         /// The setting.
         field: &'static str,
-        /// What was found.
+        /// The fault that was found.
         message: String,
     },
     /// Detections for an image that the ground truth lacks.
@@ -83,9 +83,9 @@ pub enum EvalError {
         index: usize,
         /// The field.
         field: &'static str,
-        /// What was found.
+        /// The fault that was found.
         message: String,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
     /// An object of the ground truth whose mask cannot be compared.
@@ -95,9 +95,9 @@ pub enum EvalError {
         image_id: i64,
         /// Id of the annotation.
         id: i64,
-        /// What was found.
+        /// The fault that was found.
         message: String,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
     /// Parts of one evaluation that do not belong together.

@@ -28,16 +28,16 @@ pub struct Evaluator {
     classes: Vec<usize>,
     /// Whether an image, by index, is to be evaluated.
     wanted: Vec<bool>,
-    /// What an image, by index, gave, once it came.
+    /// The results of the images that were added so far, by index.
     pub(crate) seen: BTreeMap<usize, Seen>,
-    /// What came but has not been matched.
+    /// The images that were added but not matched yet.
     pending: Vec<(usize, Vec<Detected>)>,
     pending_detections: usize,
     pub(crate) duplicate_images: usize,
     pub(crate) other_images: usize,
 }
 
-/// What is remembered of an image beside its matches.
+/// The facts about an image that are kept beside its matches.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Seen {
     pub(crate) detections: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Seen {
 }
 
 impl Evaluator {
-    /// An evaluation to which nothing has been added.
+    /// Creates an evaluation to which nothing has been added.
     ///
     /// # Errors
     /// Options that are impossible or name images or classes that the ground truth lacks; for
@@ -126,7 +126,7 @@ impl Evaluator {
         results.images.into_iter().try_for_each(|(image, detections)| self.add(image, detections))
     }
 
-    /// Number of images added.
+    /// Returns the number of images added.
     #[must_use]
     pub fn images_added(&self) -> usize {
         self.seen.len()
@@ -158,7 +158,7 @@ impl Evaluator {
         self.engine.merge(other.engine)
     }
 
-    /// The result. Images that never came count as images in which nothing was found.
+    /// Computes the result. Images that never came count as images in which nothing was found.
     ///
     /// # Errors
     /// None that more input could cause; see [`EvalError::Engine`].
@@ -166,7 +166,7 @@ impl Evaluator {
         self.finish_with_arrays().map(|(metrics, _)| metrics)
     }
 
-    /// The result with the arrays that it was made of.
+    /// Computes the result, and returns it with the arrays that it was made of.
     ///
     /// # Errors
     /// Those of [`finish`](Self::finish).

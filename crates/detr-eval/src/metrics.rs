@@ -10,32 +10,32 @@ use crate::truth::GroundTruth;
 /// as in pycocotools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// What was compared.
+    /// The shapes that were compared: boxes or masks.
     pub iou: IouKind,
     /// Detections per image and class that counted.
     pub max_detections: [usize; 3],
-    /// What was counted, and what was left out.
+    /// The numbers of objects and detections that were counted and left out.
     pub counts: Counts,
     /// The twelve numbers.
     pub summary: Summary,
     /// Each class that was evaluated, by id.
     pub classes: Vec<ClassMetrics>,
-    /// Which class was taken for which, if asked for.
+    /// The confusion of classes, if asked for.
     pub confusion: Option<Confusion>,
     /// Precision over recall: the mean over `IoU` 0.50 to 0.95, at 0.50 and at 0.75.
     pub curves: Vec<CurveSet>,
 }
 
-/// How much went into an evaluation.
+/// The amount of data in an evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Images evaluated, those without detections included.
     pub images: usize,
-    /// Of these, images without a detection.
+    /// The number of these images that have no detection.
     pub images_without_detections: usize,
     /// Objects of the classes evaluated, crowds included.
     pub objects: usize,
-    /// Of these, crowds.
+    /// The number of these objects that are crowds.
     pub crowds: usize,
     /// Detections that counted.
     pub detections: usize,
@@ -58,23 +58,23 @@ pub struct Summary {
     pub ap50: f64,
     /// At `IoU` 0.75.
     pub ap75: f64,
-    /// Of objects below 32 x 32 pixels.
+    /// The average precision of objects below 32 x 32 pixels.
     pub ap_small: f64,
-    /// Of objects from there to 96 x 96.
+    /// The average precision of objects from there to 96 x 96.
     pub ap_medium: f64,
-    /// Of larger ones.
+    /// The average precision of larger objects.
     pub ap_large: f64,
     /// Average recall with the fewest detections per image and class (1).
     pub ar_few: f64,
-    /// With more (10).
+    /// The average recall with 10 detections per image.
     pub ar_some: f64,
-    /// With all (100).
+    /// The average recall with 100 detections per image.
     pub ar: f64,
-    /// Of objects below 32 x 32 pixels.
+    /// The average recall of objects below 32 x 32 pixels.
     pub ar_small: f64,
-    /// Of objects from there to 96 x 96.
+    /// The average recall of objects from there to 96 x 96.
     pub ar_medium: f64,
-    /// Of larger ones.
+    /// The average recall of larger objects.
     pub ar_large: f64,
 }
 
@@ -95,7 +95,7 @@ pub struct ClassMetrics {
     pub ap75: f64,
     /// Average recall with all detections.
     pub ar: f64,
-    /// Where precision and recall balance best, if anything was found.
+    /// The point where precision and recall balance best, if anything was found.
     pub best_f1: Option<BestF1>,
 }
 
@@ -113,8 +113,8 @@ pub struct BestF1 {
     pub recall: f64,
 }
 
-/// Which class was taken for which. Crowds are no objects here; a detection in a crowd of its class
-/// that means no single object is left out.
+/// A table of which class was taken for which. Crowds are no objects here; a detection in a crowd
+/// of its class that means no single object is left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Confusion {
     /// Detections below this score are left out.
@@ -129,7 +129,7 @@ pub struct Confusion {
 }
 
 impl Summary {
-    /// In COCO's order.
+    /// Returns the twelve numbers in COCO's order.
     #[must_use]
     pub fn values(&self) -> [f64; 12] {
         let precision = [self.ap, self.ap50, self.ap75];
@@ -160,7 +160,7 @@ impl From<[f64; 12]> for Summary {
 }
 
 impl Metrics {
-    /// The result, from the arrays.
+    /// Computes the result from the arrays.
     pub(crate) fn new(
         truth: &GroundTruth,
         arrays: &Arrays,

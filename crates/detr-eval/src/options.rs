@@ -1,10 +1,10 @@
-//! What is compared, and how.
+//! The options of an evaluation.
 
 use serde::{Deserialize, Serialize};
 
 use crate::EvalError;
 
-/// What the overlap of two objects is measured on.
+/// The shapes whose overlap is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IouKind {
@@ -19,7 +19,7 @@ pub enum IouKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalOptions {
-    /// What is compared.
+    /// The shapes that are compared.
     pub iou: IouKind,
     /// Detections per image and class that count for the three average recalls, increasing; the
     /// last also bounds every other number.
@@ -30,7 +30,7 @@ pub struct EvalOptions {
     pub categories: Option<Vec<i64>>,
     /// Ids of the images to evaluate; all of them if not set.
     pub images: Option<Vec<i64>>,
-    /// Where to count which class is taken for which; not counted if not set.
+    /// The operating point at which the confusion of classes is counted; `None` switches it off.
     pub confusion: Option<ConfusionOptions>,
 }
 

@@ -31,13 +31,13 @@ pub struct Results {
 }
 
 impl Results {
-    /// Number of detections.
+    /// Returns the number of detections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.images.values().map(Vec::len).sum()
     }
 
-    /// Whether there is no detection.
+    /// Returns whether there is no detection.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -92,7 +92,7 @@ pub(crate) fn check_detections(
             Some(mask) if needed => mask
                 .check(image.size)
                 .map_err(|error| wrong("segmentation", error.to_string(), error.hint()))?,
-            // As pycocotools: a box without a mask is compared as a rectangle.
+            // Like pycocotools, compare a box without a mask as a rectangle.
             None if iou == IouKind::Segm && image.size.is_none() => {
                 let error = MaskError::NoSize;
                 return Err(wrong("segmentation", error.to_string(), error.hint()));

@@ -12,10 +12,10 @@ use crate::truth::GroundTruth;
 use crate::{EvalError, Evaluator};
 
 const MAGIC: &[u8; 8] = b"detreval";
-/// Raised whenever the header changes.
+/// The version of the format, raised whenever the header changes.
 const VERSION: u32 = 1;
 
-/// What stands before the bytes of the engine, as JSON.
+/// The JSON that stands before the bytes of the engine.
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
@@ -27,8 +27,8 @@ struct Header {
 }
 
 impl Evaluator {
-    /// Everything added so far, for [`from_bytes`](Self::from_bytes) on another rank that runs the
-    /// same program.
+    /// Writes everything added so far, for [`from_bytes`](Self::from_bytes) on another rank that
+    /// runs the same program.
     ///
     /// # Errors
     /// None that more input could cause; see [`EvalError::Engine`].
@@ -51,7 +51,7 @@ impl Evaluator {
         Ok(bytes)
     }
 
-    /// What [`to_bytes`](Self::to_bytes) saved, to be merged or added to.
+    /// Reads the bytes that [`to_bytes`](Self::to_bytes) returned, to merge them or to add to them.
     ///
     /// # Errors
     /// [`EvalError::State`] for other or damaged bytes, [`EvalError::Merge`] for those of an

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::metrics::{ClassMetrics, Confusion, Metrics};
 
 impl Metrics {
-    /// The twelve lines, in pycocotools' order and wording.
+    /// Writes the twelve lines, in pycocotools' order and wording.
     #[must_use]
     pub fn summary_lines(&self) -> [String; 12] {
         let [few, some, all] = self.max_detections;
@@ -40,7 +40,7 @@ impl Metrics {
         })
     }
 
-    /// One line per class, with a head.
+    /// Writes one line per class, with a head.
     #[must_use]
     pub fn class_table(&self) -> String {
         let width = self.classes.iter().map(|class| class.name.chars().count()).max();
@@ -58,8 +58,8 @@ impl Metrics {
 }
 
 impl Confusion {
-    /// One line per class, with a head: what became of its objects, and how many detections of it
-    /// mean nothing. The matrix itself is too wide for people.
+    /// Writes one line per class, with a head: what became of its objects, and how many detections
+    /// of it mean nothing. The matrix itself is too wide for people.
     #[must_use]
     pub fn table(&self) -> String {
         let nothing = self.classes.len();
@@ -108,7 +108,8 @@ fn class_line(class: &ClassMetrics, width: usize) -> String {
 }
 
 impl fmt::Display for Metrics {
-    /// The twelve lines, and what was left out if anything was.
+    /// Writes the twelve lines, and the numbers of objects and detections that were left out, if
+    /// any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in self.summary_lines() {
             writeln!(f, "{line}")?;

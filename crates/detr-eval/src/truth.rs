@@ -108,29 +108,29 @@ impl GroundTruth {
         Ok(Self { images, categories, image_ranks, category_ranks, fingerprint: hasher.finish() })
     }
 
-    /// The images by id.
+    /// Returns the images by id.
     #[must_use]
     pub fn images(&self) -> &[ImageTruth] {
         &self.images
     }
 
-    /// The classes by id.
+    /// Returns the classes by id.
     #[must_use]
     pub fn categories(&self) -> &[Category] {
         &self.categories
     }
 
-    /// Index of an image.
+    /// Returns the index of an image.
     pub(crate) fn image_rank(&self, id: i64) -> Option<usize> {
         self.image_ranks.get(&id).copied()
     }
 
-    /// Index of a class.
+    /// Returns the index of a class.
     pub(crate) fn category_rank(&self, id: i64) -> Option<usize> {
         self.category_ranks.get(&id).copied()
     }
 
-    /// Equal for equal ground truth, masks aside.
+    /// Returns a number that is equal for equal ground truth, masks aside.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
@@ -156,7 +156,7 @@ impl GroundTruth {
     }
 }
 
-/// Sorted ids to their indices.
+/// Maps sorted ids to their indices.
 fn ranks(
     list: &'static str,
     ids: impl Iterator<Item = i64>,

@@ -1,4 +1,4 @@
-//! What is wrong with a file or a detection is said with file, index and field; nothing panics.
+//! An error in a file or a detection names file, index and field; nothing panics.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 

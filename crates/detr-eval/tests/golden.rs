@@ -32,7 +32,7 @@ fn evaluate(truth: &Path, results: &Path, iou: IouKind) -> (Metrics, Arrays) {
     evaluator.finish_with_arrays().unwrap()
 }
 
-/// A tensor of f64, or of f32 widened.
+/// Reads a tensor of f64, or of f32 widened.
 fn numbers(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f64>) {
     let tensor = file.tensor(name).unwrap();
     let bytes = tensor.data();
@@ -84,7 +84,7 @@ fn check_case(name: &str, iou: IouKind) {
     let [t, r, k] = shape[..] else { panic!("{shape:?}") };
     let slice = |values: &[f64]| -> Vec<f64> {
         let at = |i: usize| arrays.at([i / (r * k), i / k % r, i % k, 0, 2]);
-        // Stored as f32.
+        // The expected numbers are stored as f32.
         #[allow(clippy::cast_possible_truncation)]
         (0..t * r * k).map(|i| f64::from(values[at(i)] as f32)).collect()
     };

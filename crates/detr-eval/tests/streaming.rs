@@ -23,7 +23,7 @@ fn whole(truth: &Arc<GroundTruth>, results: &Results, options: &EvalOptions) -> 
     evaluator.finish().unwrap()
 }
 
-/// A set with six images.
+/// Makes a set with six images.
 fn set(iou: IouKind) -> (Arc<GroundTruth>, Results) {
     let mut sets = (0..).map(|seed| generated::random_set(seed, iou));
     let set = sets.find(|set| set.truth.images().len() == 6).unwrap();
@@ -37,7 +37,8 @@ fn ranks_give_the_result_of_one_whatever_they_share_and_in_whatever_order() {
         let options = options(iou);
         let mut expected = whole(&truth, &results, &options);
         let images: Vec<(i64, Vec<Detected>)> = results.images.into_iter().collect();
-        // As a sampler does that gives every rank the same number: two images come twice.
+        // A sampler that gives every rank the same number of images repeats some: here two come
+        // twice.
         let mut ranks: Vec<Evaluator> = Vec::new();
         for rank in 0..3 {
             let mut evaluator = Evaluator::new(truth.clone(), options.clone()).unwrap();

@@ -93,7 +93,7 @@ impl FromStr for ColorOverride {
     }
 }
 
-/// A colour by its name, `#rgb` or `#rrggbb`; case does not matter.
+/// Parses a colour by its name, `#rgb` or `#rrggbb`; case does not matter.
 ///
 /// # Errors
 /// Anything else, with the names in the message.
@@ -159,19 +159,20 @@ impl Palette {
         self.overrides.insert(name.into(), color);
     }
 
-    /// The colour of a detection: that of its class name if it was set, else that of its label.
+    /// Returns the colour of a detection: that of its class name if it was set, else that of its
+    /// label.
     #[must_use]
     pub fn color(&self, detection: &Detection) -> Rgb<u8> {
         self.class_color(detection.label, &detection.name)
     }
 
-    /// The colour of a class: that of its name if it was set, else that of its label.
+    /// Returns the colour of a class: that of its name if it was set, else that of its label.
     #[must_use]
     pub fn class_color(&self, label: usize, name: &str) -> Rgb<u8> {
         self.overrides.get(name).copied().unwrap_or_else(|| Self::label_color(label))
     }
 
-    /// The colour of a label without an override.
+    /// Returns the colour of a label without an override.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // the remainder is below 2^24
     pub fn label_color(label: usize) -> Rgb<u8> {
@@ -181,7 +182,7 @@ impl Palette {
         from_hsl((turns + 210.0) % 360.0, 0.88, lightness)
     }
 
-    /// Whether all classes with a colour of their own exist.
+    /// Checks that all classes with a colour of their own exist.
     ///
     /// # Errors
     /// The first name that is not in the table, with the one closest to it.
@@ -212,7 +213,7 @@ impl FromIterator<ColorOverride> for Palette {
     }
 }
 
-/// Hue in degrees, saturation and lightness in `[0, 1]`.
+/// Converts a hue in degrees, and saturation and lightness in `[0, 1]`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to a byte
 fn from_hsl(hue: f32, saturation: f32, lightness: f32) -> Rgb<u8> {
     let amplitude = saturation * lightness.min(1.0 - lightness);

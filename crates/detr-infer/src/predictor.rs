@@ -22,7 +22,7 @@ pub struct Predictor {
     detector: Detector,
 }
 
-/// Which detections are wanted.
+/// The options that choose which detections are wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictOptions {
     /// Least score, 0 to 1.
@@ -110,7 +110,7 @@ impl Predictor {
         Ok(Self { detector })
     }
 
-    /// The same predictor with other options.
+    /// Sets other options.
     ///
     /// # Errors
     /// A threshold outside 0 to 1, or a class the model does not have.
@@ -129,7 +129,7 @@ impl Predictor {
         Ok(self)
     }
 
-    /// The same predictor with another image size or normalisation.
+    /// Sets another image size or normalisation.
     ///
     /// # Errors
     /// A size or statistic that cannot work.
@@ -139,25 +139,25 @@ impl Predictor {
         Ok(self)
     }
 
-    /// How images are resized and normalised.
+    /// Returns the way in which images are resized and normalised.
     #[must_use]
     pub const fn preprocess(&self) -> &PreprocessSpec {
         &self.detector.preprocess
     }
 
-    /// The classes of the model.
+    /// Returns the classes of the model.
     #[must_use]
     pub const fn classes(&self) -> &ClassTable {
         &self.detector.classes
     }
 
-    /// The architecture of the model.
+    /// Returns the architecture of the model.
     #[must_use]
     pub const fn config(&self) -> &ModelConfig {
         &self.detector.config
     }
 
-    /// Whether images of several sizes run as one batch, as on a GPU.
+    /// Returns whether images of several sizes run as one batch, as on a GPU.
     #[must_use]
     pub fn mixes_sizes(&self) -> bool {
         self.detector.mixes_sizes()
@@ -181,7 +181,7 @@ impl Predictor {
         self.predict_timed(images).map(|(detections, _)| detections)
     }
 
-    /// As [`Predictor::predict_batch`], with the time spent per stage.
+    /// Detects as [`Predictor::predict_batch`] does, and also returns the time spent per stage.
     ///
     /// # Errors
     /// As [`Predictor::predict_batch`].
@@ -248,7 +248,7 @@ impl Detect for Predictor {
     }
 }
 
-/// Work on a device that may fail: Burn reports some failures as a panic.
+/// Runs work on a device that may fail: Burn reports some failures as a panic.
 fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, PredictError> {
     catch_device(work).unwrap_or_else(|error| {
         let message = match error {
@@ -259,7 +259,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, PredictError>) -> Result<T, Predi
     })
 }
 
-/// Which class was meant, or where to see the names.
+/// Returns the class that was probably meant, or the place where the names are listed.
 fn nearest_name(name: &str, classes: &ClassTable) -> String {
     match nearest(name, classes.categories().map(|category| category.name.as_str())) {
         Some(near) => format!("\nhint: did you mean `{near}`?"),

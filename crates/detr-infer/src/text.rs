@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-/// The text with its control characters escaped, line breaks excepted: names in a file of a
-/// stranger must not move the cursor, change colours or retitle the window.
+/// Escapes the control characters of a text, line breaks excepted: names in a file of a stranger
+/// must not move the cursor, change colours or retitle the window.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -19,7 +19,8 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// A path as text. Bytes that are not UTF-8 are written as `\xE9`, so that two paths never become one.
+/// Returns a path as text. Bytes that are not UTF-8 are written as `\xE9`, so that two paths never
+/// become one.
 #[must_use]
 pub(crate) fn shown(path: &Path) -> String {
     let mut text = String::new();

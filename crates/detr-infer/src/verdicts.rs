@@ -30,7 +30,7 @@ struct Verdict {
     /// Driver and its version, where they are known.
     driver: Option<String>,
     precision: String,
-    /// Of the program that tested.
+    /// The version of the program that tested.
     version: String,
     /// Whether the large sizes were tested, too.
     full: bool,
@@ -48,7 +48,7 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// Those of this user.
+    /// Opens the verdicts of this user.
     #[must_use]
     pub fn of_user() -> Self {
         let given = std::env::var_os(env::DETR_CACHE).filter(|folder| !folder.is_empty());
@@ -59,19 +59,19 @@ impl Verdicts {
         Self { folder: cache.map(|cache| cache.join(FOLDER)) }
     }
 
-    /// Those of another cache folder.
+    /// Opens the verdicts of another cache folder.
     #[must_use]
     pub fn in_folder(cache: &Path) -> Self {
         Self { folder: Some(cache.join(FOLDER)) }
     }
 
-    /// Why the self-test refused a precision of a device for any work, if it did.
+    /// Returns why the self-test refused a precision of a device for any work, if it did.
     #[must_use]
     pub fn refused(&self, selected: &Selected, precision: Precision) -> Option<String> {
         self.refused_for(Purpose::Prediction, selected, precision)
     }
 
-    /// Why the self-test refused a precision of a device for some work, if it did.
+    /// Returns why the self-test refused a precision of a device for some work, if it did.
     #[must_use]
     pub fn refused_for(
         &self,
@@ -86,14 +86,15 @@ impl Verdicts {
         }
     }
 
-    /// Whether a device, with the driver that it has now, passed the self-test of some work in a precision.
+    /// Returns whether a device, with the driver that it has now, passed the self-test of some work in a
+    /// precision.
     #[must_use]
     pub fn passed(&self, purpose: Purpose, selected: &Selected, precision: Precision) -> bool {
         self.find(selected, precision).is_some()
             && self.refused_for(purpose, selected, precision).is_none()
     }
 
-    /// The verdict on a device with its present driver, by this version of the program.
+    /// Finds the verdict on a device with its present driver, by this version of the program.
     fn find(&self, selected: &Selected, precision: Precision) -> Option<Verdict> {
         let wanted = Verdict::of(selected, precision);
         read(&self.path(&wanted)?).filter(|found| found.is_about(&wanted))
@@ -155,8 +156,8 @@ impl Verdicts {
         atomic_write(&path, |file| file.write_all(&json))
     }
 
-    /// The file of a verdict. Names that differ in punctuation only share it; the content tells them
-    /// apart, and the last one tested counts.
+    /// Returns the file of a verdict. Names that differ in punctuation only share it; the content
+    /// tells them apart, and the last one tested counts.
     fn path(&self, verdict: &Verdict) -> Option<PathBuf> {
         let device: String = verdict
             .device
@@ -170,7 +171,7 @@ impl Verdicts {
 }
 
 impl Verdict {
-    /// A verdict that finds nothing wrong.
+    /// Creates a verdict that finds nothing wrong.
     fn of(selected: &Selected, precision: Precision) -> Self {
         Self {
             form: FORM,
@@ -184,14 +185,15 @@ impl Verdict {
         }
     }
 
-    /// Whether both are about the same device, driver, precision and version of the program.
+    /// Returns whether both are about the same device, driver, precision and version of the
+    /// program.
     fn is_about(&self, other: &Self) -> bool {
         (&self.device, &self.driver, &self.precision, &self.version)
             == (&other.device, &other.driver, &other.precision, &other.version)
     }
 }
 
-/// A verdict; none where the file is missing or damaged: the next self-test replaces it.
+/// Reads a verdict; `None` if the file is missing or damaged: the next self-test replaces it.
 fn read(path: &Path) -> Option<Verdict> {
     let metadata = path.metadata().ok()?;
     if !metadata.is_file() || metadata.len() > MAX_BYTES {

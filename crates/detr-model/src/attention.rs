@@ -28,8 +28,9 @@ pub struct MultiheadAttention {
 }
 
 impl MultiheadAttention {
-    /// Attention of `nheads` heads on vectors of width `hidden_dim`. The fused input projection is
-    /// Xavier uniform as one `[3D, D]` matrix, as the reference's initialisation makes it.
+    /// Creates an attention of `nheads` heads on vectors of width `hidden_dim`. The fused input
+    /// projection is Xavier uniform as one `[3D, D]` matrix, as the reference's initialisation
+    /// makes it.
     #[must_use]
     pub fn new(hidden_dim: usize, nheads: usize, dropout: f64, device: &Device) -> Self {
         let xavier = Initializer::XavierUniform { gain: 1.0 };
@@ -47,7 +48,7 @@ impl MultiheadAttention {
         }
     }
 
-    /// Every query attends to all keys that are not padding.
+    /// Lets every query attend to all keys that are not padding.
     ///
     /// # Shapes
     /// - `query` `[B, Q, D]`, `key` and `value` `[B, S, D]`
@@ -97,7 +98,7 @@ impl MultiheadAttention {
         self.out_proj.forward(heads.swap_dims(1, 2).reshape([b, q_len, d]))
     }
 
-    /// The query (0), key (1) or value (2) projection.
+    /// Applies the query (0), key (1) or value (2) projection.
     fn project(&self, x: Tensor<3>, part: usize) -> Tensor<3> {
         let d = x.dims()[2];
         let rows = part * d..(part + 1) * d;

@@ -19,7 +19,7 @@ pub fn box_xyxy_to_cxcywh<const D: usize>(boxes: Tensor<D>) -> Tensor<D> {
     Tensor::cat(vec![(low.clone() + high.clone()) / 2.0, high - low], D - 1)
 }
 
-/// Intersection over union of pairs, and the areas of the unions.
+/// Returns the intersection over union of pairs, and the areas of the unions.
 ///
 /// # Shapes
 /// - `a`, `b` `[.., 4]`, corners, of one shape or of shapes that broadcast to one
@@ -29,7 +29,7 @@ pub fn elementwise_iou<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> (Tensor<D>
     iou(&corners(a), &corners(b))
 }
 
-/// Generalised `IoU` of pairs (Rezatofighi et al. 2019).
+/// Computes the generalised `IoU` of pairs (Rezatofighi et al. 2019).
 ///
 /// # Shapes
 /// As [`elementwise_iou`]; NaN where neither box has an area.
@@ -101,14 +101,14 @@ pub fn masks_to_boxes(masks: &Tensor<3>) -> Tensor<2> {
     Tensor::cat(vec![low(&x), low(&y), high(&x), high(&y)], 1)
 }
 
-/// Every box of `a` beside every box of `b`: `[N, M, 4]` each.
+/// Broadcasts every box of `a` beside every box of `b`: `[N, M, 4]` each.
 fn pairs(a: Tensor<2>, b: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
     let (n, m) = (a.dims()[0], b.dims()[0]);
     (a.reshape([n, 1, 4]).expand([n, m, 4]), b.reshape([1, m, 4]).expand([n, m, 4]))
 }
 
-/// The four columns of corners, `[.., 1]` each: broadcasting pairs them without the pairs of boxes
-/// ever being written out.
+/// Splits boxes into the four columns of corners, `[.., 1]` each: broadcasting pairs them without
+/// the pairs of boxes ever being written out.
 fn corners<const D: usize>(boxes: Tensor<D>) -> [Tensor<D>; 4] {
     let column = |boxes: Tensor<D>, side: usize| boxes.slice_dim(D - 1, side..=side);
     let [x1, y1, x2] = [0, 1, 2].map(|side| column(boxes.clone(), side));
@@ -123,7 +123,7 @@ fn iou<const D: usize>(a: &[Tensor<D>; 4], b: &[Tensor<D>; 4]) -> (Tensor<D>, Te
     (inter / union.clone(), union)
 }
 
-/// Area between the low and the high corner; 0 if they cross.
+/// Returns the area between the low and the high corner; 0 if they cross.
 fn extent<const D: usize>([x1, y1, x2, y2]: [Tensor<D>; 4]) -> Tensor<D> {
     (x2 - x1).clamp_min(0.0) * (y2 - y1).clamp_min(0.0)
 }

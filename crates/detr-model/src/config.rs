@@ -14,9 +14,9 @@ pub enum ConfigError {
     TooLarge {
         /// Names of the fields.
         fields: &'static str,
-        /// What they make together.
+        /// The quantity that they make together.
         what: &'static str,
-        /// How much of it.
+        /// The value of this quantity.
         value: u64,
         /// Largest accepted.
         max: u64,
@@ -38,7 +38,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The kind of a configuration that is missing or unknown.
+    /// Returns the error for a configuration whose kind is missing or unknown.
     pub(crate) fn unknown_kind(found: Option<&toml::Value>, kinds: &[&str]) -> Self {
         let found = found.map_or("missing".to_owned(), ToString::to_string);
         let quoted: Vec<String> = kinds.iter().map(|kind| format!("\"{kind}\"")).collect();
@@ -56,7 +56,7 @@ pub(crate) const MAX_LOGITS: u64 = 64 << 20;
 /// Most parameters: 4 GiB in f32. The published models have 41 to 60 million.
 pub(crate) const MAX_PARAMETERS: u64 = 1 << 30;
 
-/// The papers' value.
+/// Returns the papers' value.
 pub(crate) const fn default_dropout() -> f64 {
     0.1
 }

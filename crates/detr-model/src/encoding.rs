@@ -15,7 +15,8 @@ pub struct Encoding {
     tokens: Tensor<3>,
     /// `[B or 1, S, D]`.
     position: Tensor<3>,
-    /// What else the family knows of the images: its own type, which no gradient goes through.
+    /// The family's own knowledge of the images, of a type of its own, through which no gradient
+    /// goes.
     context: Arc<dyn Any + Send + Sync>,
 }
 

@@ -1,14 +1,14 @@
 //! Floating point operations of a forward pass, counted from the configuration. A multiply-add is two
 //! operations; papers often count it as one, and so give half.
 //!
-//! Counted are convolutions, linear layers, the two matrix products of an attention, and the sampling of
-//! deformable attention: four corners and a weight, so five multiply-adds per number sampled. Not counted is
-//! what has few operations per number: biases, normalisations, activations, softmax, sums with residuals and
-//! positions, and post-processing.
+//! The count includes convolutions, linear layers, the two matrix products of an attention, and the sampling
+//! of deformable attention: four corners and a weight, so five multiply-adds per number sampled. It leaves
+//! out operations that are few per number: biases, normalisations, activations, softmax, sums with residuals
+//! and positions, and post-processing.
 
 use serde::Serialize;
 
-/// How operations are counted, for people.
+/// The convention of counting, in words for people.
 pub const CONVENTION: &str = "a multiply-add is two operations; convolutions, linear layers, attention and \
      sampling; without biases, normalisations, activations and softmax";
 
@@ -63,12 +63,12 @@ pub(crate) const fn feed_forward(tokens: u64, d: u64, width: u64) -> u64 {
     2 * tokens * d * width
 }
 
-/// One class head, and a box head of three layers.
+/// Counts the operations of one class head, and a box head of three layers.
 pub(crate) const fn heads(tokens: u64, d: u64, classes: u64) -> u64 {
     tokens * d * (classes + 2 * d + 4)
 }
 
-/// After a stride of 2, padded so that no cell is lost.
+/// Returns the size after a stride of 2, padded so that no cell is lost.
 pub(crate) const fn halved([height, width]: [u64; 2]) -> [u64; 2] {
     [height.div_ceil(2), width.div_ceil(2)]
 }

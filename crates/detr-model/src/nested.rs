@@ -7,19 +7,19 @@ use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor, TensorData};
 pub struct NestedTensor {
     /// `[B, 3, H, W]`, normalised.
     pub pixels: Tensor<4>,
-    /// What is not image.
+    /// The part of the batch that is padding.
     pub padding: Padding,
 }
 
-/// Which part of a batch is padding, and what it may change.
+/// The ways to treat the padding of a batch.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // one per batch
 pub enum Padding {
     /// All images fill the batch.
     None,
-    /// As in the reference, and as the published models were trained: `[B, H, W]`, true = padding.
-    /// The backbone does not look at it, so what it makes of the zeros beside an image leaks in, and
-    /// answers depend a little on how large the other images are.
+    /// A mask `[B, H, W]`, true on padding, as in the reference and as the published models were
+    /// trained. The backbone does not look at it, so what it makes of the zeros beside an image
+    /// leaks in, and answers depend a little on how large the other images are.
     Mask(Tensor<3, Bool>),
     /// Exact: (height, width) of every image. Every answer is, up to rounding, that of the image
     /// alone, because nothing outside an image is ever read.
@@ -36,7 +36,7 @@ pub struct Extent {
 }
 
 impl Padding {
-    /// The mask of the images, if that is how they are padded.
+    /// Returns the mask of the images, if that is how they are padded.
     #[must_use]
     pub const fn mask(&self) -> Option<&Tensor<3, Bool>> {
         match self {
@@ -45,7 +45,7 @@ impl Padding {
         }
     }
 
-    /// The images' part of the batch, under [`Padding::Sizes`].
+    /// Returns the images' part of the batch, under [`Padding::Sizes`].
     pub(crate) fn extent(&self, pixels: &Tensor<4>) -> Option<Extent> {
         match self {
             Self::Sizes(sizes) => Some(Extent::new(sizes.clone(), pixels)),
@@ -81,24 +81,26 @@ impl Extent {
         Self { outside: Tensor::from_data(data, &map.device()), sizes }
     }
 
-    /// Height and width of an image's part, in cells.
+    /// Returns the height and width of an image's part, in cells.
     pub(crate) fn size(&self, image: usize) -> [usize; 2] {
         self.sizes[image]
     }
 
-    /// After a layer of stride 2: half as many cells, rounded up, whatever the kernel.
+    /// Returns the extent after a layer of stride 2: half as many cells, rounded up, whatever the
+    /// kernel.
     pub(crate) fn halved(&self, map: &Tensor<4>) -> Self {
         let half = |&[h, w]: &[usize; 2]| [h.div_ceil(2), w.div_ceil(2)];
         Self::new(self.sizes.iter().map(half).collect(), map)
     }
 
-    /// A map with zeros outside the images, as a convolution would find beside the image alone.
+    /// Sets a map to zero outside the images, as a convolution would find it beside the image
+    /// alone.
     pub(crate) fn zero_outside(&self, map: Tensor<4>) -> Tensor<4> {
         let shape = map.dims();
         map.mask_fill(self.outside.clone().expand(shape), 0.0)
     }
 
-    /// Cells of every image, `[B, 1, 1]`.
+    /// Returns the cells of every image, `[B, 1, 1]`.
     #[allow(clippy::cast_precision_loss)] // cells of feature maps are countable in f32
     pub(crate) fn cells(&self) -> Tensor<3> {
         let cells: Vec<f32> = self.sizes.iter().map(|[h, w]| (h * w) as f32).collect();
@@ -115,7 +117,7 @@ pub(crate) fn within(map: Tensor<4>, extent: Option<&Extent>) -> Tensor<4> {
     }
 }
 
-/// The padding of a feature map, from that of the images it was made of: true = padding.
+/// Resizes the padding of the images to a feature map made of them: true = padding.
 ///
 /// # Shapes
 /// - `mask` `[B, H, W]`

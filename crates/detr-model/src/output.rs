@@ -1,4 +1,4 @@
-//! What every architecture puts out.
+//! The output that all architectures share.
 
 use burn::tensor::{Bool, Tensor};
 
@@ -15,7 +15,7 @@ pub struct DetrOutput {
     pub pred_logits: Tensor<4>,
     /// `[layers, B, Q, 4]`: centre and size relative to the unpadded image, in [0, 1].
     pub pred_boxes: Tensor<4>,
-    /// What the encoder proposes; two-stage models only.
+    /// The proposals of the encoder; two-stage models only.
     pub enc_outputs: Option<EncoderOutput>,
     /// The features that masks of queries are made of, by [`Model::masks`](crate::Model::masks); models with a mask head only.
     pub mask_features: Option<MaskFeatures>,

@@ -10,7 +10,7 @@ pub const LEARNED_CELLS: usize = 50;
 /// The same number, for sizes in pixels.
 pub(crate) const MAX_LEARNED_CELLS: u32 = 50;
 
-/// How positions are encoded.
+/// The kinds of position embeddings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PositionKind {
@@ -26,7 +26,7 @@ pub enum PositionKind {
 pub enum PositionEmbedding {
     /// Fixed.
     Sine(PositionEmbeddingSine),
-    /// Learned.
+    /// A learned embedding.
     Learned(PositionEmbeddingLearned),
 }
 
@@ -38,8 +38,8 @@ pub struct PositionEmbeddingSine {
     /// Whether positions run from 0 to 2 pi over the valid part, as in every published model;
     /// otherwise they count cells.
     pub normalize: bool,
-    /// Added to a count before it is normalised: 0 in DETR, whose first cell is at 1, and -0.5 in
-    /// Deformable DETR, which means the centre of the cell.
+    /// The offset that is added to a count before it is normalised: 0 in DETR, whose first cell is
+    /// at 1, and -0.5 in Deformable DETR, which means the centre of the cell.
     pub offset: f64,
 }
 
@@ -53,7 +53,7 @@ pub struct PositionEmbeddingLearned {
 }
 
 impl PositionEmbedding {
-    /// An encoding of width `hidden_dim`.
+    /// Creates an encoding of width `hidden_dim`.
     #[must_use]
     pub fn new(kind: PositionKind, hidden_dim: usize, device: &Device) -> Self {
         match kind {
@@ -64,7 +64,7 @@ impl PositionEmbedding {
         }
     }
 
-    /// The encoding of every cell of a feature map, in f32.
+    /// Computes the encoding of every cell of a feature map, in f32.
     ///
     /// # Shapes
     /// - `mask` `[B, h, w]`, true = padding; without one, the images fill the map
@@ -84,19 +84,19 @@ impl PositionEmbedding {
 }
 
 impl PositionEmbeddingSine {
-    /// The normalised encoding with `num_pos_feats` channels per axis.
+    /// Creates the normalised encoding with `num_pos_feats` channels per axis.
     #[must_use]
     pub const fn new(num_pos_feats: usize) -> Self {
         Self { num_pos_feats, normalize: true, offset: 0.0 }
     }
 
-    /// The same with positions at the centres of the cells, as Deformable DETR has it.
+    /// Moves positions to the centres of the cells, as Deformable DETR has it.
     #[must_use]
     pub const fn centred(num_pos_feats: usize) -> Self {
         Self { num_pos_feats, normalize: true, offset: -0.5 }
     }
 
-    /// See [`PositionEmbedding::forward`]. Channels: y before x, sine and cosine interleaved.
+    /// Computes [`PositionEmbedding::forward`]. Channels: y before x, sine and cosine interleaved.
     #[must_use]
     pub fn forward(
         &self,
@@ -119,7 +119,7 @@ impl PositionEmbeddingSine {
         Tensor::cat(vec![y, x], 3).permute([0, 3, 1, 2])
     }
 
-    /// Counts of valid cells `[B, h, w]` along `axis` to channels `[B, h, w, n]`.
+    /// Encodes counts of valid cells `[B, h, w]` along `axis` as channels `[B, h, w, n]`.
     fn encode(&self, mut count: Tensor<3>, axis: usize, device: &Device) -> Tensor<4> {
         const EPS: f64 = 1e-6;
         const TEMPERATURE: f32 = 10_000.0;
@@ -153,8 +153,8 @@ impl PositionEmbeddingLearned {
         Self { row_embed: table(), col_embed: table() }
     }
 
-    /// The same for every image: `[1, D, h, w]`, columns before rows. Neither side of the map may
-    /// pass [`LEARNED_CELLS`].
+    /// Computes the encoding, the same for every image: `[1, D, h, w]`, columns before rows.
+    /// Neither side of the map may pass [`LEARNED_CELLS`].
     #[must_use]
     pub fn forward(&self, [h, w]: [usize; 2]) -> Tensor<4> {
         learned_grid(self.col_embed.weight.val(), self.row_embed.weight.val(), [h, w])

@@ -12,7 +12,7 @@ use burn::tensor::{DType, Tensor};
 pub struct Adamw {
     /// Decay of the mean gradient and of its mean square.
     pub betas: [f64; 2],
-    /// Added to the denominator.
+    /// The number that is added to the denominator.
     pub eps: f64,
     /// Updates of the parameter, this one included.
     pub step: u64,
@@ -22,16 +22,17 @@ pub struct Adamw {
     pub decay: f64,
 }
 
-/// What does not depend on a parameter's numbers, in the precision of these.
+/// The factors of an update that are the same for all numbers of a parameter, in the precision of
+/// these numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Factors {
-    /// Of the old mean and of the gradient.
+    /// The weights of the old mean and of the gradient.
     pub(crate) mean: [f32; 2],
-    /// Of the old mean square and of the gradient's square.
+    /// The weights of the old mean square and of the squared gradient.
     pub(crate) square: [f32; 2],
-    /// What the root is divided by, and what is then added to it.
+    /// The divisor of the root, and the number that is added to it afterwards.
     pub(crate) root: [f32; 2],
-    /// Of the value, and of what is taken from it.
+    /// The factor of the old value, and that of the number subtracted from it.
     pub(crate) value: [f32; 2],
 }
 
@@ -50,8 +51,8 @@ impl Adamw {
         }
     }
 
-    /// Value, mean gradient and mean square after the update. All have the same length and are f32; before the
-    /// first update the means are zero.
+    /// Returns the value, mean gradient and mean square after the update. All have the same length and are
+    /// f32; before the first update the means are zero.
     #[must_use]
     pub fn update(
         &self,

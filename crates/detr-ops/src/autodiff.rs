@@ -14,7 +14,7 @@ use crate::problem::Options;
 #[derive(Debug)]
 struct MsdaBackward;
 
-/// What the backward pass reads again.
+/// The tensors and settings that the backward pass reads again.
 #[derive(Clone, Debug)]
 struct Inputs {
     value: NodeId,

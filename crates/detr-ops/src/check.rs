@@ -1,4 +1,5 @@
-//! What the arguments of an MSDA call must satisfy, and the error that says which one does not.
+//! The conditions on the arguments of an MSDA call, and the error that names the argument which
+//! breaks one.
 
 use std::fmt;
 
@@ -17,7 +18,7 @@ pub enum MsdaArgument {
     Weights,
 }
 
-/// What tensors may have, since kernels index them in 32 bits.
+/// The limit on tensors, which kernels index in 32 bits.
 const ELEMENTS: &str = "up to 2^32 - 1 numbers are supported";
 
 /// Arguments of [`try_msda`](crate::try_msda) that do not fit together.
@@ -27,7 +28,7 @@ pub enum MsdaError {
     /// An axis is empty: no batch, query, head, channel, level, point or cell.
     #[error("msda: `{argument}` has {what} of size zero: {found:?}")]
     Empty {
-        /// Which argument.
+        /// The argument that is wrong.
         argument: MsdaArgument,
         /// The axis, the side of a level, or L for a list without levels.
         what: &'static str,
@@ -37,11 +38,11 @@ pub enum MsdaError {
     /// A shape that contradicts the other arguments.
     #[error("msda: `{argument}` has shape {found:?}, expected {expected:?} ({layout})")]
     Shape {
-        /// Which argument.
+        /// The argument that is wrong.
         argument: MsdaArgument,
         /// Its shape.
         found: Vec<usize>,
-        /// What the other arguments ask for.
+        /// The shape that the other arguments ask for.
         expected: Vec<usize>,
         /// The names of the axes.
         layout: &'static str,
@@ -59,11 +60,11 @@ pub enum MsdaError {
     /// More cells or numbers than the kernels can count.
     #[error("msda: `{argument}` is too large: {found:?}; {limit}")]
     TooLarge {
-        /// Which argument.
+        /// The argument that is wrong.
         argument: MsdaArgument,
         /// Its shape; a level (H, W).
         found: Vec<usize>,
-        /// What the kernels count to.
+        /// The largest number that the kernels can index.
         limit: &'static str,
     },
     /// More numbers in the output than the kernels can count.
@@ -75,7 +76,7 @@ pub enum MsdaError {
     /// An element type that there is no kernel for.
     #[error("msda: `{argument}` is {found:?}; f32, f16 and bf16 are supported")]
     Precision {
-        /// Which argument.
+        /// The argument that is wrong.
         argument: MsdaArgument,
         /// Its type.
         found: DType,
@@ -83,7 +84,7 @@ pub enum MsdaError {
     /// Tensors on different devices.
     #[error("msda: `{argument}` is on {found}, `value` on {expected}")]
     Device {
-        /// Which argument.
+        /// The argument that is wrong.
         argument: MsdaArgument,
         /// Its device.
         found: String,
@@ -236,7 +237,7 @@ mod tests {
     const LOCATIONS: [usize; 6] = [2, 13, 7, 2, 4, 2];
     const WEIGHTS: [usize; 5] = [2, 13, 7, 2, 4];
 
-    /// The message for arguments that do not fit.
+    /// Returns the message for arguments that do not fit.
     fn message(
         value: [usize; 4],
         levels: &[[usize; 2]],
@@ -273,7 +274,7 @@ mod tests {
         assert!(text.contains("`levels` has L of size zero"), "{text}");
     }
 
-    /// The message for one level, from value and level, Q and P.
+    /// Returns the message for one level, from value and level, Q and P.
     fn of_level(value: [usize; 4], level: [usize; 2], q: usize, p: usize) -> String {
         let [b, _, m, _] = value;
         message(value, &[level], [b, q, m, 1, p, 2], [b, q, m, 1, p])

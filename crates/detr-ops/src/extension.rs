@@ -17,7 +17,7 @@ use crate::problem::Options;
     Autodiff
 )]
 pub(crate) trait MsdaOps: Backend {
-    /// Output `[B, Q, M * D]`, of the value's type.
+    /// Computes the output `[B, Q, M * D]`, of the value's type.
     #[fusion(dtype = value, shape = crate::problem::output_shape(value, locations))]
     fn msda_forward(
         value: FloatTensor<Self>,

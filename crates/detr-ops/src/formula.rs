@@ -41,7 +41,7 @@ struct Read {
 }
 
 impl HostCall {
-    /// The output `[B, Q, M * D]`.
+    /// Computes the output `[B, Q, M * D]`.
     #[must_use]
     pub fn output(&self) -> Vec<f64> {
         let d = self.value_shape[3];
@@ -131,7 +131,7 @@ impl HostCall {
 mod tests {
     use super::HostCall;
 
-    /// One point on a row of four cells with the values 1, 3, 7, 12.
+    /// Makes a call with one point on a row of four cells with the values 1, 3, 7, 12.
     fn on_a_row(pixel: f64) -> HostCall {
         HostCall {
             levels: vec![[1, 4]],

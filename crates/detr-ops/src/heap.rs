@@ -1,4 +1,4 @@
-//! What becomes of the memory of tensors that are freed.
+//! The handling of memory that tensors give back to the allocator.
 
 /// Keeps freed memory for the next tensors, up to a gigabyte. The allocator of glibc gives large blocks back
 /// to the system at once, and a tenth of a forward pass on the CPU goes into getting them anew, page by page.

@@ -46,11 +46,12 @@ use burn::tensor::{FloatDType, Tensor};
 
 use problem::{Adding, Options};
 
-/// Multi-scale deformable attention; [`try_msda`] with a panic in place of an error.
+/// Computes multi-scale deformable attention; this is [`try_msda`] with a panic in place of an
+/// error.
 ///
 /// # Panics
 ///
-/// Where [`try_msda`] returns an error: arguments that contradict each other.
+/// Panics if [`try_msda`] returns an error: the arguments contradict each other.
 #[must_use]
 #[track_caller]
 pub fn msda(
@@ -65,8 +66,8 @@ pub fn msda(
     }
 }
 
-/// Multi-scale deformable attention: for every query and head, the sum over levels and points of
-/// weight times the value read at the point's location.
+/// Computes multi-scale deformable attention: for every query and head, the sum over levels and
+/// points of weight times the value read at the point's location.
 ///
 /// A location is relative to its level: pixel coordinate = location * size - 0.5, so the centre of
 /// the first cell of a row of W is at 0.5 / W. Reading is bilinear; cells outside are zero, and a point
@@ -105,7 +106,7 @@ pub fn try_msda(
 ///
 /// # Panics
 ///
-/// As [`msda`].
+/// Panics as [`msda`] does.
 #[doc(hidden)]
 #[must_use]
 pub fn msda_compare_and_swap(
@@ -120,7 +121,7 @@ pub fn msda_compare_and_swap(
     }
 }
 
-/// The kernel, or plain tensor operations where there is none.
+/// Runs the kernel, or plain tensor operations if the backend has none.
 fn run(
     value: Tensor<4>,
     levels: &[[usize; 2]],

@@ -1,4 +1,4 @@
-//! What the kernels of all backends are told about a call, besides its tensors.
+//! The settings of a call that the kernels of all backends need besides its tensors.
 
 use burn::tensor::Shape;
 
@@ -13,17 +13,18 @@ pub(crate) struct Options {
     pub(crate) adding: Adding,
 }
 
-/// How the backward kernel of a GPU adds to the gradient of the value.
+/// The ways in which the backward kernel of a GPU adds to the gradient of the value.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(feature = "cube"), allow(dead_code))]
 pub(crate) enum Adding {
     /// By the device's own instruction, where it has one.
     Best,
-    /// As on a device that has none, so that tests run that way everywhere.
+    /// A compare-and-swap loop, as on a device without such an instruction, so that tests run it
+    /// everywhere.
     CompareAndSwap,
 }
 
-/// Shape of the output: `[B, S, M, D]` and `[B, Q, M, L, P, 2]` to `[B, Q, M * D]`.
+/// Returns the shape of the output: `[B, S, M, D]` and `[B, Q, M, L, P, 2]` to `[B, Q, M * D]`.
 pub(crate) fn output_shape(value: &Shape, locations: &Shape) -> Shape {
     Shape::new([value[0], locations[1], value[2] * value[3]])
 }

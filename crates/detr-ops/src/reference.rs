@@ -61,8 +61,8 @@ struct Corner {
     factor: Tensor<2>,
 }
 
-/// The cells before and after relative positions along an axis of `n` cells. A position that is not
-/// finite, or a whole cell outside, is in no cell and has no gradient.
+/// Returns the cells before and after relative positions along an axis of `n` cells. A position
+/// that is not finite, or a whole cell outside, is in no cell and has no gradient.
 #[allow(clippy::cast_precision_loss)] // sides are exact in f32
 fn corners(position: Tensor<2>, n: usize) -> [Corner; 2] {
     let last = (n - 1) as f64;
@@ -82,12 +82,12 @@ fn corners(position: Tensor<2>, n: usize) -> [Corner; 2] {
     )
 }
 
-/// Row of the first cell of each image and head, `[B * M, 1]`.
+/// Returns the row of the first cell of each image and head, `[B * M, 1]`.
 fn first_rows(count: usize, s: usize, like: &Tensor<2>) -> Tensor<2, Int> {
     Tensor::<1, Int>::arange(0..size(count), &like.device()).mul_scalar(size(s)).reshape([count, 1])
 }
 
-/// A size as the integer type of index tensors.
+/// Converts a size to the integer type of index tensors.
 #[allow(clippy::cast_possible_wrap)] // sizes of tensors in memory
 fn size(n: usize) -> i64 {
     n as i64

@@ -1,4 +1,5 @@
-//! What work asks of its device: kernels that are launched, and times that the host waits to read.
+//! The work that is asked of a device: kernels that are launched, and times that the host waits to
+//! read.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -52,7 +53,7 @@ pub fn wait(device: &Device) -> Result<(), DeviceError> {
     device.sync().map_err(|error| DeviceError::new(&error))
 }
 
-/// What was asked of devices.
+/// Counts of the work that was asked of devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Calls of [`read`].
@@ -62,7 +63,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// All launches.
+    /// Returns the number of all launches.
     #[must_use]
     pub fn launched(&self) -> usize {
         self.launches.values().sum()
@@ -106,7 +107,7 @@ mod launches {
         (done, launches)
     }
 
-    /// A type's name without its path and parameters.
+    /// Returns a type's name without its path and parameters.
     fn short(kernel: &str) -> String {
         let bare = kernel.split('<').next().unwrap_or(kernel);
         bare.rsplit("::").next().unwrap_or(bare).to_owned()

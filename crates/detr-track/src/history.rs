@@ -118,8 +118,8 @@ impl History {
     }
 }
 
-/// Whether a name is that of a loss of the last decoder layer: those of other layers end in the layer's number, or
-/// in `enc` for the encoder.
+/// Returns whether a name is that of a loss of the last decoder layer: those of other layers end in the layer's
+/// number, or in `enc` for the encoder.
 fn is_of_last_layer(name: &str) -> bool {
     let end = name.rsplit('_').next().unwrap_or_default();
     name.starts_with("loss_") && end != "enc" && !end.bytes().all(|byte| byte.is_ascii_digit())

@@ -9,13 +9,13 @@ use crate::{Event, RunContext, RunEnd, StepRecord, ValidationRecord, machine};
 /// A message for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// How much it matters.
+    /// The importance of the message.
     pub level: Level,
     /// The text, which may have several lines.
     pub text: String,
 }
 
-/// How much a message matters.
+/// The importance of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// For the log only: who watches the run knows it already.

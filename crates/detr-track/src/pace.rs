@@ -1,4 +1,4 @@
-//! How fast a run goes: the duration of recent steps and of validations.
+//! Measures the speed of a run: the duration of recent steps and of validations.
 
 use std::collections::VecDeque;
 

@@ -29,7 +29,7 @@ pub struct StepRecord {
     pub step: u64,
     /// Number of the epoch, from 1.
     pub epoch: u64,
-    /// Weighted sum of the losses.
+    /// The weighted sum of the losses.
     pub loss: f64,
     /// Learning rate of the parameters that are in no group.
     pub lr: f64,
@@ -98,7 +98,7 @@ pub struct Sample {
     pub file: PathBuf,
     /// Detections of the model, in pixels of the image.
     pub detections: Vec<Detection>,
-    /// Annotated objects without crowds, in pixels of the image and with a score of 1.
+    /// The annotated objects without crowds, in pixels of the image and with a score of 1.
     pub truth: Vec<Detection>,
 }
 
@@ -117,7 +117,7 @@ pub enum Event {
         step: u64,
         /// Number of the epoch, from 1.
         epoch: u64,
-        /// What was not finite.
+        /// The name of the number that was not finite.
         reason: String,
         /// Ids of the images of the batch.
         images: Vec<i64>,

@@ -37,7 +37,7 @@ pub struct RunRecord {
     pub settings: toml::Table,
     /// The content of `environment.json`; null if it cannot be read.
     pub environment: Value,
-    /// What is wrong with the files, a phrase each.
+    /// The faults of the files, a phrase each.
     pub problems: Vec<String>,
 }
 

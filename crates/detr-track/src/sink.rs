@@ -111,7 +111,8 @@ pub enum Delivery {
 #[derive(Debug, thiserror::Error)]
 #[error("{target} cannot be written: {source}")]
 pub struct SinkError {
-    /// What cannot be written, in the user's words: a file such as `metrics.jsonl`, or a service.
+    /// The thing that cannot be written, in the user's words: a file such as `metrics.jsonl`, or a
+    /// service.
     pub target: String,
     /// The reason.
     pub source: Box<dyn Error + Send + Sync>,

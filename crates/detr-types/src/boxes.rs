@@ -48,7 +48,7 @@ pub struct Xywh<T = f32> {
 }
 
 impl Cxcywh {
-    /// The same box by its corners.
+    /// Returns the same box by its corners.
     #[must_use]
     pub fn to_xyxy(self) -> Xyxy {
         Xyxy {
@@ -61,7 +61,7 @@ impl Cxcywh {
 }
 
 impl Xyxy {
-    /// The same box by its centre and size.
+    /// Returns the same box by its centre and size.
     #[must_use]
     #[allow(clippy::manual_midpoint)] // rounds as the reference does
     pub fn to_cxcywh(self) -> Cxcywh {
@@ -73,13 +73,13 @@ impl Xyxy {
         }
     }
 
-    /// The same box by its top left corner and size.
+    /// Returns the same box by its top left corner and size.
     #[must_use]
     pub fn to_xywh(self) -> Xywh {
         Xywh { x: self.x1, y: self.y1, w: self.x2 - self.x1, h: self.y2 - self.y1 }
     }
 
-    /// A relative box in pixels of an image of this size.
+    /// Converts a relative box to pixels of an image of this size.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // image sides are far below 2^24
     pub fn scaled(self, size: ImageSize) -> Self {
@@ -87,13 +87,13 @@ impl Xyxy {
         Self { x1: self.x1 * w, y1: self.y1 * h, x2: self.x2 * w, y2: self.y2 * h }
     }
 
-    /// Width times height, 0 if an edge is inverted.
+    /// Returns width times height, 0 if an edge is inverted.
     #[must_use]
     pub fn area(self) -> f32 {
         (self.x2 - self.x1).max(0.0) * (self.y2 - self.y1).max(0.0)
     }
 
-    /// Intersection and union areas.
+    /// Returns the intersection and union areas.
     #[must_use]
     pub fn overlap(self, other: Self) -> (f32, f32) {
         let inter = Self {
@@ -106,15 +106,15 @@ impl Xyxy {
         (inter, self.area() + other.area() - inter)
     }
 
-    /// Intersection over union, in `[0, 1]`; NaN if neither box has an area.
+    /// Returns the intersection over union, in `[0, 1]`; NaN if neither box has an area.
     #[must_use]
     pub fn iou(self, other: Self) -> f32 {
         let (inter, union) = self.overlap(other);
         inter / union
     }
 
-    /// Generalised `IoU` (Rezatofighi et al. 2019), in `[-1, 1]`; NaN if neither box has an area
-    /// or the enclosing box has none.
+    /// Returns the generalised `IoU` (Rezatofighi et al. 2019), in `[-1, 1]`; NaN if neither box
+    /// has an area or the enclosing box has none.
     #[must_use]
     pub fn giou(self, other: Self) -> f32 {
         let (inter, union) = self.overlap(other);
@@ -130,7 +130,7 @@ impl Xyxy {
 }
 
 impl Xywh {
-    /// The same box by its corners.
+    /// Returns the same box by its corners.
     #[must_use]
     pub fn to_xyxy(self) -> Xyxy {
         Xyxy { x1: self.x, y1: self.y, x2: self.x + self.w, y2: self.y + self.h }

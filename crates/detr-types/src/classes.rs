@@ -34,7 +34,7 @@ pub struct ClassTable {
     slots: Vec<Option<Category>>,
 }
 
-/// How a table is written.
+/// The written form of a table.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -74,7 +74,7 @@ impl ClassTable {
     /// Largest table accepted from a file.
     pub const MAX_SLOTS: usize = 100_000;
 
-    /// A table from its classes.
+    /// Creates a table from its classes.
     ///
     /// # Errors
     /// A label that is taken twice or lies outside the slots, or an absurd number of slots.
@@ -138,7 +138,7 @@ impl ClassTable {
         Self { slots }
     }
 
-    /// Classes `class 0`, `class 1`, ... for a head of which nothing else is known.
+    /// Creates classes `class 0`, `class 1`, ... for a head of which nothing else is known.
     #[must_use]
     pub fn numbered(slots: usize) -> Self {
         let name =
@@ -146,31 +146,31 @@ impl ClassTable {
         Self { slots: (0..slots).zip(0..).map(|class| Some(name(class))).collect() }
     }
 
-    /// Number of labels, holes included.
+    /// Returns the number of labels, holes included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether the table has no labels.
+    /// Returns whether the table has no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// The class of a label, if it has one.
+    /// Returns the class of a label, if it has one.
     #[must_use]
     pub fn get(&self, label: usize) -> Option<&Category> {
         self.slots.get(label)?.as_ref()
     }
 
-    /// The class of that name.
+    /// Returns the class of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Category> {
         self.categories().find(|category| category.name == name)
     }
 
-    /// All classes in the order of their labels.
+    /// Returns all classes in the order of their labels.
     pub fn categories(&self) -> impl Iterator<Item = &Category> {
         self.slots.iter().flatten()
     }

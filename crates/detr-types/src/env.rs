@@ -20,7 +20,7 @@ pub const NO_COLOR: &str = "NO_COLOR";
 pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// Folder of Windows.
 pub const SYSTEM_ROOT: &str = "SystemRoot";
-/// Where the dynamic linker looks first.
+/// The folders that the dynamic linker searches first.
 pub const LD_LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 /// Folder of the golden cases that the parity tests run.
 pub const DETR_GOLDEN_DIR: &str = "DETR_GOLDEN_DIR";
@@ -31,12 +31,12 @@ pub const DETR_GOLDEN_VERBOSE: &str = "DETR_GOLDEN_VERBOSE";
 /// Set to 1 to make a missing wgpu adapter a test failure instead of a skip.
 pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 
-/// How often tests stop a run at random, if not a few times.
+/// The number of random stops in the tests of interrupted runs; a few if not set.
 pub const DETR_TEST_STOPS: &str = "DETR_TEST_STOPS";
 /// The commit that the program was built of, where the one who built it set `DETR_COMMIT` then.
 pub const BUILD_COMMIT: Option<&str> = option_env!("DETR_COMMIT");
 
-/// Whether a variable is set to something other than nothing, `0`, `false`, `no` or `off`.
+/// Returns whether a variable is set to something other than nothing, `0`, `false`, `no` or `off`.
 #[must_use]
 pub fn is_on(name: &str) -> bool {
     std::env::var(name).is_ok_and(|value| {

@@ -32,7 +32,7 @@ pub enum LockError {
     /// A process has it: its number, as it wrote it.
     #[error("held by process {0}")]
     Held(String),
-    /// What the file system reports.
+    /// An error of the file system.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -136,7 +136,7 @@ impl Write for PendingFile {
 #[derive(Debug)]
 pub struct AppendFile {
     file: File,
-    /// What is whole.
+    /// The length of the file up to its last whole line.
     length: u64,
     /// Whether there may be more in the file than that.
     torn: bool,

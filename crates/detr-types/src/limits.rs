@@ -1,4 +1,4 @@
-//! What a single input may cost.
+//! The limits on what a single input may cost.
 
 use serde::{Deserialize, Serialize};
 

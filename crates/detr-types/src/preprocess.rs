@@ -1,4 +1,4 @@
-//! How an image becomes model input: sizes and normalisation. The pixels are handled in
+//! The sizes and the normalisation by which an image becomes model input. The pixels are handled in
 //! `detr-data`; this is the part that travels inside a model card.
 
 use serde::{Deserialize, Serialize};
@@ -15,10 +15,10 @@ pub struct PreprocessSpec {
     pub shortest_edge: u32,
     /// The long side is at most this; it wins over `shortest_edge`.
     pub longest_edge: u32,
-    /// How the size follows from these two, or from a height and width of its own.
+    /// The rule that gives the size from these two, or from a height and width of its own.
     #[serde(skip_serializing_if = "ResizeRule::is_default")]
     pub resize: ResizeRule,
-    /// Subtracted per RGB channel after scaling to `[0, 1]`.
+    /// The mean that is subtracted from each RGB channel after scaling to `[0, 1]`.
     pub mean: [f32; 3],
     /// Divisor per RGB channel.
     pub std: [f32; 3],
@@ -54,8 +54,8 @@ impl From<PreprocessSpecError> for RangeError {
 }
 
 impl Default for PreprocessSpec {
-    /// The reference's validation transform (`datasets/coco.py`): short side 800, long side at
-    /// most 1333, `ImageNet` statistics.
+    /// Returns the reference's validation transform (`datasets/coco.py`): short side 800, long side
+    /// at most 1333, `ImageNet` statistics.
     fn default() -> Self {
         Self {
             shortest_edge: 800,
@@ -106,7 +106,7 @@ impl PreprocessSpec {
         Ok(())
     }
 
-    /// The size an image is resized to.
+    /// Returns the size an image is resized to.
     #[must_use]
     pub fn target_size(&self, image: ImageSize) -> ImageSize {
         match self.resize {
@@ -117,10 +117,10 @@ impl PreprocessSpec {
         }
     }
 
-    /// The size by [`ResizeRule::ShortestEdge`]: `get_size_with_aspect_ratio` of the reference's
-    /// `datasets/transforms.py`. The short target is rounded half to even when the long side is
-    /// capped, the long side is truncated, and an image whose short side already fits is kept.
-    /// A short side that would round to 0 becomes one pixel.
+    /// Returns the size by [`ResizeRule::ShortestEdge`]: `get_size_with_aspect_ratio` of the
+    /// reference's `datasets/transforms.py`. The short target is rounded half to even when the long
+    /// side is capped, the long side is truncated, and an image whose short side already fits is
+    /// kept. A short side that would round to 0 becomes one pixel.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::float_cmp)] // whole numbers
     fn shortest_edge_size(&self, image: ImageSize) -> ImageSize {
         let (short, long) =

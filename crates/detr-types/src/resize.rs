@@ -40,13 +40,13 @@ impl Default for ResizeRule {
 }
 
 impl ResizeRule {
-    /// Whether this is the rule that a model card leaves out.
+    /// Returns whether this is the rule that a model card leaves out.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Height and width, where the rule states them itself.
+    /// Returns the height and width, if the rule states them itself.
     pub(crate) const fn frame(self) -> Option<ImageSize> {
         match self {
             Self::Within { height, width } | Self::Exact { height, width } => {
@@ -85,16 +85,16 @@ impl PreprocessSpec {
     }
 }
 
-/// The size with this long side: `MaxResize` of Table Transformer's `src/inference.py`, which rounds half to
-/// even. A side that would round to 0 becomes one pixel.
+/// Returns the size with this long side: `MaxResize` of Table Transformer's `src/inference.py`, which rounds
+/// half to even. A side that would round to 0 becomes one pixel.
 pub(crate) fn longest_edge(image: ImageSize, edge: u32) -> ImageSize {
     let scale = f64::from(edge) / f64::from(image.height.max(image.width).max(1));
     let side = |side: u32| whole((f64::from(side) * scale).round_ties_even());
     ImageSize::new(side(image.height), side(image.width))
 }
 
-/// The largest size within a frame: `get_image_size_for_max_height_width` of transformers, which truncates. A side
-/// that would become 0 becomes one pixel.
+/// Returns the largest size within a frame: `get_image_size_for_max_height_width` of transformers, which
+/// truncates. A side that would become 0 becomes one pixel.
 pub(crate) fn within(image: ImageSize, frame: ImageSize) -> ImageSize {
     let scale = (f64::from(frame.height) / f64::from(image.height.max(1)))
         .min(f64::from(frame.width) / f64::from(image.width.max(1)));

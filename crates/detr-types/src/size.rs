@@ -14,13 +14,13 @@ pub struct ImageSize {
 }
 
 impl ImageSize {
-    /// Height first, as everywhere in the models.
+    /// Creates a size, height first, as everywhere in the models.
     #[must_use]
     pub const fn new(height: u32, width: u32) -> Self {
         Self { height, width }
     }
 
-    /// Number of pixels.
+    /// Returns the number of pixels.
     #[must_use]
     pub const fn pixels(self) -> u64 {
         self.height as u64 * self.width as u64

@@ -1,8 +1,9 @@
-//! Which word was meant: for messages about names that do not exist.
+//! Finds the word that was meant, for messages about names that do not exist.
 
 use strsim::osa_distance;
 
-/// The candidate closest to a word, unless even that one is another word altogether. Case does not count.
+/// Returns the candidate closest to a word, unless even that one is another word altogether. Case does
+/// not count.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let allowed = (lower.chars().count() / 3).max(1);

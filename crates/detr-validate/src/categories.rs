@@ -37,13 +37,13 @@ impl CategoryMap {
         map
     }
 
-    /// The category of a label, if the data have it.
+    /// Returns the category of a label, if the data have it.
     #[must_use]
     pub fn category(&self, label: usize) -> Option<CategoryId> {
         self.ids.get(&label).copied()
     }
 
-    /// Whether model and data share no class.
+    /// Returns whether model and data share no class.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()

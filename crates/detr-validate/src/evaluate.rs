@@ -12,8 +12,9 @@ use detr_types::Detection;
 
 use crate::categories::CategoryMap;
 
-/// The most answers of an image that an evaluation counts: one of every query where classes exclude each
-/// other, and otherwise the `most` best pairs of query and class. The published numbers take 100.
+/// Returns the largest number of answers of an image that an evaluation counts: one of every query where
+/// classes exclude each other, and otherwise the `most` best pairs of query and class. The published
+/// numbers take 100.
 #[must_use]
 pub const fn max_answers(activation: ScoreActivation, most: usize) -> usize {
     match activation {
@@ -26,7 +27,8 @@ pub const fn max_answers(activation: ScoreActivation, most: usize) -> usize {
 pub struct EvaluatedImage<'a> {
     /// Its id in the data set.
     pub image_id: i64,
-    /// What was found, or why nothing could be: such an image counts as one without detections.
+    /// The detections, or the reason why there are none: such an image counts as one without
+    /// detections.
     pub found: Result<&'a [Detection], &'a ImageFault>,
     /// The detections that count: those of categories of the data, best first.
     pub scored: &'a [Detected],
@@ -64,7 +66,7 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
     Ok((stream.images_done(), stream.times()))
 }
 
-/// A detection by the ids of the data; `None` if the data lack its class.
+/// Returns a detection by the ids of the data; `None` if the data lack its class.
 fn scored(detection: &Detection, categories: &CategoryMap) -> Option<Detected> {
     let mask = detection
         .mask

@@ -4,7 +4,7 @@
 use detr_data::{Dataset, ObjectRecord, Segmentation};
 use detr_eval::{Category, EvalError, GroundTruth, ImageTruth, IouKind, Mask, TruthObject};
 
-/// What is really in the images; with masks where they are compared.
+/// Returns the true objects of the images, with masks if these are compared.
 ///
 /// # Errors
 /// Those of [`GroundTruth::new`].
@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    /// Compressed codes as run lengths, as data sets keep them.
+    /// Decompresses codes into run lengths, as data sets keep them.
     fn plain(mut image: ImageTruth) -> ImageTruth {
         for object in &mut image.objects {
             if let Some(Mask::Text { size, counts }) = &object.mask {

@@ -1,6 +1,7 @@
 //! Prints what is in a picture: `cargo run --release -p detr --example detect -- IMAGE [MODEL]`.
 //!
-//! Without a model it makes an untrained one, to show how the pieces fit; its boxes mean nothing.
+//! The program makes an untrained model if no weights are given, to show how the pieces fit; the
+//! boxes then mean nothing.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program may print
 

@@ -6,7 +6,7 @@ use detr_ops::adamw::Adamw;
 
 use crate::support::devices::device;
 
-/// Numbers from -1 to 1 that look random.
+/// Makes numbers from -1 to 1 that look random.
 fn numbers(len: usize, seed: u32) -> Vec<f64> {
     let mut state = seed;
     let mut next = || {

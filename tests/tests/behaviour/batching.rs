@@ -9,7 +9,7 @@ use detr_model::postprocess::HostOutput;
 use detr_model::weights::{Checkpoint, recipe_image};
 use detr_types::ImageSize;
 
-/// Recipe images, each padded to the largest.
+/// Makes a batch of recipe images, each padded to the largest.
 fn batch(images: &[(u64, [usize; 2])], device: &Device) -> NestedTensor {
     let largest = |axis: usize| images.iter().map(|(_, size)| size[axis]).max().unwrap();
     let (height, width) = (largest(0), largest(1));
@@ -47,7 +47,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// A preset with fewer layers and queries, and a narrow backbone of the same kind.
+/// Shrinks a preset to fewer layers and queries, and a narrow backbone of the same kind.
 fn small(name: &str) -> ModelConfig {
     let narrow = |backbone: &mut BackboneConfig| {
         let BackboneConfig::ResNet(backbone) = backbone else { unreachable!() };

@@ -9,12 +9,12 @@ use detr_types::{Cxcywh, Xyxy};
 
 const COUNT: usize = 64;
 
-/// Boxes on a coarse grid: their edges meet often, and many have no area.
+/// Draws boxes on a coarse grid: their edges meet often, and many have no area.
 fn coarse(seed: u64) -> Vec<Xyxy> {
     boxes(|index| (recipe_value("coarse", seed, index as u64) * 2.0).round() / 4.0 + 0.5)
 }
 
-/// Boxes anywhere.
+/// Draws boxes anywhere.
 fn fine(seed: u64) -> Vec<Xyxy> {
     boxes(|index| recipe_value("fine", seed, index as u64))
 }

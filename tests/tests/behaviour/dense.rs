@@ -82,7 +82,7 @@ fn case(sizes: &Sizes, relu: bool) -> Case {
     }
 }
 
-/// The output, and gradients of x, weight, bias and, if it is in it, the residual.
+/// Returns the output, and the gradients of x, weight, bias and, if it was added, the residual.
 fn gradients(case: &Case, output: Tensor<4>, residual: bool) -> Vec<Vec<f32>> {
     let mut grads = (output.clone() * case.grad.clone()).sum().backward();
     let mut found = vec![
@@ -156,7 +156,7 @@ fn linear_layers_are_those_of_burn() {
             let bias = random([outputs], &device).require_grad();
             let grad = random([2, rows, outputs], &device);
             let run = |own: bool| {
-                // As PyTorch stores it.
+                // The weight is transposed, as PyTorch stores it.
                 let w = weight.clone().transpose();
                 let y = if own {
                     linear(x.clone(), w, Some(bias.clone()), rectified)

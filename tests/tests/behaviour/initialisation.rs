@@ -23,7 +23,8 @@ fn stats<const D: usize>(tensor: Tensor<D>) -> Stats {
     Stats { spread: n.sqrt().recip(), mean, std: variance.sqrt(), largest }
 }
 
-/// Uniform within +-bound: nearly reached, never passed, with the matching deviation.
+/// Checks that numbers are uniform within +-bound: nearly reached, never passed, with the matching
+/// deviation.
 fn assert_uniform<const D: usize>(what: &str, tensor: Tensor<D>, bound: f64) {
     let Stats { spread, mean, std, largest } = stats(tensor);
     assert!(largest <= bound * 1.0001 && largest > bound * 0.9, "{what}: {largest} of {bound}");

@@ -20,7 +20,7 @@ fn numbers(name: &str, seed: u64, count: usize) -> Vec<f32> {
     (0..count as u64).map(|i| recipe_value(name, seed, i) as f32).collect()
 }
 
-/// Boxes well inside the image, of no small size.
+/// Draws boxes well inside the image, of no small size.
 fn boxes(name: &str, seed: u64, count: usize) -> Vec<f32> {
     let place = |(i, r): (usize, &f32)| if i % 4 < 2 { 0.5 + 0.2 * r } else { 0.3 + 0.15 * r };
     numbers(name, seed, 4 * count).iter().enumerate().map(place).collect()

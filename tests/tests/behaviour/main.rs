@@ -1,4 +1,4 @@
-//! What users rely on, tested from outside: the library's promises, the binaries, and bad input.
+//! Tests from outside what users rely on: the library's promises, the binaries, and bad input.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
@@ -12,10 +12,12 @@ mod faults;
 mod initialisation;
 mod library;
 mod losses;
+mod manual;
 mod msda;
 mod reports;
 mod round_trip;
 mod self_test;
+mod snapshots;
 mod support;
 mod train;
 mod train_settings;

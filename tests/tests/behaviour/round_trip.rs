@@ -49,7 +49,7 @@ fn every_layout_becomes_an_artifact_with_the_same_bits() {
         assert_eq!(artifact.architecture, original.architecture, "{file}");
         assert_eq!(artifact.classes, original.classes, "{file}");
         check_same(file, &artifact.state, &original.state);
-        // What PyTorch users load: the safetensors file by itself.
+        // PyTorch users load the safetensors file by itself.
         let plain = read_state_dict(&folder.path().join(WEIGHTS_FILE)).unwrap();
         check_same(file, &plain, &original.listed());
         if file.starts_with("de") {
@@ -69,7 +69,7 @@ fn an_official_file_and_its_safetensors_twin_are_the_same_model() {
     let pth = Checkpoint::open(&golden("detr_tiny_zip.pth"), None).unwrap();
     let folder = tempfile::tempdir().unwrap();
     pth.save(folder.path(), &Device::flex()).unwrap();
-    // Beside its card it would be read as the folder.
+    // A file beside its card would be read as the folder.
     let file = folder.path().join("twin.safetensors");
     std::fs::rename(folder.path().join(WEIGHTS_FILE), &file).unwrap();
     std::fs::remove_file(folder.path().join("model.json")).unwrap();

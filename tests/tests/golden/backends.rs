@@ -9,7 +9,7 @@ use detr_types::env;
 pub struct Bench {
     /// Its name in test names.
     pub name: &'static str,
-    /// Where tensors are made.
+    /// The device on which tensors are made.
     pub device: Device,
     /// Factor on the tolerances, which are six times the error of PyTorch's own f32 run.
     pub slack: f64,
@@ -28,7 +28,8 @@ const BACKENDS: [(Backend, &str, f64, f64); 3] = [
     (Backend::Wgpu, "wgpu", 2.0, 1e-4),
 ];
 
-/// What runs here, and what does not: name, reason, and whether that is a failure.
+/// Returns the backends that run here, and those that do not: name, reason, and whether that is a
+/// failure.
 pub fn available() -> (Vec<Bench>, Vec<(&'static str, String, bool)>) {
     let mut benches = Vec::new();
     let mut skipped = Vec::new();

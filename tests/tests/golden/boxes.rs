@@ -56,7 +56,7 @@ fn on_tensors(case: &Case, bench: &Bench, failures: &mut Failures) {
     }
 }
 
-/// The host's definition against the same tables.
+/// Compares the host's definition with the same tables.
 fn on_the_host(case: &Case, bench: &Bench, failures: &mut Failures) {
     #[allow(clippy::cast_possible_truncation)] // written as f32
     let boxes = |name: &str| -> Vec<Xyxy> {
@@ -89,7 +89,7 @@ fn gradients(case: &Case, bench: &Bench, failures: &mut Failures) {
     failures.values_within(case, 1e-2 * bench.slack, "inverse_sigmoid.grad", &[n], &grad);
 }
 
-/// Boxes of the same rows, from `first` on, against each other.
+/// Compares boxes of the same rows, from `first` on, with each other.
 fn diagonal(case: &Case, bench: &Bench, device: &Device, first: &str, failures: &mut Failures) {
     let name = format!("{DIAGONAL}{first}");
     let rows = case.shape(&name).expect("a shape")[0];

@@ -37,7 +37,7 @@ pub struct Stored {
     pub values: Vec<f64>,
 }
 
-/// What was compared, and what differs.
+/// The comparisons of a case, and the differences found.
 #[derive(Default)]
 pub struct Failures {
     seen: BTreeSet<String>,
@@ -47,7 +47,7 @@ pub struct Failures {
     pub unhandled: bool,
 }
 
-/// Every case below a folder: `GROUP/NAME.json`, or checkpoints with expected tensors.
+/// Finds every case below a folder: `GROUP/NAME.json`, or checkpoints with expected tensors.
 pub fn discover(folder: &Path) -> Vec<PathBuf> {
     let mut cases = Vec::new();
     let mut pending = vec![(folder.to_owned(), 0)];
@@ -68,12 +68,12 @@ pub fn discover(folder: &Path) -> Vec<PathBuf> {
     cases
 }
 
-/// Whether a file has that extension, whatever its case.
+/// Returns whether a file has that extension, whatever its case.
 pub fn has_extension(path: &Path, expected: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(expected))
 }
 
-/// Group and name of a case file.
+/// Returns the group and name of a case file.
 pub fn names(path: &Path) -> (String, String) {
     let text =
         |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
@@ -85,7 +85,8 @@ pub fn names(path: &Path) -> (String, String) {
     }
 }
 
-/// Whether a case says that it is small enough for a software GPU in every run of the tests.
+/// Returns whether a case says that it is small enough for a software GPU in every run of the
+/// tests.
 pub fn is_quick(path: &Path) -> bool {
     let text = std::fs::read(path).unwrap_or_default();
     has_extension(path, "json")
@@ -106,24 +107,24 @@ impl Case {
         Ok(Self { folder, name, json, tensors })
     }
 
-    /// A setting of the case.
+    /// Returns a setting of the case.
     pub fn config(&self, key: &str) -> &Value {
         &self.json["config"][key]
     }
 
-    /// A setting that is a number.
+    /// Returns a setting that is a number.
     pub fn number(&self, key: &str) -> usize {
         usize::try_from(self.config(key).as_u64().unwrap_or_else(|| panic!("config.{key}")))
             .expect("a size")
     }
 
-    /// A module with the recipe weights of the case; `prefix` stands before its names there.
+    /// Loads the recipe weights of the case into a module; `prefix` stands before its names there.
     pub fn recipe_weights<M: Module>(&self, module: M, prefix: &str) -> M {
         let state = self.recipe_state(&module, prefix);
         self.load_weights(module, &state)
     }
 
-    /// The recipe weights of a module, by its own names.
+    /// Returns the recipe weights of a module, by its own names.
     pub fn recipe_state<M: Module>(&self, module: &M, prefix: &str) -> StateDict {
         let seed = self.number("weight_seed") as u64;
         let expected: Vec<_> = expected_tensors(module)
@@ -134,12 +135,12 @@ impl Case {
             .rename(|name| name.strip_prefix(prefix).map(str::to_owned))
     }
 
-    /// A module with weights that are made for it.
+    /// Loads weights that are made for a module into it.
     pub fn load_weights<M: Module>(&self, module: M, state: &StateDict) -> M {
         load_into(module, state, FloatDType::F32, &self.folder).expect("recipe weights fit")
     }
 
-    /// The padded batch of the case's recipe images.
+    /// Pads the case's recipe images to a batch.
     pub fn images(&self, device: &Device) -> NestedTensor {
         let list = |key: &str| self.config(key).as_array().expect("a list").clone();
         let seeds: Vec<u64> = list("image_seeds").iter().filter_map(Value::as_u64).collect();
@@ -150,17 +151,18 @@ impl Case {
         batch(&seeds, &sizes, device)
     }
 
-    /// Tolerance of a tensor on the CPU; exact if the case states none.
+    /// Returns the tolerance of a tensor on the CPU; exact if the case states none.
     pub fn atol(&self, tensor: &str) -> f64 {
         self.json["tensors"][tensor]["atol"].as_f64().unwrap_or(0.0)
     }
 
-    /// Whether the case has numbers of that name, all or a sample of them.
+    /// Returns whether the case has numbers of that name, all or a sample of them.
     pub fn has(&self, tensor: &str) -> bool {
         self.shape(tensor).is_some()
     }
 
-    /// Shape of a tensor of the case, whether it has all its numbers or a sample of them.
+    /// Returns the shape of a tensor of the case, whether it has all its numbers or a sample of
+    /// them.
     pub fn shape(&self, tensor: &str) -> Option<Vec<usize>> {
         let whole = self.tensors.get(tensor).map(|stored| stored.shape.clone());
         whole.or_else(|| {
@@ -169,18 +171,18 @@ impl Case {
         })
     }
 
-    /// Names of the tensors that start with a prefix, without it.
+    /// Returns the names of the tensors that start with a prefix, without it.
     pub fn after<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.tensors.keys().filter_map(move |name| name.strip_prefix(prefix))
     }
 
-    /// Whether the case says how exact a tensor must be.
+    /// Returns whether the case says how exact a tensor must be.
     pub fn states_atol(&self, tensor: &str) -> bool {
         self.json["tensors"][tensor]["atol"].is_f64()
     }
 }
 
-/// Recipe images padded at right and bottom to a common size.
+/// Pads recipe images at right and bottom to a common size.
 pub fn batch(seeds: &[u64], sizes: &[[usize; 2]], device: &Device) -> NestedTensor {
     let height = sizes.iter().map(|size| size[0]).max().unwrap_or(0);
     let width = sizes.iter().map(|size| size[1]).max().unwrap_or(0);
@@ -247,7 +249,7 @@ impl Failures {
         self.values_within(case, atol, name, shape, found);
     }
 
-    /// As [`Failures::values`], with an absolute tolerance of the caller's.
+    /// Compares as [`Failures::values`] does, with an absolute tolerance of the caller's.
     pub fn values_within(
         &mut self,
         case: &Case,
@@ -294,7 +296,7 @@ impl Failures {
         }
     }
 
-    /// The result of a runner that does not know the case.
+    /// Returns the result of a runner that does not know the case.
     pub fn unhandled() -> Self {
         Self { unhandled: true, ..Self::default() }
     }
@@ -310,17 +312,17 @@ impl Failures {
         self.lines.push(line);
     }
 
-    /// How many differences were noted.
+    /// Returns the number of differences that were noted.
     pub fn count(&self) -> usize {
         self.lines.len()
     }
 
-    /// The differences that were noted.
+    /// Returns the differences that were noted.
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
 
-    /// Sum of all differences that were noted, each in multiples of what was allowed.
+    /// Returns the sum of all differences that were noted, each in multiples of what was allowed.
     pub fn excess(&self) -> f64 {
         self.excess
     }
@@ -342,7 +344,7 @@ impl Failures {
         }
     }
 
-    /// Success only if nothing differs and every tensor of the case was compared or an input.
+    /// Succeeds only if nothing differs and every tensor of the case was compared or an input.
     pub fn into_result(mut self, case: &Case) -> Result<(), Failed> {
         if !case.tensors.is_empty() && self.seen.is_empty() {
             self.lines.push("none of the case's tensors was compared".to_owned());
@@ -394,7 +396,7 @@ impl Failures {
     }
 }
 
-/// A stored index or side.
+/// Returns a stored index or side.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // written as integers
 pub fn index(value: f64) -> usize {
     value as usize
@@ -411,7 +413,7 @@ fn statistics(values: &[f64]) -> Vec<f64> {
     vec![mean, variance.sqrt(), min, max, values.iter().map(|v| v.abs()).sum(), sum]
 }
 
-/// All tensors of a safetensors file.
+/// Reads all tensors of a safetensors file.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Stored>, Failed> {
     let bytes = std::fs::read(path)?;
     let file = SafeTensors::deserialize(&bytes)?;

@@ -22,7 +22,7 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     failures
 }
 
-/// The reference's command line as a configuration.
+/// Reads the reference's command line as a configuration.
 pub fn config(args: &Value) -> DeformableDetrConfig {
     let number = |key: &str| usize::try_from(args[key].as_u64().expect(key)).expect("a size");
     let flag = |key: &str| args[key].as_bool().expect(key);
@@ -67,7 +67,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Deformab
         }
         failures.tensor(case, slack, &format!("pos{i}"), position);
     }
-    // What padded tokens hold is meaningless, and zero in the case.
+    // The content of padded tokens is meaningless, and zero in the case.
     let padding = padded_tokens(&trace.levels);
     let valid = |tokens: Tensor<3>| without_padding(tokens, padding.as_ref());
     let last = trace.encoder_layers.len().saturating_sub(1);
@@ -111,7 +111,8 @@ fn decoder(
     decoder_layers(case, slack, failures, &trace.hidden, &trace.output);
 }
 
-/// The same proposals are chosen; those that propose nothing are all alike, so any of them will do.
+/// Checks that the same proposals are chosen; those that propose nothing are all alike, so any of
+/// them will do.
 fn chosen(case: &Case, failures: &mut Failures, trace: &DeformableDetrTrace) {
     failures.used("topk_proposals");
     let expected = &case.tensors["topk_proposals"].values;

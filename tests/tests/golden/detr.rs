@@ -29,7 +29,7 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     failures
 }
 
-/// The paper's demonstration model: its predictions.
+/// Compares the predictions of the paper's demonstration model.
 fn demo(case: &Case, bench: &Bench, failures: &mut Failures) {
     let config: DetrDemoConfig =
         serde_json::from_value(case.config("demo").clone()).expect("a configuration");
@@ -43,7 +43,7 @@ fn demo(case: &Case, bench: &Bench, failures: &mut Failures) {
     }
 }
 
-/// A preset, whose numbers are those of transformers: its predictions.
+/// Compares the predictions of a preset, whose numbers are those of transformers.
 fn published(case: &Case, bench: &Bench, failures: &mut Failures, preset: &str) {
     let Ok(ModelConfig::Detr(config)) = ModelConfig::preset(preset) else {
         return failures.fail(format!("{preset} is no preset of a DETR"));
@@ -57,7 +57,7 @@ fn published(case: &Case, bench: &Bench, failures: &mut Failures, preset: &str) 
     }
 }
 
-/// The reference's command line as a configuration.
+/// Reads the reference's command line as a configuration.
 pub fn config(args: &Value) -> DetrConfig {
     let number = |key: &str| usize::try_from(args[key].as_u64().expect(key)).expect("a size");
     let flag = |key: &str| args[key].as_bool().expect(key);
@@ -79,7 +79,7 @@ pub fn config(args: &Value) -> DetrConfig {
     }
 }
 
-/// The reference's number of classes, which goes by the name of the data set.
+/// Returns the reference's number of classes, which goes by the name of the data set.
 pub fn num_classes(args: &Value) -> usize {
     match args["dataset_file"].as_str() {
         None | Some("coco") => 91,
@@ -88,7 +88,7 @@ pub fn num_classes(args: &Value) -> usize {
     }
 }
 
-/// The reference's `--backbone` and `--dilation`.
+/// Reads the reference's `--backbone` and `--dilation`.
 pub fn backbone(args: &Value) -> BackboneConfig {
     let depth = args["backbone"].as_str().expect("a backbone").trim_start_matches("resnet");
     let mut backbone =
@@ -126,7 +126,7 @@ fn compare(case: &Case, bench: &Bench, failures: &mut Failures, model: &Detr) {
     }
 }
 
-/// Every eighth row and column of a mask `[B, H, W]`, which is what cases keep of it.
+/// Keeps every eighth row and column of a mask `[B, H, W]`, as cases do.
 fn every_eighth(mask: &Tensor<3, Bool>) -> Tensor<3, Bool> {
     let device = mask.device();
     let [_, height, width] = mask.dims();

@@ -44,23 +44,23 @@ pub struct Nudge {
 }
 
 impl Kink {
-    /// A rounding of the sum.
+    /// Returns the size of a rounding of the sum.
     pub fn rounding(&self) -> f32 {
         f32::EPSILON * self.terms
     }
 
-    /// How far from zero the sum is, in roundings.
+    /// Returns the distance of the sum from zero, in roundings.
     pub fn distance(&self) -> f32 {
         self.value.abs() / self.rounding()
     }
 
-    /// The nudge that puts the unit on the side that it seems not to be on.
+    /// Returns the nudge that puts the unit on the side that it seems not to be on.
     pub fn across(&self) -> Nudge {
         self.nudge(-(self.value + (0.5 * self.rounding()).copysign(self.value)))
     }
 
-    /// The nudge that keeps the unit on the side that it seems to be on, since the model may sum in another
-    /// order.
+    /// Returns the nudge that keeps the unit on the side that it seems to be on, since the model may sum in
+    /// another order.
     pub fn away(&self) -> Nudge {
         self.nudge(self.rounding().copysign(self.value))
     }
@@ -70,7 +70,7 @@ impl Kink {
     }
 }
 
-/// All units at their kink, the nearest first.
+/// Finds all units at their kink, the nearest first.
 pub fn find(model: &Model, images: &NestedTensor) -> Vec<Kink> {
     let mut walk = Walk::default();
     match model {
@@ -119,7 +119,8 @@ impl Walk {
         }
     }
 
-    /// The stages that are trained; behind the frozen ones there is nothing that a gradient could reach.
+    /// Visits the stages that are trained; behind the frozen ones there is nothing that a gradient could
+    /// reach.
     fn backbone(&mut self, body: &Backbone, maps: &[FeatureMap; 4]) {
         let Backbone::ResNet(body) = body else { return };
         let ResNet { layer2, layer3, layer4, .. } = body;
@@ -289,7 +290,7 @@ impl Walk {
             let name = format!("transformer.decoder.layers.{i}.linear1");
             self.linear(&name, &layer.linear1, &layer.norm1.forward(y));
             x = trace.hidden.clone().slice_dim(0, i..=i).squeeze_dim::<3>(0);
-            // Without refinement all layers share one head.
+            // All layers share one head if boxes are not refined.
             let head = i.min(heads - 1);
             self.mlp(&format!("bbox_embed.{head}"), &model.bbox_embed[head], x.clone());
             reference = trace.inter_references[i].clone();
@@ -383,7 +384,7 @@ impl Grid {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
-    /// Where every token is on every level, `[B, S, L, 2]`.
+    /// Returns the place of every token on every level, `[B, S, L, 2]`.
     #[allow(clippy::cast_precision_loss)] // sides are small
     fn references(&self, device: &Device) -> Tensor<4> {
         let mut values = Vec::new();

@@ -60,7 +60,7 @@ fn assignments(case: &Case, failures: &mut Failures) {
     }
 }
 
-/// Name of the same gradient without the reference's table.
+/// Returns the name of the same gradient without the reference's table.
 fn sane(name: &str) -> String {
     format!("{name}{MATCHED_ONLY}")
 }
@@ -207,7 +207,7 @@ fn input(
     (leaf(&logits, [b, q, c], device), leaf(&boxes, [b, q, 4], device))
 }
 
-/// A tensor that gets a gradient.
+/// Makes a tensor that gets a gradient.
 fn leaf<const D: usize>(values: &[f64], shape: [usize; D], device: &Device) -> Tensor<D> {
     #[allow(clippy::cast_possible_truncation)] // as PyTorch's f32 run
     let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
@@ -242,7 +242,7 @@ fn configured(case: &Case) -> SetCriterion {
     criterion
 }
 
-/// Stored targets of the case.
+/// Returns the stored targets of the case.
 pub fn targets(case: &Case, device: &Device, failures: &mut Failures) -> Targets {
     let counts: Vec<usize> =
         serde_json::from_value(case.config("targets").clone()).expect("counts");
@@ -302,8 +302,8 @@ fn costs(
     failures.values(case, bench.slack, "cost_matrix", &[b * q, columns], &all);
 }
 
-/// The cost of each image's pairs, from our costs `[B, Q, N]` and the pairs of the case. The sum of n costs
-/// may be off by n times what one may.
+/// Computes the cost of each image's pairs, from our costs `[B, Q, N]` and the pairs of the case. The sum
+/// of n costs may be off by n times what one may.
 fn total_costs(
     case: &Case,
     bench: &Bench,
@@ -329,7 +329,7 @@ fn total_costs(
     failures.values_within(case, atol, "match_total_cost", &[b], &totals);
 }
 
-/// The pairs of every image, where the case has them.
+/// Compares the pairs of every image, if the case has them.
 pub fn matching(
     case: &Case,
     failures: &mut Failures,

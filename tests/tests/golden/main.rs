@@ -41,7 +41,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use backends::Bench;
 use case::{Case, Failures};
 
-/// What a runner is: the case and where it runs, to the differences found.
+/// A runner takes the case and the backend, and returns the differences.
 type Runner = fn(&Case, &Bench) -> Failures;
 
 /// Group, whether its numbers depend on the backend, and runner.
@@ -148,7 +148,7 @@ fn under_another_name(folder: &Path, bench: Bench) -> Trial {
     })
 }
 
-/// A case without a runner: a failure where one is expected, a report elsewhere.
+/// Completes a case without a runner: as a failure if one is expected, else as a report.
 fn unhandled(own: bool) -> Result<Completion, Failed> {
     if own {
         return Err("unhandled: no runner for this case".into());

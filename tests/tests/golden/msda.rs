@@ -75,7 +75,7 @@ impl Inputs {
             false => failures.tensor(case, bench.slack, "grad_loc", grad_locations),
         }
 
-        // Without a graph the call goes another way.
+        // A call that needs no graph takes another path.
         if !reference {
             let output = try_msda(
                 tensor(&self.value, &bench.device),
@@ -88,8 +88,8 @@ impl Inputs {
     }
 }
 
-/// Exactly a cell outside, the reference's two implementations have different gradients; either is
-/// accepted there.
+/// Compares gradients exactly a cell outside, where the reference's two implementations have
+/// different ones; either is accepted.
 fn borders(case: &Case, bench: &Bench, found: Tensor<6>, failures: &mut Failures) {
     let shape = found.dims();
     let found: Vec<f32> = found.into_data().try_into_vec().expect("f32 data");
@@ -110,7 +110,8 @@ fn borders(case: &Case, bench: &Bench, found: Tensor<6>, failures: &mut Failures
     failures.values(case, bench.slack, "grad_loc_gridsample", &shape, &found);
 }
 
-/// An input: stored, or its recipe, and then some of its numbers are there to check the recipe.
+/// Makes an input: it is stored, or its recipe is, and then some of its numbers are there to check
+/// the recipe.
 #[allow(clippy::cast_possible_truncation)] // rounded to f32 once, at the end
 fn input(
     case: &Case,

@@ -52,7 +52,8 @@ pub fn run(case: &Case, failures: &mut Failures) {
     }
 }
 
-/// Which outlines are held against which, and whether the second are crowds: `iou.a0_8.b8_16.crowd`.
+/// Returns the two ranges of outlines that are compared, and whether the second are crowds:
+/// `iou.a0_8.b8_16.crowd`.
 fn tables(name: &str) -> Option<(Range<usize>, Range<usize>, bool)> {
     let rest = name.strip_prefix("iou.")?;
     let (rest, crowd) = rest.strip_suffix(".crowd").map_or((rest, false), |before| (before, true));
@@ -68,7 +69,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a string")
 }
 
-/// A code that the case gives in compressed form.
+/// Reads a code that the case gives in compressed form.
 fn encoded(case: &Case, name: &str, size: ImageSize, failures: &mut Failures) -> Rle {
     let compressed = text(&case.json["encoded"][name]["counts_string"]);
     let code = Rle::from_compressed(size, compressed).expect("a code");
@@ -76,7 +77,7 @@ fn encoded(case: &Case, name: &str, size: ImageSize, failures: &mut Failures) ->
     code
 }
 
-/// The code of polygons, with everything the case knows of it.
+/// Draws polygons as a code, and compares everything that the case knows of it.
 fn drawn(polygon: &Value, name: &str, size: ImageSize, failures: &mut Failures) -> Rle {
     let parts: Vec<Vec<f64>> =
         serde_json::from_value(polygon["polygons"].clone()).expect("polygons");

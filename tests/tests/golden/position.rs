@@ -41,7 +41,7 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     failures
 }
 
-/// The tables' seed is the case's `seed`, their names those of the whole model.
+/// Fills the tables from the case's `seed`, by their names in the whole model.
 fn learned(case: &Case, module: PositionEmbeddingLearned) -> PositionEmbeddingLearned {
     use burn::tensor::FloatDType;
     use detr_model::weights::{expected_tensors, load_into, recipe_state_dict};

@@ -33,7 +33,7 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     failures
 }
 
-/// How many answers the case has for each image.
+/// Returns the number of answers that the case has for each image.
 pub fn answers_each(case: &Case, prefix: &str) -> usize {
     case.shape(&format!("{prefix}.scores")).expect("scores")[1]
 }

@@ -47,7 +47,7 @@ pub fn run(case: &Case, _bench: &Bench) -> Failures {
     failures
 }
 
-/// Kind, seed, height and width that the name of an image's first numbers says.
+/// Reads the kind, seed, height and width from the name of an image's first numbers.
 fn image_name(name: &str) -> Option<(&str, u64, [usize; 2])> {
     let [kind @ ("image" | "u8"), seed, size, "head"] = name.split('.').collect::<Vec<_>>()[..]
     else {

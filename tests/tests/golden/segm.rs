@@ -193,7 +193,7 @@ fn panoptic(case: &Case, failures: &mut Failures) {
     }
 }
 
-/// The stored masks of every image.
+/// Reads the stored masks of every image.
 fn images(case: &Case) -> Vec<HostMasks> {
     let stored = &case.tensors["pred_masks"];
     let [.., h, w] = stored.shape[..] else { panic!("masks have a height and a width") };
@@ -204,7 +204,7 @@ fn images(case: &Case) -> Vec<HostMasks> {
     images.map(|values| HostMasks { size: [h, w], logits: logits(values) }).collect()
 }
 
-/// The size of a batch of such images.
+/// Returns the size of a batch of such images.
 fn largest(sizes: &[ImageSize]) -> ImageSize {
     let side = |side: fn(&ImageSize) -> u32| sizes.iter().map(side).max().unwrap_or(0);
     ImageSize::new(side(|size| size.height), side(|size| size.width))

@@ -17,13 +17,14 @@ use crate::case::{Case, Failures, index};
 use crate::kinks::{self, Kink, Nudge, ROUNDINGS};
 use crate::{deformable, detr, losses};
 
-/// What the decoder's heads are listed under a second time by the reference, where boxes are refined.
+/// The prefix under which the reference lists the decoder's heads a second time, if boxes are
+/// refined.
 const DECODER: &str = "transformer.decoder.";
 
-/// How many units may be on the other side of their kink than in the reference.
+/// The number of units that may be on the other side of their kink than in the reference.
 const UNITS: usize = 4;
 
-/// How many of the nearest units are tried each time.
+/// The number of nearest units that are tried each time.
 const CANDIDATES: usize = 16;
 
 /// A comparison with the case, or the beginning of one.
@@ -91,7 +92,7 @@ fn report(case: &Case, nudges: &[Nudge]) {
     }
 }
 
-/// How far a comparison goes.
+/// The extent of a comparison.
 #[derive(Clone, Copy, PartialEq)]
 enum Extent {
     All,
@@ -133,7 +134,7 @@ fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Atte
     let (mut differs, mut kinks) = (None, Vec::new());
     for step in 0..steps.min(extent.last().saturating_add(1)) {
         if matches!(extent, Extent::Kinks(_)) {
-            // Without autodiff throughout.
+            // None of these tensors needs autodiff.
             let images = case.images(&bench.device);
             kinks.extend(kinks::find(&trainer.model().valid(), &images));
         }
@@ -194,7 +195,7 @@ fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Atte
     Attempt { failures, unexplained, step: differs, kinks }
 }
 
-/// A module with the recipe weights of the case, but for some nudges.
+/// Loads the recipe weights of the case into a module, but for some nudges.
 fn nudged<M: Module>(case: &Case, module: M, nudges: &[Nudge]) -> M {
     let mut state = case.recipe_state(&module, "");
     for Nudge { bias, channel, by } in nudges {
@@ -213,8 +214,9 @@ fn nudged<M: Module>(case: &Case, module: M, nudges: &[Nudge]) -> M {
     case.load_weights(module, &state)
 }
 
-/// With `DETR_GOLDEN_VERBOSE`, how far the sampled first gradients of every layer are from the f64 run,
-/// relative to the largest of the parameter, beside PyTorch's own f32 run where the case has it.
+/// Prints, with `DETR_GOLDEN_VERBOSE`, how far the sampled first gradients of every layer are from the
+/// f64 run, relative to the largest of the parameter, beside PyTorch's own f32 run where the case has
+/// it.
 fn gradient_table(case: &Case, gradients: &StateDict) {
     if !env::is_on(env::DETR_GOLDEN_VERBOSE) {
         return;
@@ -258,7 +260,8 @@ fn gradient_table(case: &Case, gradients: &StateDict) {
     }
 }
 
-/// The reference's command line as settings: our defaults, but for what the case says.
+/// Reads the reference's command line as settings: our defaults, but for the values that the case
+/// states.
 fn settings(config: &ModelConfig, args: &Value) -> StepConfig {
     let number = |key: &str| args[key].as_f64().expect(key);
     let mut settings = StepConfig::for_model(config);
@@ -287,7 +290,7 @@ fn updated(outcome: Outcome) -> StepReport {
     }
 }
 
-/// Our name of a parameter of the reference.
+/// Returns our name of a parameter of the reference.
 fn our_name(name: &str) -> &str {
     let heads = ["bbox_embed.", "class_embed."];
     let bare = name.strip_prefix(DECODER).unwrap_or(name);
@@ -298,7 +301,7 @@ fn names(list: &Value) -> Vec<&str> {
     list.as_array().expect("names").iter().filter_map(Value::as_str).collect()
 }
 
-/// The same parameters share a learning rate, and the same are frozen.
+/// Checks that the same parameters share a learning rate, and that the same are frozen.
 fn groups(case: &Case, failures: &mut Failures, trainer: &Trainer) {
     let slots = trainer.groups().slots();
     let args = case.config("args");
@@ -325,7 +328,7 @@ fn groups(case: &Case, failures: &mut Failures, trainer: &Trainer) {
     failures.check(ours == frozen, || format!("frozen: {ours:?}, expected {frozen:?}"));
 }
 
-/// What the model says before the first step, and how it is matched.
+/// Compares the predictions before the first step, and their assignment.
 fn predictions(
     case: &Case,
     bench: &Bench,
@@ -349,7 +352,7 @@ fn predictions(
     losses::matching(case, failures, "step0.", matches[0].layers.last().expect("a layer"));
 }
 
-/// Sum, L2 norm, largest magnitude and samples of every parameter or gradient.
+/// Compares the sum, L2 norm, largest magnitude and samples of every parameter or gradient.
 /// `flipped` is what the sum of a parameter of a size may be off beyond the tolerance.
 fn parameters(
     case: &Case,
@@ -402,7 +405,8 @@ fn parameters(
     failures.values(case, bench.slack, &sample, &[names.len(), each], &found_sample);
 }
 
-/// Every loss of a step; tolerances as those of tensors are made, from PyTorch's own f32 run.
+/// Compares every loss of a step; tolerances as those of tensors are made, from PyTorch's own f32
+/// run.
 fn numbers(
     case: &Case,
     bench: &Bench,

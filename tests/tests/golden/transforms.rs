@@ -35,7 +35,7 @@ pub fn run(case: &Case, _bench: &Bench) -> Failures {
     failures
 }
 
-/// What a case of this group is about.
+/// The subjects of the cases of this group.
 enum Kind {
     Target,
     Decoding,
@@ -47,7 +47,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The kind of a case, by what it holds.
+    /// Tells the kind of a case by its content.
     fn of(case: &Case) -> Option<Self> {
         let mut names = case.tensors.keys();
         Some(match () {
@@ -74,7 +74,7 @@ fn bytes(image: &RgbImage) -> (Vec<usize>, Vec<f64>) {
     (shape, image.as_raw().iter().map(|&v| f64::from(v)).collect())
 }
 
-/// PNG exactly; JPEG within the case's own allowance of 4 levels, 0.5 on average.
+/// Compares PNG exactly, and JPEG within the case's own allowance of 4 levels, 0.5 on average.
 fn decode(case: &Case, failures: &mut Failures) {
     for (name, stored) in &case.tensors {
         let (shape, values) = bytes(&open(case, name));
@@ -109,7 +109,7 @@ fn pil_resize(case: &Case, failures: &mut Failures) {
     }
 }
 
-/// What is resized and the size it gets: `src0.normalized.to50x60`.
+/// Returns the name of the source and the size it gets: `src0.normalized.to50x60`.
 fn resized(name: &str) -> Option<(&str, ImageSize)> {
     let (source, size) = name.rsplit_once(".to")?;
     let (h, w) = size.split_once('x')?;
@@ -144,7 +144,7 @@ fn val_pipeline(case: &Case, failures: &mut Failures) {
     failures.values_within(case, ROUNDING, "rows", &stored.shape.clone(), &rows);
 }
 
-/// Four rows of every channel, found by their content: the case does not say which.
+/// Finds four rows of every channel by their content: the case does not say which.
 fn row_samples(case: &Case, values: &[f64], h: usize, w: usize) -> Vec<f64> {
     let stored = &case.tensors["rows"];
     let count = stored.shape[1];
@@ -163,7 +163,7 @@ fn closest_row(row: &[f64], values: &[f64], h: usize, w: usize) -> usize {
     (0..h).min_by(|&a, &b| distance(a).total_cmp(&distance(b))).expect("rows")
 }
 
-/// The rules by which annotations become targets.
+/// Checks the rules by which annotations become targets.
 fn coco_target(case: &Case, failures: &mut Failures) {
     let side = |key: &str| u32::try_from(case.number(key)).expect("a side");
     let numbers = |value: &serde_json::Value| -> Vec<f64> {
@@ -208,7 +208,7 @@ fn coco_target(case: &Case, failures: &mut Failures) {
     failures.values_within(case, 0.0, "image_id", &[1], &[target.image_id as f64]);
 }
 
-/// What the sample is, against the tensors whose names start so.
+/// Compares the sample with the tensors whose names start with `prefix`.
 fn compare(case: &Case, failures: &mut Failures, prefix: &str, sample: &Sample) {
     let count = sample.objects.len();
     let all = |of: &dyn Fn(&Object) -> Vec<f64>| -> Vec<f64> {
@@ -241,7 +241,7 @@ fn compare(case: &Case, failures: &mut Failures, prefix: &str, sample: &Sample) 
     }
 }
 
-/// Crop, flip, resize, pad and normalise, each of the same sample. Everything is exact.
+/// Compares crop, flip, resize, pad and normalise, each of the same sample. Everything is exact.
 fn geometry(case: &Case, failures: &mut Failures) {
     let input = geometry_input(case);
     compare(case, failures, "in.", &input);
@@ -295,7 +295,7 @@ fn geometry(case: &Case, failures: &mut Failures) {
     failures.values_within(case, ROUNDING, "normalize.boxes", &[boxes.len() / 4, 4], &boxes);
 }
 
-/// The two numbers of a move's name, such as `pad_5_9`.
+/// Reads the two numbers of a move's name, such as `pad_5_9`.
 fn sides(name: &str, kind: &str, between: char) -> Option<[u32; 2]> {
     let (a, b) = name.strip_prefix(kind)?.split_once(between)?;
     Some([a.parse().ok()?, b.parse().ok()?])

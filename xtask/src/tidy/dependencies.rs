@@ -36,7 +36,7 @@ pub(super) fn check() -> anyhow::Result<Vec<Violation>> {
         .collect())
 }
 
-/// Several versions of one package count as one, which is enough here.
+/// Reads the graph; several versions of one package count as one, which is enough here.
 fn graph(metadata: &Value) -> Option<Graph> {
     let mut names = BTreeMap::new();
     for package in metadata["packages"].as_array()? {
@@ -52,7 +52,7 @@ fn graph(metadata: &Value) -> Option<Graph> {
     Some(graph)
 }
 
-/// A way from a package to Burn, if there is one.
+/// Finds a way from a package to Burn, if there is one.
 fn to_burn(graph: &Graph, package: &str) -> Option<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut open = vec![vec![package.to_owned()]];
@@ -70,7 +70,7 @@ fn to_burn(graph: &Graph, package: &str) -> Option<Vec<String>> {
     None
 }
 
-/// Every package takes the lints of the workspace.
+/// Checks that a package takes the lints of the workspace.
 pub(super) fn check_manifest(path: &str, text: &str) -> Option<Violation> {
     let mut lines = text.lines().map(str::trim);
     let is_package = lines.clone().any(|line| line == "[package]");

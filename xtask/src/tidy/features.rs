@@ -170,7 +170,7 @@ impl Unit {
 mod tests {
     use super::*;
 
-    /// A graph of libraries: package, features, and the positions of its dependencies.
+    /// Makes a graph of libraries: package, features, and the positions of its dependencies.
     fn graph(units: &[(&str, &[&str], &[usize])]) -> UnitGraph {
         let units: Vec<_> = units
             .iter()

@@ -3,6 +3,7 @@
 
 mod dependencies;
 mod features;
+mod openings;
 mod rules;
 mod source;
 
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::shell;
+use openings::Openings;
 use source::Source;
 
 /// A place that breaks a rule.
@@ -34,11 +36,14 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let mut violations = dependencies::check()?;
     violations.extend(features::check()?);
     let (mut sources, mut manifests) = (0, 0);
+    let mut openings = Openings::default();
     for path in files(shell::root())? {
         let relative = relative(&path);
         let text = fs::read_to_string(&path).with_context(|| relative.clone())?;
         if path.extension().is_some_and(|extension| extension == "rs") {
-            violations.extend(rules::check(&Source::new(&relative, &text)));
+            let source = Source::new(&relative, &text);
+            violations.extend(rules::check(&source));
+            openings.add(&source);
             violations.extend(layout(&path, &relative));
             sources += 1;
         } else {
@@ -46,11 +51,13 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             manifests += 1;
         }
     }
+    violations.extend_from_slice(openings.violations());
     violations.sort();
     for violation in &violations {
         println!("{violation}");
     }
     eprintln!("tidy: {sources} sources, {manifests} manifests, {} violations", violations.len());
+    eprintln!("tidy: {}", openings.summary());
     Ok(if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -63,7 +70,7 @@ fn layout(path: &Path, relative: &str) -> Option<Violation> {
     })
 }
 
-/// Every source and manifest of the workspace, in order.
+/// Lists every source and manifest of the workspace, in order.
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -87,7 +94,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A path from the root of the workspace, with `/`.
+/// Returns a path from the root of the workspace, with `/`.
 fn relative(path: &Path) -> String {
     let path = path.strip_prefix(shell::root()).unwrap_or(path);
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();

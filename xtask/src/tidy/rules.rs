@@ -121,7 +121,7 @@ const BANS: [Ban; 8] = [
     },
 ];
 
-/// Everything that is wrong with a file.
+/// Finds everything that is wrong with a file.
 pub(super) fn check(source: &Source<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut report = |line: usize, reason: String| {
@@ -164,7 +164,7 @@ pub(super) fn check(source: &Source<'_>) -> Vec<Violation> {
     found
 }
 
-/// Environment variables are read by the constants of `detr_types::env` only.
+/// Checks that environment variables are read by the constants of `detr_types::env` only.
 fn environment(source: &Source<'_>, report: &mut impl FnMut(usize, String)) {
     let reads = ["env::var", "env::var_os"];
     for at in reads.iter().flat_map(|read| whole_words(&source.code, read)) {
@@ -185,14 +185,14 @@ fn environment(source: &Source<'_>, report: &mut impl FnMut(usize, String)) {
     }
 }
 
-/// Names of the families that the program reads.
+/// Returns whether a text is a name of the families that the program reads.
 fn is_variable_name(text: &str) -> bool {
     let is_name =
         text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     is_name && (text.starts_with("DETR_") || text.starts_with("HF_") || text == "NO_COLOR")
 }
 
-/// Plain string literals on one line, with the place of their first quote.
+/// Finds plain string literals on one line, with the place of their first quote.
 fn literals<'a>(source: &'a Source<'_>) -> impl Iterator<Item = (usize, &'a str)> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -203,7 +203,7 @@ fn literals<'a>(source: &'a Source<'_>) -> impl Iterator<Item = (usize, &'a str)
     })
 }
 
-/// Places of a word that is not part of a longer one.
+/// Finds the places of a word that is not part of a longer one.
 fn whole_words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = text.as_bytes();
     text.match_indices(word).map(|(at, _)| at).filter(move |&at| {
@@ -220,7 +220,7 @@ mod tests {
     const NONE: [usize; 0] = [];
     const LIBRARY: &str = "crates/detr-model/src/nn/mod.rs";
 
-    /// Lines that break a rule.
+    /// Returns the lines that break a rule.
     fn lines(path: &str, text: &str) -> Vec<usize> {
         let mut lines: Vec<usize> =
             check(&Source::new(path, text)).iter().map(|violation| violation.line).collect();

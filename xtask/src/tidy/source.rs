@@ -3,10 +3,10 @@
 
 use ra_ap_rustc_lexer::{FrontmatterAllowed, LiteralKind, TokenKind, tokenize};
 
-/// What kind of target a file belongs to.
+/// The kind of target that a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Compiled into other programs.
+    /// A file that is compiled into other programs.
     Library,
     /// The command line: it may print.
     Program,
@@ -37,12 +37,12 @@ impl<'a> Source<'a> {
         Self { path, kind: kind(path), text, code, comments, test_lines }
     }
 
-    /// Line of a byte, from 1.
+    /// Returns the line of a byte, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         self.code[..at].matches('\n').count() + 1
     }
 
-    /// Whether a line, counted from 1, is test code.
+    /// Returns whether a line, counted from 1, is test code.
     pub(super) fn is_test(&self, line: usize) -> bool {
         self.kind == Kind::Test || self.test_lines.get(line - 1).copied().unwrap_or(false)
     }
@@ -68,7 +68,7 @@ fn kind(path: &str) -> Kind {
     }
 }
 
-/// Where a stretch of the text goes.
+/// The class of a stretch of the text.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Code,
@@ -76,7 +76,7 @@ enum Part {
     Literal,
 }
 
-/// Code and comments, each with the other blanked out; newlines stay in both.
+/// Splits a text into code and comments, each with the other blanked out; newlines stay in both.
 fn split(text: &str) -> (String, String) {
     let bytes = text.as_bytes();
     let mut parts = vec![Part::Code; bytes.len()];
@@ -119,7 +119,7 @@ fn keep(bytes: &[u8], parts: &[Part], wanted: Part) -> String {
     kept.map(char::from).collect()
 }
 
-/// Whether a byte may be inside a name.
+/// Returns whether a byte may be inside a name.
 pub(super) fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
@@ -141,7 +141,7 @@ fn test_lines(code: &str) -> Vec<bool> {
     marked
 }
 
-/// To the semicolon or closing brace that ends an item.
+/// Returns the length up to the semicolon or closing brace that ends an item.
 fn item_length(code: &[u8]) -> usize {
     let (mut braces, mut brackets) = (0_usize, 0_usize);
     for (at, byte) in code.iter().enumerate() {

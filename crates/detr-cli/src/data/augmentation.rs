@@ -1,4 +1,4 @@
-//! Which augmentation is meant: flags that several commands share.
+//! The flags that choose an augmentation, which several commands share.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use detr_data::Augmentation;
 use detr_infer::cli::{CliError, read_text};
 use detr_types::{PreprocessSpec, in_plain_words};
 
-/// What is done with the images.
+/// The flags that choose what is done with the images.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AugmentationArgs {
     /// Augmentation: a TOML file with `transforms` [default: the reference's for training]

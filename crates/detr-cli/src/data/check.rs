@@ -29,7 +29,7 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     upright: UprightArgs,
 
-    /// How closely image files are looked at
+    /// The care with which image files are checked
     #[arg(long, value_enum, default_value_t = Files::Decode)]
     files: Files,
 
@@ -63,13 +63,13 @@ pub(crate) struct CheckArgs {
 enum Files {
     /// Not at all
     Skip,
-    /// That they are there and have a readable header
+    /// Check that they are there and have a readable header
     Header,
     /// Decode all pixels, which finds truncated and damaged files
     Decode,
 }
 
-/// What is printed with --json.
+/// The findings, as `--json` prints them.
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
@@ -77,7 +77,7 @@ struct Report<'a> {
     /// Files of the two data sets that are the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     shared_images: Option<Vec<(String, String)>>,
-    /// How the classes of the two data sets differ.
+    /// The differences between the classes of the two data sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     classes: Option<ClassDifferences>,
 }
@@ -149,7 +149,7 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The number of kinds of differences that fail the check: classes of other names may be missing from a small split,
+/// Counts the kinds of differences that fail the check: classes of other names may be missing from a small split,
 /// but two data sets for one model have some in common.
 fn class_problems(classes: &ClassDifferences, strict: bool) -> usize {
     let ClassDifferences { shared, only_first, only_second, .. } = classes;
@@ -157,7 +157,7 @@ fn class_problems(classes: &ClassDifferences, strict: bool) -> usize {
     if *shared == 0 { usize::from(differ > 0) } else { differ * usize::from(strict) }
 }
 
-/// The differences of classes, each with what it means.
+/// Describes the differences of classes, each with what it means.
 fn describe_classes(classes: &ClassDifferences) -> String {
     let ClassDifferences { shared, only_first, only_second, other_ids } = classes;
     let mut text = String::new();
@@ -195,7 +195,7 @@ fn describe_classes(classes: &ClassDifferences) -> String {
     text
 }
 
-/// Two names that are one but for case.
+/// Finds two names that are one but for case.
 fn similar<'a>(first: &'a [String], second: &'a [String]) -> Option<(&'a str, &'a str)> {
     first.iter().find_map(|one| {
         let two = second.iter().find(|two| two.to_lowercase() == one.to_lowercase())?;

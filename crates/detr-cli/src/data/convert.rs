@@ -33,7 +33,7 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME", default_value = "train")]
     output_split: String,
 
-    /// What happens to the image files
+    /// The treatment of the image files
     #[arg(long, value_enum, default_value_t = Images::Copy)]
     image_files: Images,
 
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Result<(), CliError>
     print(&escaped(&format!("{report}\n")))
 }
 
-/// A data set is not written over itself.
+/// Refuses to write a data set over itself.
 fn refuse_source(source: &Path, output: &Path) -> Result<(), CliError> {
     let (Ok(source), Ok(folder)) = (source.canonicalize(), output.canonicalize()) else {
         return Ok(()); // what does not exist yet holds no source

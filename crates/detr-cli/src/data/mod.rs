@@ -45,7 +45,7 @@ pub(crate) fn run(command: &DataCommand, console: &Console) -> Result<(), CliErr
     }
 }
 
-/// An error of writing: the work failed, whatever the file system says.
+/// Turns an error of writing into a failure of the work, whatever the file system says.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn not_written(error: DatasetError) -> CliError {
     CliError::Failed(error.to_string())

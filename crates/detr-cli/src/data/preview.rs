@@ -105,7 +105,7 @@ pub(crate) fn run(args: &PreviewArgs, console: &Console) -> Result<(), CliError>
     Ok(())
 }
 
-/// An object to be drawn, with the name of its class.
+/// Makes an object to be drawn, with the name of its class.
 fn object(classes: &ClassTable, label: usize, bbox: Xyxy) -> Detection {
     let class = classes.get(label);
     let name = class.map_or_else(|| format!("class {label}"), |class| class.name.clone());
@@ -113,7 +113,7 @@ fn object(classes: &ClassTable, label: usize, bbox: Xyxy) -> Detection {
     Detection { label, category_id, name, score: 1.0, bbox, mask: None }
 }
 
-/// Index and epoch of each image of the picture.
+/// Lists the index and epoch of each image of the picture.
 fn wanted(args: &PreviewArgs, dataset: &detr_data::Dataset) -> Result<Vec<(usize, u64)>, CliError> {
     let images = &dataset.images;
     if let Some(id) = args.image {

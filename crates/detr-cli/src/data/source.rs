@@ -1,4 +1,4 @@
-//! Which data is meant: the flags that all commands share which read a data set.
+//! The flags that choose a data set, which all commands that read one share.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use detr_data::{Dataset, DecodeOptions};
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_types::in_plain_words;
 
-/// How data sets are read.
+/// The flags that set how data sets are read.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ReadArgs {
     /// Format, where looking does not tell: coco, coco-panoptic, kitti, yolo or voc
@@ -43,7 +43,7 @@ pub struct ReadArgs {
     follow_symlinks: bool,
 }
 
-/// Which way up images are; commands that run a model have the flag among theirs.
+/// The flag that turns images upright; commands that run a model have it among their own.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct UprightArgs {
     /// Turn images upright by their EXIF orientation
@@ -52,7 +52,7 @@ pub struct UprightArgs {
 }
 
 impl UprightArgs {
-    /// The options of decoding an image.
+    /// Returns the options of decoding an image.
     #[must_use]
     pub fn decoding(self) -> DecodeOptions {
         DecodeOptions { apply_exif: self.apply_exif, ..DecodeOptions::default() }
@@ -73,7 +73,7 @@ impl ReadArgs {
         self.read(paths, &ReadOptions { accept, apply_exif, ..ReadOptions::default() })
     }
 
-    /// The same without the image files, whose names may be missing.
+    /// Loads a data set without its image files, whose names may be missing.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
@@ -127,7 +127,7 @@ impl ReadArgs {
     }
 }
 
-/// The sources that a path stands for, and the folder that their paths start from.
+/// Returns the sources that a path stands for, and the folder that their paths start from.
 fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
     if path.extension().is_none_or(|extension| extension != "toml") {
         let source = SourceSpec {
@@ -156,8 +156,8 @@ fn spec(path: &Path) -> Result<(DatasetSpec, PathBuf), CliError> {
     Ok((spec, path.parent().map(Path::to_owned).unwrap_or_default()))
 }
 
-/// Data that cannot be read; wrong names of classes are wrong flags, and an empty data set is read
-/// well, but there is nothing to do.
+/// Chooses the exit code for data that cannot be read; wrong names of classes are wrong flags, and
+/// an empty data set is read well, but there is nothing to do.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 pub(crate) fn unreadable(error: DatasetError) -> CliError {
     let mut message = error.to_string();

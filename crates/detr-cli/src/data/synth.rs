@@ -88,7 +88,7 @@ fn parts(text: &str) -> Result<RangeInclusive<f64>, String> {
     ends(text).ok_or_else(|| "expected a number, or two as in 0.1-0.4".to_owned())
 }
 
-/// Two numbers, or one for both.
+/// Reads two numbers, or one for both.
 fn ends<T: std::str::FromStr + Clone>(text: &str) -> Option<RangeInclusive<T>> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     Some(low.parse().ok()?..=high.parse().ok()?)

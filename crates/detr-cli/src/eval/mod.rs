@@ -38,7 +38,7 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     read: ReadArgs,
 
-    /// What is compared; masks only of --results
+    /// The shapes that are compared; masks only of --results
     #[arg(long, value_enum, default_value_t = Iou::Bbox)]
     iou: Iou,
 
@@ -176,7 +176,7 @@ fn note_data(dataset: &Dataset, console: &Console) {
     }
 }
 
-/// Ground truth or detections that cannot be compared.
+/// Returns the error for ground truth or detections that cannot be compared.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn unusable(error: EvalError) -> CliError {
     CliError::Data(error.to_string())

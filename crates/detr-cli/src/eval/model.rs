@@ -135,7 +135,7 @@ impl From<EvalError> for EvaluateError {
     }
 }
 
-/// A data set without its images would score 0, image by image.
+/// Refuses a data set without its images, which would score 0, image by image.
 fn refuse_without_images(dataset: &Dataset) -> Result<(), CliError> {
     if dataset.images.is_empty()
         || dataset.report.count(Problem::MissingFile) < dataset.images.len()

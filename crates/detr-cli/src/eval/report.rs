@@ -1,4 +1,4 @@
-//! What an evaluation prints, and the folder that it fills.
+//! Prints an evaluation, and writes the files of its folder.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ impl Report {
         Ok(Self { folder: folder.map(Path::to_owned) })
     }
 
-    /// The file for a model's detections.
+    /// Opens the file for a model's detections.
     ///
     /// # Errors
     /// A file that cannot be written.

@@ -14,13 +14,13 @@ pub(super) struct Checkpoint {
     pub(super) step: u64,
     /// Bytes of its files.
     pub(super) bytes: u64,
-    /// What is wrong with it.
+    /// The reason why the checkpoint cannot be used.
     pub(super) problem: Option<String>,
     /// Whether it is the `last` one or the `best`.
     pub(super) is: Vec<String>,
 }
 
-/// All of a run, the oldest first.
+/// Lists all checkpoints of a run, the oldest first.
 pub(super) fn list(run: &Path, verify: bool) -> Vec<Checkpoint> {
     let folder = run.join("checkpoints");
     let pointed: Vec<(String, String)> = ["last", "best"]
@@ -40,7 +40,7 @@ pub(super) fn list(run: &Path, verify: bool) -> Vec<Checkpoint> {
     found.collect()
 }
 
-/// Bytes of the files in a folder.
+/// Returns the size of the files in a folder in bytes.
 fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()

@@ -105,7 +105,7 @@ fn described(runs: &[RunRecord], differences: &[Difference]) -> Value {
     json!({ "runs": runs.iter().map(run).collect::<Vec<_>>(), "settings": settings })
 }
 
-/// Loss over steps and AP over epochs, a line for each run.
+/// Draws the loss over steps and AP over epochs, a line for each run.
 fn draw(path: &Path, runs: &[RunRecord], console: &Console) -> Result<(), CliError> {
     let chart = |title: &str, x: &str, y: &str, points: &dyn Fn(&RunRecord) -> Vec<[f64; 2]>| {
         let line = |run: &RunRecord| ChartLine { name: run.name.clone(), points: points(run) };

@@ -58,17 +58,17 @@ fn cells(run: &RunRecord) -> Vec<String> {
     ]
 }
 
-/// How far something is, of how much if that is known.
+/// Returns the progress as text, with the total if it is known.
 pub(super) fn of(done: u64, all: u64, between: &str) -> String {
     if all == 0 { done.to_string() } else { format!("{done}{between}{all}") }
 }
 
-/// A span, or a dash where it is not known.
+/// Writes a span of time, or a dash if it is not known.
 pub(super) fn duration(seconds: f64) -> String {
     if seconds > 0.0 { format_duration(seconds) } else { "-".to_owned() }
 }
 
-/// A run as a program sees it in a list.
+/// Describes a run for programs that read the list.
 pub(super) fn described(run: &RunRecord) -> Value {
     let status = &run.status;
     json!({

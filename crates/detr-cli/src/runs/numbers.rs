@@ -8,7 +8,7 @@ use super::table::{number, table};
 const NAMES: [&str; 12] =
     ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl"];
 
-/// A line for each validation, by a name.
+/// Writes a line for each validation, by a name.
 pub(super) fn table_of(rows: &[(String, &ValidationSummary)]) -> String {
     let head: Vec<&str> = ["", "epoch", "step"].into_iter().chain(NAMES).collect();
     let cells = |(name, row): &(String, &ValidationSummary)| {

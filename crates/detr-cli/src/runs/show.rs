@@ -135,7 +135,7 @@ impl RunDetails {
         table(&["checkpoint", "size", "is", "state"], &rows, &[1])
     }
 
-    /// The report of the best validation, or else of the last.
+    /// Returns the report of the best validation, or else of the last.
     fn report(&self) -> Option<Metrics> {
         [&self.best, &self.last].into_iter().flatten().find_map(|row| {
             let folder = format!("eval/epoch-{}", row.epoch);
@@ -145,7 +145,7 @@ impl RunDetails {
     }
 }
 
-/// What is in the folder of a run, folders with the bytes of all that is in them.
+/// Lists the content of a run's folder, with the total size of each folder in bytes.
 fn files(run: &Path) -> Vec<(String, u64)> {
     let entries = fs::read_dir(run).into_iter().flatten().flatten();
     let mut found: Vec<(String, u64)> = entries
@@ -159,7 +159,7 @@ fn files(run: &Path) -> Vec<(String, u64)> {
     found
 }
 
-/// Bytes of a file, or of all in a folder; links are not followed.
+/// Returns the size of a file, or of all in a folder, in bytes; links are not followed.
 fn size(path: &Path, depth: usize) -> u64 {
     match path.symlink_metadata() {
         Ok(data) if data.is_dir() && depth > 0 => {

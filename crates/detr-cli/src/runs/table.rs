@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// A head and rows below it; columns in `right` are set to the right. A row may be short.
+/// Writes a head and rows below it; columns in `right` are set to the right. A row may be short.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -28,12 +28,12 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> Str
     text
 }
 
-/// A number, or a dash where there is none.
+/// Writes a number, or a dash if there is none.
 pub(super) fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// Bytes in a unit that people read.
+/// Writes a number of bytes in a unit that people read.
 #[allow(clippy::cast_precision_loss)] // three digits are shown
 pub(super) fn bytes(count: u64) -> String {
     let mut value = count as f64;

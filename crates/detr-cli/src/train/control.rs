@@ -20,8 +20,8 @@ pub(super) fn lock(folder: &Path) -> Result<LockFile, CliError> {
     })
 }
 
-/// The first SIGINT, SIGTERM or SIGUSR1 asks for a checkpoint and a stop; a second SIGINT or SIGTERM ends
-/// the process. A terminal that goes away does not.
+/// Asks for a checkpoint and a stop at the first SIGINT, SIGTERM or SIGUSR1, and ends the process at a
+/// second SIGINT or SIGTERM. A terminal that goes away does not.
 #[cfg(unix)]
 pub(super) fn catch_signals(stop: &StopFlag) -> Result<(), CliError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -42,7 +42,7 @@ pub(super) fn catch_signals(stop: &StopFlag) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The first SIGINT asks for a checkpoint and a stop; a second one ends the process.
+/// Asks for a checkpoint and a stop at the first SIGINT, and ends the process at a second one.
 #[cfg(not(unix))]
 pub(super) fn catch_signals(stop: &StopFlag) -> Result<(), CliError> {
     use std::sync::Arc;

@@ -59,7 +59,7 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     tui: bool,
 
-    /// What computes
+    /// The backend to compute with
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     backend: Backend,
 
@@ -99,7 +99,7 @@ pub(crate) fn run(
     }
     let checkpoints = Checkpoints::new(folder.join("checkpoints"));
     checkpoints.sweep();
-    // With checkpoints none of which counts it is refused further on, before anything is written.
+    // A folder of checkpoints of which none is usable is refused later, before anything is written.
     let goes_on = args.resume && checkpoints.newest() != (None, Vec::new());
     let build = || parts::build(&config, &base, devices, folder.clone(), goes_on, console);
     let Built { parts, start, val, notes } = match guarded(build) {
@@ -114,7 +114,7 @@ pub(crate) fn run(
     };
     let complete = parts::complete(&config, &base, &parts.model)?;
     let text = toml::to_string(&complete).map_err(|error| CliError::Failed(error.to_string()))?;
-    // Those of a run that goes on are replaced once its checkpoint was found to fit.
+    // The files of a run that is resumed are replaced only after its checkpoint was found to fit.
     if !goes_on {
         write_text(&folder.join(SETTINGS_FILE), &text)?;
     }
@@ -184,8 +184,8 @@ pub(crate) fn run(
     }
 }
 
-/// The devices that train, at least one, and their names. Losses and parameters are in f32 whatever the rest of the
-/// model computes in, `precision`, so that the self-test must refuse neither.
+/// Selects the devices that train, at least one, and returns them with their names. Losses and parameters are in
+/// f32 whatever the rest of the model computes in, `precision`, so that the self-test must refuse neither.
 fn devices(
     args: &TrainArgs,
     precision: Precision,
@@ -204,7 +204,7 @@ fn devices(
     Ok((devices, names.join(" + ")))
 }
 
-/// A device that failed, with what helps against the usual reason.
+/// Returns the error of a device that failed, with what helps against the usual reason.
 fn device_failed(message: &str) -> CliError {
     CliError::Device(format!(
         "{message}\nhint: if memory ran out, halve data.loader.batch_size and double train.accumulate, \
@@ -212,7 +212,7 @@ fn device_failed(message: &str) -> CliError {
     ))
 }
 
-/// Work in which a device may fail.
+/// Runs work in which a device may fail.
 fn guarded<T>(work: impl FnOnce() -> Result<T, CliError>) -> Result<T, CliError> {
     let failed = |error| match error {
         BackendError::Failed { message } => device_failed(&message),
@@ -221,7 +221,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, CliError>) -> Result<T, CliError>
     catch_device(work).map_err(failed).flatten()
 }
 
-/// The exit code of every error.
+/// Chooses the exit code of every error.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn to_cli(error: RunError) -> CliError {
     let text = error.to_string();
@@ -242,7 +242,7 @@ fn to_cli(error: RunError) -> CliError {
     }
 }
 
-/// The file of settings.
+/// Returns the file of settings.
 fn file(args: &TrainArgs) -> Result<PathBuf, CliError> {
     match (&args.config, &args.output) {
         (Some(path), _) => Ok(path.clone()),
@@ -251,7 +251,7 @@ fn file(args: &TrainArgs) -> Result<PathBuf, CliError> {
     }
 }
 
-/// The settings, and the folder that relative paths in them start at.
+/// Reads the settings, and returns them with the folder that relative paths in them start at.
 fn settings(args: &TrainArgs) -> Result<(TrainConfig, PathBuf), CliError> {
     let path = file(args)?;
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -263,8 +263,8 @@ fn settings(args: &TrainArgs) -> Result<(TrainConfig, PathBuf), CliError> {
     Ok((config, base))
 }
 
-/// The folder that was asked for, or the first of `runs/NAME`, `runs/NAME-2`, ... that is not there; and
-/// whether it was made now.
+/// Chooses the folder that was asked for, or the first of `runs/NAME`, `runs/NAME-2`, ... that does not
+/// exist; returns it and whether it was made now.
 fn folder(args: &TrainArgs) -> Result<(PathBuf, bool), CliError> {
     let folder = match (&args.output, &args.config) {
         (Some(output), _) => output.clone(),

@@ -15,7 +15,7 @@ pub(super) struct StartNotes<'a> {
 }
 
 impl<'a> StartNotes<'a> {
-    /// No notes.
+    /// Creates an empty list.
     pub(super) const fn new(console: &'a Console) -> Self {
         Self { console, texts: Vec::new() }
     }
@@ -65,7 +65,7 @@ pub(super) fn refuse_nothing_to_learn(
     if counts.kept > 0 { Ok(()) } else { Err(nothing_to_learn(train, counts)) }
 }
 
-/// The refusal of data of which nothing is kept.
+/// Refuses data of which nothing is kept.
 pub(super) fn nothing_to_learn(train: &Dataset, counts: TargetCounts) -> CliError {
     let reasons: Vec<String> = [
         (counts.crowd, "crowds, which training ignores"),

@@ -1,4 +1,5 @@
-//! What a run is made of, from its settings: data, a model with a head for its classes, and loaders.
+//! Builds the parts of a run from its settings: data, a model with a head for its classes, and
+//! loaders.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::notes::{StartNotes, nothing_to_learn, refuse_nothing_to_learn};
 use crate::classes::{Renaming, shared_classes};
 use crate::data::unreadable;
 
-/// What a run is made of.
+/// The parts of a run, built from its settings.
 pub(super) struct Built<'a> {
     pub(super) parts: TrainInputs,
     /// The weights that it starts with.
@@ -118,7 +119,7 @@ fn compare_classes(
     Ok(())
 }
 
-/// The settings with all that they leave to a model, and all files by absolute paths.
+/// Completes the settings with everything that they leave to a model, and makes all paths absolute.
 pub(super) fn complete(
     config: &TrainConfig,
     base: &Path,
@@ -181,12 +182,12 @@ fn load(spec: &DatasetSpec, base: &Path, apply_exif: bool) -> Result<Dataset, Cl
     spec.load(base, &options).map_err(unreadable)
 }
 
-/// The options with which all images of a run are decoded.
+/// Returns the options with which all images of a run are decoded.
 pub(super) fn decoding(config: &TrainConfig) -> DecodeOptions {
     DecodeOptions { apply_exif: config.data.apply_exif, ..DecodeOptions::default() }
 }
 
-/// The model's architecture with a head for the classes.
+/// Returns the model's architecture with a head for the classes.
 fn architecture(
     config: &TrainConfig,
     base: &Path,

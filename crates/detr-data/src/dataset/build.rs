@@ -24,7 +24,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// A data set from one source.
+    /// Describes a data set from one source.
     pub(crate) fn new(source: String) -> Self {
         let report = ReadReport { sources: vec![source], ..ReadReport::default() };
         Self { report, ..Self::default() }
@@ -53,7 +53,7 @@ impl Builder {
         self.images.push(image);
     }
 
-    /// The size of an image that was added.
+    /// Returns the size of an image that was added.
     pub(crate) fn size_of(&self, image_id: i64) -> Option<ImageSize> {
         self.by_id.get(&image_id).and_then(|&at| self.images.get(at)?.size)
     }
@@ -73,7 +73,7 @@ impl Builder {
         self.segment(image_id, object);
     }
 
-    /// The same for a segment, whose id is its own only on its image.
+    /// Adds a segment, whose id is its own only on its image.
     pub(crate) fn segment(&mut self, image_id: i64, mut object: ObjectRecord) {
         // The product of two huge sides.
         object.area = if object.area.is_finite() { object.area } else { f64::MAX };
@@ -98,7 +98,7 @@ impl Builder {
     }
 
     fn check_id(&mut self, id: i64, what: &str) {
-        // That of an image does no harm.
+        // The id 0 does no harm in an image.
         if id == 0 && what == "annotation" {
             self.report.add(Problem::ZeroId, format!("{what} {id}"));
         } else if id < 0 {
@@ -106,7 +106,7 @@ impl Builder {
         }
     }
 
-    /// The data set, with its boxes looked at.
+    /// Finishes the data set, after a check of its boxes.
     pub(crate) fn finish(mut self) -> Dataset {
         self.images.sort_by_key(|image| image.id);
         let report = &mut self.report;
@@ -126,7 +126,8 @@ fn is_box(object: &ObjectRecord) -> bool {
     object.bbox.has_inside()
 }
 
-/// Whether an outline with this area fits into the box; masks cover pixels that the box cuts.
+/// Returns whether an outline with this area fits into the box; masks cover pixels that the box
+/// cuts.
 fn fits(object: &ObjectRecord) -> bool {
     let Xywh { w, h, .. } = object.bbox;
     object.area > 0.0 && object.area <= (w + 2.0) * (h + 2.0)
@@ -171,7 +172,8 @@ pub(crate) fn check_places<'a>(
                     ),
                 );
             }
-            // As corners it would be inside; as left, top, width, height it is not.
+            // The box would be inside if the numbers were corners; as left, top, width and height
+            // it is not.
             if over && w > x && h > y && w <= width && h <= height {
                 corners += 1;
                 example = example.or(Some(object.id));

@@ -1,5 +1,5 @@
-//! Which classes a model learns: a map that renames, merges and drops categories, and the table
-//! that gives them labels.
+//! Chooses the classes that a model learns: a map that renames, merges and drops categories, and
+//! the table that gives them labels.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ pub struct ClassMap {
     pub drop: Vec<String>,
 }
 
-/// How categories become labels.
+/// The ways to turn categories into labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Labels {
@@ -38,7 +38,7 @@ pub enum Labels {
 }
 
 impl ClassMap {
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -122,7 +122,7 @@ fn known(name: &str, names: &BTreeSet<&str>, what: &str) -> Result<(), DatasetEr
 }
 
 impl Dataset {
-    /// The labels of the categories, to be saved with the model.
+    /// Returns the labels of the categories, to be saved with the model.
     ///
     /// # Errors
     /// Ids that cannot be labels: negative, or too large.

@@ -29,7 +29,7 @@ pub struct Dataset {
     pub images: Vec<ImageRecord>,
     /// Every category, also those without objects, by ascending id.
     pub categories: Vec<Category>,
-    /// What was read, and what is wrong with it.
+    /// The findings of the reader.
     pub report: ReadReport,
 }
 
@@ -80,19 +80,19 @@ pub struct ObjectRecord {
 }
 
 impl Dataset {
-    /// Number of objects in all images.
+    /// Returns the number of objects in all images.
     #[must_use]
     pub fn object_count(&self) -> usize {
         self.images.iter().map(|image| image.objects.len()).sum()
     }
 
-    /// The image with that id.
+    /// Returns the image with that id.
     #[must_use]
     pub fn image(&self, id: i64) -> Option<&ImageRecord> {
         self.images.binary_search_by_key(&id, |image| image.id).ok().map(|at| &self.images[at])
     }
 
-    /// The category with that id.
+    /// Returns the category with that id.
     #[must_use]
     pub fn category(&self, id: i64) -> Option<&Category> {
         self.categories.iter().find(|category| category.id == id)

@@ -1,12 +1,12 @@
-//! What can be wrong with a data set, by kind, and how often it was found. Readers count what they
-//! meet; the doctor adds what takes a closer look.
+//! The kinds of problems that a data set can have, and how often each was found. Readers count what
+//! they meet; the doctor adds what takes a closer look.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-/// How bad a problem is.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -23,13 +23,13 @@ pub enum Severity {
 /// Problems found while reading, and how much was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReadReport {
-    /// What was read: format and path of each source.
+    /// The format and path of each source.
     pub sources: Vec<String>,
-    /// How often each kind of problem was met.
+    /// The number of times that each kind of problem was met.
     pub problems: BTreeMap<Problem, Occurrences>,
 }
 
-/// How often a problem occurred, and where first.
+/// The number of times that a problem occurred, and its first places.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Occurrences {
     /// Number of occurrences.
@@ -53,13 +53,13 @@ impl ReadReport {
         }
     }
 
-    /// Number of occurrences of a problem.
+    /// Returns the number of occurrences of a problem.
     #[must_use]
     pub fn count(&self, problem: Problem) -> usize {
         self.problems.get(&problem).map_or(0, |found| found.count)
     }
 
-    /// The worst severity met.
+    /// Returns the worst severity met.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
         self.problems.keys().map(|problem| problem.severity()).max()
@@ -88,7 +88,7 @@ macro_rules! problems {
         }
 
         impl Problem {
-            /// How bad it is.
+            /// Returns the severity.
             #[must_use]
             pub fn severity(self) -> Severity {
                 match self {
@@ -96,7 +96,7 @@ macro_rules! problems {
                 }
             }
 
-            /// What it is, in a few words.
+            /// Returns the name of the problem, in a few words.
             #[must_use]
             pub fn title(self) -> &'static str {
                 match self {
@@ -104,7 +104,7 @@ macro_rules! problems {
                 }
             }
 
-            /// What it means and what to do about it.
+            /// Returns the meaning of the problem and a remedy.
             #[must_use]
             pub fn hint(self) -> &'static str {
                 match self {

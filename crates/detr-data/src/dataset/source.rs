@@ -13,9 +13,9 @@ use crate::formats::{DatasetError, Format, ReadOptions, read};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {
-    /// Where the data is.
+    /// The places of the data.
     pub sources: Vec<SourceSpec>,
-    /// What is done with the classes of all sources together.
+    /// The changes to the classes of all sources together.
     #[serde(default, skip_serializing_if = "ClassMap::is_empty")]
     pub classes: ClassMap,
 }
@@ -61,7 +61,7 @@ impl DatasetSpec {
         self.classes.apply(concatenate(all))
     }
 
-    /// The same data by absolute paths, for a file that is kept elsewhere.
+    /// Makes all paths absolute, for a file that is kept elsewhere.
     ///
     /// # Errors
     /// The current folder cannot be told.
@@ -119,13 +119,14 @@ pub fn concatenate(datasets: Vec<Dataset>) -> Dataset {
     all
 }
 
-/// A problem of one source stays one of the whole, except that nothing is empty if one is not.
+/// Merges the report of one source into that of the whole: its problems stay, except that nothing
+/// is empty if one source is not.
 fn merge(all: &mut ReadReport, mut one: ReadReport) {
     one.problems.remove(&Problem::NoImages);
     all.merge(one);
 }
 
-/// The id of each category after joining.
+/// Maps the id of each category to the one after joining.
 fn join_categories(all: &mut BTreeMap<i64, Category>, new: Vec<Category>) -> BTreeMap<i64, i64> {
     let mut renamed = BTreeMap::new();
     for category in new {
@@ -142,12 +143,12 @@ fn join_categories(all: &mut BTreeMap<i64, Category>, new: Vec<Category>) -> BTr
     renamed
 }
 
-/// An id above all of these.
+/// Returns an id above all of these.
 fn next(taken: &HashSet<i64>, new: impl Iterator<Item = i64>) -> i64 {
     taken.iter().copied().chain(new).max().unwrap_or(0).saturating_add(1)
 }
 
-/// The id itself, or the next one if it is taken.
+/// Returns the id itself, or the next one if it is taken.
 fn fresh(id: i64, taken: &mut HashSet<i64>, next: &mut i64) -> i64 {
     if taken.insert(id) {
         return id;

@@ -1,4 +1,4 @@
-//! What can be wrong with an image, by kind.
+//! The errors of reading an image, by kind.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use detr_types::ImageSize;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// What happened at a path; the reason is any of the other kinds.
+    /// An error at a path; the reason is any of the other kinds.
     #[error("{}: {error}", path.display())]
     At {
         /// The file as it was named.
@@ -20,13 +20,13 @@ pub enum ImageError {
     /// The file system refused.
     #[error("cannot be read: {error}")]
     Io {
-        /// What it reported.
+        /// The error that the system reported.
         error: io::Error,
     },
     /// A directory, named pipe, socket or device.
     #[error("is {what}, expected an image file")]
     NotARegularFile {
-        /// What it is instead.
+        /// The kind of file that was found instead.
         what: &'static str,
     },
     /// Zero bytes.
@@ -61,7 +61,7 @@ pub enum ImageError {
     /// Not an image at all.
     #[error("is not an image, it looks like {looks_like}")]
     NotAnImage {
-        /// What it looks like, with an article.
+        /// The format that the content resembles, with an article.
         looks_like: &'static str,
     },
     /// The data ends before the image does.
@@ -69,7 +69,7 @@ pub enum ImageError {
     Truncated {
         /// Name of the format.
         format: &'static str,
-        /// What is missing.
+        /// The part that is missing.
         reason: String,
     },
     /// The data contradicts the format.
@@ -77,7 +77,7 @@ pub enum ImageError {
     Corrupt {
         /// Name of the format.
         format: &'static str,
-        /// What is wrong.
+        /// The reason why it is refused.
         reason: String,
     },
     /// A decoded image with a side of zero cannot be resized.
@@ -89,7 +89,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// The kind of error, without the path around it.
+    /// Returns the error without the path around it.
     #[must_use]
     pub fn reason(&self) -> &Self {
         match self {
@@ -98,7 +98,7 @@ impl ImageError {
         }
     }
 
-    /// The file, where it is known.
+    /// Returns the file, if it is known.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -119,7 +119,7 @@ pub(super) fn from_image(format: &'static str, error: &image::ImageError) -> Ima
     }
 }
 
-/// A decoder's message as part of ours: one line, without quotes and full stop.
+/// Cuts a decoder's message to a part of ours: one line, without quotes and full stop.
 pub(super) fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     words.join(" ").trim_matches(['"', '.', ',']).to_owned()

@@ -4,7 +4,7 @@
 //! in strict mode, because the `image` crate fills the missing part of a truncated JPEG with grey
 //! and reports nothing; PNG, BMP, WebP and PNM go through `image`.
 //!
-//! What happens to pixels that are not 8-bit RGB:
+//! The treatment of pixels that are not 8-bit RGB:
 //! - greyscale is replicated to the three channels, a palette is expanded;
 //! - 16-bit samples become `(v * 255 + 32767) / 65535` (of colour Pillow keeps the high byte, at
 //!   most one level away; its `convert("RGB")` of 16-bit greyscale is not followed, because it
@@ -69,7 +69,7 @@ pub fn read_image(path: &Path, options: &DecodeOptions) -> Result<RgbImage, Imag
         .map_err(|error| ImageError::At { path: path.to_owned(), error: Box::new(error) })
 }
 
-/// The bytes of an image file, under the rules of [`read_image`].
+/// Reads the bytes of an image file, under the rules of [`read_image`].
 pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
     read_bytes(path, limit)
         .map_err(|error| ImageError::At { path: path.to_owned(), error: Box::new(error) })
@@ -77,8 +77,8 @@ pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> 
 
 fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
     let io = |error| ImageError::Io { error };
-    // Looked at before opening, because opening a named pipe waits for its writer; and once more
-    // after it, because the name may have been given to something else in between.
+    // The file is checked before opening, because opening a named pipe waits for its writer; and
+    // once more after it, because the name may have been given to something else in between.
     check_regular(&fs::metadata(path).map_err(io)?)?;
     let file = File::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;

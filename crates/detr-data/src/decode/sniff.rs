@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes. The name of a file is never asked.
+//! Tells the kind of a file from its first bytes. The name of a file is never asked.
 
 /// Formats that are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
     }
 }
 
-/// AVIF, HEIC and videos share a container; the brand tells them apart.
+/// Tells AVIF, HEIC and videos, which share a container, apart by the brand.
 fn sniff_iso_media(brand: &[u8]) -> Sniffed {
     match brand.get(..4) {
         Some(b"avif" | b"avis") => Sniffed::Unsupported("an AVIF image"),
@@ -129,7 +129,7 @@ fn sniff_table(bytes: &[u8]) -> Sniffed {
     Sniffed::NotAnImage("binary data of an unknown kind")
 }
 
-/// Error pages and documents saved under an image's name.
+/// Recognises error pages and documents saved under an image's name.
 fn sniff_text(start: &[u8]) -> Option<Sniffed> {
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     if start.iter().any(|&byte| byte < b' ' && !byte.is_ascii_whitespace()) {

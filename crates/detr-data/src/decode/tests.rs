@@ -10,7 +10,7 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::*;
 
-/// Smooth, so that JPEG keeps it closely.
+/// Draws a smooth picture, so that JPEG keeps it closely.
 fn photo(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([(40 + 3 * x) as u8, (200 - 2 * y) as u8, (90 + x + y) as u8])
@@ -105,13 +105,13 @@ fn missing_data_before_the_end_marker_is_found_out() {
         cut.extend([0xff, 0xd9]);
         assert!(matches!(decode(&cut), Err(ImageError::Corrupt { .. })), "{length}");
     }
-    // What follows the image belongs to somebody else: other pictures, a phone's video.
+    // The bytes after the image belong to something else: other pictures, a phone's video.
     let mut longer = jpeg.clone();
     longer.extend(b"trailing bytes");
     assert_close(&decode(&longer).unwrap(), &image, 6);
 }
 
-/// An APP14 segment put behind the start-of-image marker, in place of any that is there.
+/// Puts an APP14 segment behind the start-of-image marker, in place of any that is there.
 fn with_adobe(jpeg: &[u8], transform: u8) -> Vec<u8> {
     let mut bytes = vec![0xff, 0xd8, 0xff, 0xee, 0, 14];
     bytes.extend(b"Adobe\0\x64\0\0\0\0");
@@ -152,7 +152,7 @@ fn cmyk_is_read_inverted() {
     }
 }
 
-/// A TIFF structure with nothing but an orientation.
+/// Writes a TIFF structure with nothing but an orientation.
 fn exif(orientation: u8) -> Vec<u8> {
     let mut bytes = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     bytes.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
@@ -161,7 +161,8 @@ fn exif(orientation: u8) -> Vec<u8> {
 
 #[test]
 fn exif_orientation_is_applied_only_on_request() {
-    // Where the stored top left, top right, bottom left and bottom right corners end up.
+    // The corners are listed in the order top left, top right, bottom left and bottom right of the
+    // stored image.
     let corners = [
         (1, [0, 1, 2, 3]),
         (2, [1, 0, 3, 2]),

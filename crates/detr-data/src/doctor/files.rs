@@ -16,7 +16,7 @@ use crate::dataset::{Dataset, ImageRecord, Problem, ReadReport};
 use crate::decode::{DecodeOptions, ImageError, read_image};
 use crate::formats::ImageHeader;
 
-/// What one file is.
+/// The result of a look at one file.
 enum Looked {
     /// Not there; counted while reading unless it vanished since.
     Missing,
@@ -111,7 +111,7 @@ fn compare(image: &ImageRecord, header: ImageHeader, apply_exif: bool, report: &
     report.add(problem, format!("{} is {found}, stated {stated}{other}", image.file_name));
 }
 
-/// Files of equal content under several names.
+/// Counts files of equal content under several names.
 fn copies(dataset: &Dataset, report: &mut ReadReport) {
     for group in alike(dataset.images.iter().collect()) {
         for copy in &group[1..] {
@@ -123,8 +123,8 @@ fn copies(dataset: &Dataset, report: &mut ReadReport) {
     }
 }
 
-/// File names of images that two data sets share by content, such as training images among those
-/// for validation.
+/// Lists the file names of images that two data sets share by content, such as training images
+/// among those for validation.
 #[must_use]
 pub fn common_images(first: &Dataset, second: &Dataset) -> Vec<(String, String)> {
     let both: Vec<&ImageRecord> = first.images.iter().chain(&second.images).collect();

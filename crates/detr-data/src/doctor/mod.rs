@@ -29,22 +29,22 @@ use crate::formats::{Accept, DatasetError, ReadOptions, read};
 /// A kind of problem that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is.
+    /// The kind of problem.
     pub kind: Problem,
-    /// How bad it is.
+    /// The severity of the problem.
     pub severity: Severity,
-    /// How often it was found.
+    /// The number of times that it was found.
     pub count: usize,
     /// Ids, file names or places of the first five.
     pub first: Vec<String>,
-    /// What it means and what to do.
+    /// The meaning of the problem, and a remedy.
     pub hint: &'static str,
 }
 
 /// Everything that was found, the worst first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Findings {
-    /// What was looked at.
+    /// The data sets that were examined.
     pub sources: Vec<String>,
     /// Number of images.
     pub images: usize,
@@ -52,18 +52,18 @@ pub struct Findings {
     pub objects: usize,
     /// Number of categories.
     pub categories: usize,
-    /// What was found.
+    /// The problems that were found.
     pub findings: Vec<Finding>,
 }
 
 impl Findings {
-    /// What was found of one kind.
+    /// Returns the finding of one kind, if there is one.
     #[must_use]
     pub fn get(&self, kind: Problem) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.kind == kind)
     }
 
-    /// The worst severity; none if nothing was found.
+    /// Returns the worst severity, or `None` if nothing was found.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
         self.findings.first().map(|finding| finding.severity)
@@ -113,7 +113,7 @@ pub fn check_path(
 pub fn check(dataset: &Dataset, options: &CheckOptions<'_>) -> Findings {
     let mut report = dataset.report.clone();
     let sizes = files::check(dataset, options, &mut report);
-    // Where the annotations state no size, reading could not tell.
+    // The reader could not check sizes that the annotations do not state.
     let unstated = dataset.images.iter().filter(|image| image.size.is_none());
     check_places(unstated.map(|image| (image, sizes.get(&image.id).copied())), &mut report);
     check_images(dataset, &sizes, options, &mut report);

@@ -6,7 +6,7 @@ use super::stats::{Bin, Stats};
 
 /// Height of a bar with its gap, in pixels.
 const ROW: usize = 18;
-/// Where bars begin.
+/// The left end of the bars, in pixels.
 const LEFT: usize = 200;
 /// Length of the longest bar.
 const LONGEST: usize = 480;
@@ -14,7 +14,7 @@ const LONGEST: usize = 480;
 const MOST: usize = 100;
 
 impl Stats {
-    /// Bar charts of the classes, the box sizes and the objects per image, as SVG.
+    /// Draws bar charts of the classes, the box sizes and the objects per image, as SVG.
     #[must_use]
     pub fn to_svg(&self) -> String {
         charts(self)
@@ -71,7 +71,7 @@ fn chart(svg: &mut String, y: &mut usize, title: &str, bins: &[Bin]) {
     *y += ROW / 2;
 }
 
-/// Text of a label, shortened to its place.
+/// Shortens the text of a label to its place, and escapes it.
 fn escape(text: &str) -> String {
     let short: String = match text.chars().count() {
         0..=28 => text.to_owned(),

@@ -1,4 +1,4 @@
-//! What a data set consists of, in numbers.
+//! The content of a data set, in numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -30,11 +30,11 @@ pub struct Stats {
     pub categories: Vec<CategoryStats>,
     /// Objects per image.
     pub objects_per_image: Summary,
-    /// How many images have so many objects.
+    /// The number of images for each number of objects.
     pub objects_per_image_bins: Vec<Bin>,
     /// Square roots of the boxes' areas in pixels.
     pub box_side: Summary,
-    /// How many boxes have a side in a range of factor two.
+    /// The number of boxes for each range of side lengths, a factor of two each.
     pub box_side_bins: Vec<Bin>,
     /// Width over height of the boxes.
     pub aspect: Summary,
@@ -60,7 +60,7 @@ pub struct CategoryStats {
 pub struct Bin {
     /// The values it stands for.
     pub label: String,
-    /// How many there are.
+    /// The number of items in this range.
     pub count: usize,
 }
 
@@ -93,7 +93,7 @@ impl Summary {
 }
 
 impl Stats {
-    /// Counts.
+    /// Counts the objects of a data set.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // counts
     pub fn of(dataset: &Dataset) -> Self {

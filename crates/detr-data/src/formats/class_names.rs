@@ -50,7 +50,7 @@ pub(super) fn folders_of_splits(root: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The folders in a folder that are named as splits. One that cannot be listed has none.
+/// Lists the folders in a folder that are named as splits. One that cannot be listed has none.
 fn splits_in(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -60,8 +60,8 @@ fn splits_in(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The words in the name of a folder but for that of a split, as `small` in `small-val2017`: splits of one data set
-/// share them. Returns `None` if the name has no split.
+/// Returns the words in the name of a folder but for that of a split, as `small` in `small-val2017`: splits of one
+/// data set share them. Returns `None` if the name has no split.
 fn words_beside_split(folder: &Path) -> Option<Vec<String>> {
     let name = folder.file_name()?.to_str()?.to_ascii_lowercase();
     let mut words: Vec<String> = name.split(['_', '-', '.', ' ']).map(str::to_owned).collect();

@@ -66,7 +66,7 @@ impl DataYaml {
         })
     }
 
-    /// Names by class number; numbers that are left out are named after themselves.
+    /// Returns the names by class number; numbers that are left out are named after themselves.
     pub(super) fn names(&self, path: &Path) -> Result<Vec<String>, DatasetError> {
         let map = match &self.names {
             Names::List(names) => return Ok(names.clone()),
@@ -190,7 +190,7 @@ impl Names {
     }
 }
 
-/// The name of a class, as it is written.
+/// Returns the name of a class, as it is written.
 fn class(node: &Node, number: u32, path: &Path) -> Result<String, DatasetError> {
     match &node.value {
         Value::Text(name) | Value::Null(name) if !name.is_empty() => Ok(name.clone()),
@@ -205,7 +205,7 @@ fn class(node: &Node, number: u32, path: &Path) -> Result<String, DatasetError> 
     }
 }
 
-/// The two numbers of `kpt_shape`.
+/// Returns the two numbers of `kpt_shape`.
 fn keypoints(node: &Node, path: &Path) -> Result<[usize; 2], DatasetError> {
     let numbers: Option<Vec<usize>> = match &node.value {
         Value::List(list) => list.iter().map(|n| n.text().and_then(whole_number)).collect(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::contents::{self, JsonKind};
 use super::{DatasetError, Format, ReadOptions, files, splits, text};
 
-/// What was found.
+/// The format and the place of a data set that was detected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detected {
     /// The format; COCO panoptic is told from COCO by the contents of the file.
@@ -132,8 +132,8 @@ enum Json {
     None,
 }
 
-/// The file of COCO annotations: below `annotations`, in the folder, or in that of a split. Files without `images`
-/// are strangers.
+/// Finds the file of COCO annotations: below `annotations`, in the folder, or in that of a split. Files without
+/// `images` are strangers.
 fn json(
     folder: &Path,
     options: &ReadOptions,
@@ -173,7 +173,7 @@ fn json(
         [] => Ok(Json::None),
         [file] => Ok(Json::One(file.clone())),
         several => {
-            // Of several, those named like COCO's own are meant.
+            // If there are several files, those named like COCO's own are taken.
             let named = |file: &&PathBuf| {
                 file.file_name().is_some_and(|n| n.to_string_lossy().starts_with("instances_"))
             };
@@ -191,7 +191,8 @@ fn json(
     }
 }
 
-/// The files of a folder that may hold COCO's annotations of objects, by their names and contents.
+/// Lists the files of a folder that may hold COCO's annotations of objects, by their names and
+/// contents.
 fn annotation_files(
     folder: &Path,
     root: &Path,
@@ -215,7 +216,7 @@ fn annotation_files(
     Ok(known)
 }
 
-/// The split that a file is of, by the name of its folder or its own, or else its own name.
+/// Returns the split that a file is of, by the name of its folder or its own, or else its own name.
 fn split_of(file: &Path, root: &Path) -> String {
     let folder = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     if splits::is_usual(&folder) {
@@ -230,12 +231,12 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(['_', '-', '.', ' '])
 }
 
-/// Whether a file is of a split, under any of the split's names.
+/// Returns whether a file is of a split, under any of the split's names.
 fn is_of_split(file: &Path, split: &str) -> bool {
     splits::names(split).iter().any(|name| is_of_name(file, name))
 }
 
-/// Whether a name has the split as one of its words: `instances_val2017.json` is of `val`.
+/// Returns whether a name has the split as one of its words: `instances_val2017.json` is of `val`.
 fn is_of_name(file: &Path, split: &str) -> bool {
     let split = split.to_lowercase();
     let is_split = |text: &str| {

@@ -8,7 +8,7 @@ use detr_types::ClassTableError;
 use crate::dataset::{ReadReport, Severity};
 use crate::decode::ImageError;
 
-/// What is wrong, with the file and the place in it.
+/// The errors of reading a data set, with the file and the place in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
@@ -17,7 +17,7 @@ pub enum DatasetError {
     Io {
         /// File or folder.
         path: PathBuf,
-        /// What it reported.
+        /// The error that the system reported.
         error: io::Error,
     },
     /// Neither a file nor a folder: a pipe, a device.
@@ -49,7 +49,7 @@ pub enum DatasetError {
         line: usize,
         /// Column in bytes, from 1.
         column: usize,
-        /// What is wrong; a hint may follow on a line of its own.
+        /// The reason; a hint may follow on a line of its own.
         reason: String,
     },
     /// Something that the format needs is not there.
@@ -57,7 +57,7 @@ pub enum DatasetError {
     Layout {
         /// File or folder.
         path: PathBuf,
-        /// What was looked for, and a hint.
+        /// The files that were looked for, and a hint.
         reason: String,
     },
     /// Problems that the caller does not accept; see [`ReadReport`].
@@ -65,7 +65,7 @@ pub enum DatasetError {
     Refused {
         /// Everything that was found.
         report: Box<ReadReport>,
-        /// What is refused: this severity and worse.
+        /// The least severity that is refused.
         least: Severity,
     },
     /// An image whose header is needed.
@@ -76,7 +76,7 @@ pub enum DatasetError {
     Class {
         /// Name of the class.
         name: String,
-        /// What is wrong, and a hint.
+        /// The reason, and a hint.
         reason: String,
     },
     /// Categories that make no class table.
@@ -85,18 +85,18 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
-    /// An error of the file system at a path.
+    /// Wraps an error of the file system at a path.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { path: path.to_owned(), error }
     }
 
-    /// Something missing at a path.
+    /// Returns the error for something that is missing at a path.
     pub(crate) fn layout(path: &Path, reason: impl Into<String>) -> Self {
         Self::Layout { path: path.to_owned(), reason: reason.into() }
     }
 }
 
-/// The problems that matter, one per line.
+/// Lists the problems that matter, one per line.
 fn refusal(report: &ReadReport, least: Severity) -> String {
     let matters = report.problems.iter().filter(|(problem, _)| problem.severity() >= least);
     let lines = matters.clone().map(|(problem, found)| {

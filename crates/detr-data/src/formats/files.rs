@@ -19,17 +19,18 @@ const MAX_DEPTH: usize = 16;
 /// The number of names that a message lists.
 const LISTED: usize = 5;
 
-/// Files with one of the extensions in a folder; none if it is not there.
+/// Lists the files with one of the extensions in a folder; none if it does not exist.
 pub(super) fn here(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, DatasetError> {
     list(folder, extensions, 0, |_| false)
 }
 
-/// The same in a folder and all below it. Links to folders are not followed.
+/// Lists the files in a folder and in all folders below it. Links to folders are not followed.
 pub(super) fn below(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, DatasetError> {
     list(folder, extensions, MAX_DEPTH, |_| false)
 }
 
-/// The same in a folder, all below it, and the folders that links lead to, where `follow` says so.
+/// Lists the files in a folder, in all folders below it, and in the folders that links lead to, if
+/// `follow` says so.
 pub(super) fn below_with_links(
     folder: &Path,
     extensions: &[&str],
@@ -122,7 +123,7 @@ pub(super) fn folder(parent: &Path, names: &[&str]) -> Option<PathBuf> {
     })
 }
 
-/// A path relative to a folder, with `/`.
+/// Returns a path relative to a folder, with `/`.
 pub(super) fn relative(path: &Path, folder: &Path) -> String {
     let path = path.strip_prefix(folder).unwrap_or(path);
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();

@@ -42,7 +42,7 @@ impl ImageHeader {
         Ok(Self { stored, orientation })
     }
 
-    /// The size: as stored, or upright, as its EXIF orientation turns the image.
+    /// Returns the size: as stored, or upright, as its EXIF orientation turns the image.
     #[must_use]
     pub fn size(&self, apply_exif: bool) -> ImageSize {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
@@ -54,14 +54,14 @@ impl ImageHeader {
         }
     }
 
-    /// Whether the EXIF orientation turns or mirrors the image.
+    /// Returns whether the EXIF orientation turns or mirrors the image.
     #[must_use]
     pub fn is_turned(&self) -> bool {
         self.orientation != Orientation::NoTransforms
     }
 }
 
-/// The height and width as stored; EXIF orientation is not applied.
+/// Reads the height and width as stored; EXIF orientation is not applied.
 ///
 /// # Errors
 /// The errors of [`ImageHeader::read`].

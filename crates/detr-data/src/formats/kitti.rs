@@ -27,13 +27,13 @@ const FOLDERS: [(&str, &str); 5] = [
     ("", ""),
 ];
 
-/// Whether a folder, or one of its splits, holds KITTI's labels.
+/// Returns whether a folder, or one of its splits, holds KITTI's labels.
 pub(super) fn are_in(root: &Path, options: &ReadOptions) -> bool {
     let whole = [root.to_owned(), root.join("training")];
     whole.iter().any(|base| folders_in(base, options).is_some()) || !splits(root).is_empty()
 }
 
-/// Folder of the images and of the labels, if a folder holds KITTI's labels.
+/// Returns the folder of the images and that of the labels, if a folder holds KITTI's labels.
 fn folders(root: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
     if let Some(split) = &options.split {
         let named = files::folders(root);
@@ -49,7 +49,7 @@ fn folders(root: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
     })
 }
 
-/// The folders `images/SPLIT` and `labels/SPLIT`.
+/// Returns the folders `images/SPLIT` and `labels/SPLIT`.
 fn split_in(root: &Path, split: &str, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> {
     FOLDERS.iter().filter(|(images, _)| !images.is_empty()).find_map(|(images, labels)| {
         let below = |folder: &str| {
@@ -61,7 +61,7 @@ fn split_in(root: &Path, split: &str, options: &ReadOptions) -> Option<(PathBuf,
     })
 }
 
-/// Names of the folders in this one that hold KITTI's labels.
+/// Returns the names of the folders in this one that hold KITTI's labels.
 pub(super) fn splits(root: &Path) -> Vec<String> {
     let options = ReadOptions::default();
     // A folder of labels is no split, though it holds labels.
@@ -84,7 +84,8 @@ fn folders_in(base: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> 
             name => files::folder(base, &[name]),
         };
         let Some(labels) = below(labels) else { continue };
-        // Without folders of their own, labels are in this one, not somewhere below.
+        // Labels are in this folder itself, not somewhere below, if they have no folder of their
+        // own.
         let list = if images.is_empty() { files::here } else { files::below };
         if hold_labels(&labels, list) {
             let images = options.images.clone().or_else(|| below(images));
@@ -96,13 +97,14 @@ fn folders_in(base: &Path, options: &ReadOptions) -> Option<(PathBuf, PathBuf)> 
 
 type List = fn(&Path, &[&str]) -> Result<Vec<PathBuf>, DatasetError>;
 
-/// Whether any of the first label files has KITTI's columns; those of images without objects are empty.
+/// Returns whether any of the first label files has KITTI's columns; those of images without objects
+/// are empty.
 fn hold_labels(folder: &Path, list: List) -> bool {
     let found = list(folder, &["txt"]).unwrap_or_default();
     found.iter().take(50).any(|path| kind_of(path).is_some())
 }
 
-/// The kind of labels in a file; none if they are not KITTI's.
+/// Returns the kind of labels in a file, or `None` if they are not KITTI's.
 fn kind_of(path: &Path) -> Option<Labels> {
     labels(&text::read(path, LOOKED_AT).ok()?)
 }
@@ -158,8 +160,8 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     Ok(assemble(builder, images, Some(names)))
 }
 
-/// The classes in folders of labels of the data set other than the one that is read. What is wrong with such a file
-/// is of no concern here.
+/// Collects the classes in folders of labels of the data set other than the one that is read. What is wrong with
+/// such a file is of no concern here.
 fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &Path) -> BTreeSet<String> {
     let whole = ReadOptions { split: None, ..options.clone() };
     let known = read.canonicalize().ok();
@@ -231,7 +233,7 @@ impl LabelFiles {
         objects.into_iter().map(|object| object.class).collect()
     }
 
-    /// The objects of an image; none if it has no label file.
+    /// Reads the objects of an image; `None` if it has no label file.
     fn of_image(
         &mut self,
         name: &Path,
@@ -257,7 +259,7 @@ impl LabelFiles {
         }))
     }
 
-    /// The files, and frames of sequences, that no image belongs to.
+    /// Lists the files, and frames of sequences, that no image belongs to.
     fn unused(self, root: &Path) -> Vec<String> {
         let mut unused: Vec<String> =
             self.rest.iter().map(|label| files::relative(label, root)).collect();
@@ -276,7 +278,7 @@ impl LabelFiles {
     }
 }
 
-/// The objects of a label file, each with what else `read` finds in its line.
+/// Reads the objects of a label file, each with the rest that `read` finds in its line.
 fn parse<T>(
     text: &str,
     path: &Path,

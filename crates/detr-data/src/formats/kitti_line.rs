@@ -59,7 +59,7 @@ impl KittiLine {
         Ok(Self { class, bbox: [x1, y1, x2 - x1, y2 - y1].into() })
     }
 
-    /// Whether a region has no class and is to be ignored.
+    /// Returns whether a region has no class and is to be ignored.
     pub(super) fn is_ignored(&self) -> bool {
         self.class.eq_ignore_ascii_case("DontCare")
     }
@@ -107,14 +107,14 @@ pub(super) fn labels(text: &str) -> Option<Labels> {
     KittiLine::parse(line).is_ok().then_some(Labels::Image)
 }
 
-/// Whether an angle is the number that KITTI writes where there is none.
+/// Returns whether an angle is the number that KITTI writes where there is none.
 #[allow(clippy::float_cmp)] // exactly this number
 fn is_unknown(alpha: f64) -> bool {
     alpha == -10.0
 }
 
-/// Whether 14 numbers are in KITTI's ranges: truncation up to 1, whole states of occlusion up to 3, an angle, corners the
-/// right way round and sizes in metres.
+/// Returns whether 14 numbers are in KITTI's ranges: truncation up to 1, whole states of occlusion up to 3, an angle,
+/// corners the right way round and sizes in metres.
 fn plausible(numbers: &[f64]) -> bool {
     let &[truncated, occluded, alpha, x1, y1, x2, y2, height, width, length, ..] = numbers else {
         return false;
@@ -160,7 +160,7 @@ fn wrong_columns(columns: &[&str], before: usize) -> String {
     }
 }
 
-/// The beginning of a text, for a message.
+/// Quotes the beginning of a text, for a message.
 fn quoted(text: &str) -> String {
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

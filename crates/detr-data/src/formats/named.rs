@@ -1,6 +1,6 @@
-//! What KITTI, YOLO and VOC have in common: a file of labels for each image, classes by name, and
-//! no ids. Images get ids in the order of their names, objects in the order of reading, categories
-//! by their place in the list of names or in the alphabet; all count from 1.
+//! The common part of KITTI, YOLO and VOC: a file of labels for each image, classes by name, and no
+//! ids. Images get ids in the order of their names, objects in the order of reading, categories by
+//! their place in the list of names or in the alphabet; all count from 1.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;

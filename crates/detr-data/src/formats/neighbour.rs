@@ -10,7 +10,7 @@ use crate::dataset::{Occurrences, Problem, ReadReport};
 /// The most files of a folder that are compared with a name.
 const MOST: usize = 200_000;
 
-/// Counts a file that is not there, and names the one that was probably meant.
+/// Counts a file that does not exist, and names the one that was probably meant.
 pub(super) fn add_missing(report: &mut ReadReport, folder: &Path, name: &str) {
     // Comparing costs a list of the folder, so it is done for the examples that are shown.
     let is_shown = report.count(Problem::MissingFile) < Occurrences::EXAMPLES;

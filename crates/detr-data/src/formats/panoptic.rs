@@ -51,7 +51,7 @@ struct Segment {
     iscrowd: Option<Flag>,
 }
 
-/// Whether a JSON file holds segments rather than objects.
+/// Returns whether a JSON file holds segments rather than objects.
 pub(super) fn is_panoptic(text: &str) -> bool {
     text.contains("\"segments_info\"")
 }

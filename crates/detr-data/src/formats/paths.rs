@@ -52,7 +52,7 @@ pub fn safe_join(root: &Path, name: &str) -> Result<PathBuf, UnsafeName> {
     Ok(root.join(clean(name)?))
 }
 
-/// The name with `/` between its parts.
+/// Returns the name with `/` between its parts.
 pub(super) fn clean(name: &str) -> Result<String, UnsafeName> {
     if name.contains('\0') {
         return Err(UnsafeName::Nul);
@@ -76,12 +76,12 @@ pub(super) fn clean(name: &str) -> Result<String, UnsafeName> {
     Ok(parts.join("/"))
 }
 
-/// Whether the first part is a drive of Windows.
+/// Returns whether the first part is a drive of Windows.
 fn is_drive(parts: &[&str]) -> bool {
     matches!(parts.first().map(|part| part.as_bytes()), Some([letter, b':', ..]) if letter.is_ascii_alphabetic())
 }
 
-/// Whether a name starts with the scheme of a web address.
+/// Returns whether a name starts with the scheme of a web address.
 fn is_url(name: &str) -> bool {
     name.split_once("://").is_some_and(|(scheme, _)| {
         scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -181,7 +181,7 @@ impl Folders {
 
 /// A file of a data set.
 pub(super) struct Located {
-    /// Where it is.
+    /// The path of the image.
     pub(super) path: PathBuf,
     /// Its name with `/`, relative to the root.
     pub(super) name: String,
@@ -205,7 +205,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// A folder; one that is not there has no files.
+    /// Opens a folder; one that does not exist has no files.
     pub(super) fn new(folder: &Path, allow_outside: bool, check_files: bool) -> io::Result<Self> {
         // The folder of a file that is named without one.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -241,7 +241,7 @@ impl Root {
         self
     }
 
-    /// The file of that name, which must be a regular one inside the root if it is there.
+    /// Finds the file of that name, which must be a regular one inside the root if it exists.
     pub(super) fn locate(&self, name: &str) -> Result<Located, UnsafeName> {
         let name = match clean(name) {
             Ok(name) => name,
@@ -294,7 +294,7 @@ impl Root {
         })
     }
 
-    /// The file of a name that is not relative to the root; none if it leads nowhere.
+    /// Finds the file of a name that is not relative to the root; `None` if it leads nowhere.
     fn locate_elsewhere(&self, name: &str) -> Option<Result<Located, UnsafeName>> {
         let native = Path::new(name);
         let slashes = name.replace('\\', "/");
@@ -316,17 +316,18 @@ impl Root {
         Some(self.check(&path).map(|exists| Located { path, name, exists, by_tail }))
     }
 
-    /// Whether each file is looked for.
+    /// Returns whether each file is looked for.
     pub(super) fn checks_files(&self) -> bool {
         self.check_files
     }
 
-    /// The folder that names refer to.
+    /// Returns the folder that names refer to.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The name of a path relative to the folder that it is below, or without the root of the system.
+    /// Returns the name of a path relative to the folder that it is below, or without the root of the
+    /// system.
     fn name_of(&self, path: &Path) -> String {
         let folders = self.inside.folders.iter();
         let below = folders.filter_map(|(folder, _)| path.strip_prefix(folder).ok());

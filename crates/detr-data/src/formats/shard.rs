@@ -13,14 +13,14 @@ use crate::dataset::{Category, Dataset, ImageRecord};
 use crate::decode::ImageError;
 use detr_types::Limits;
 
-/// How shards are made.
+/// The options of writing shards.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
     /// Number of files, at most one per image.
     pub shards: usize,
     /// First part of their names.
     pub prefix: String,
-    /// What an image file may cost when its size has to be looked up.
+    /// The limits on reading an image file whose size has to be looked up.
     pub limits: Limits,
     /// Whether that size is the one of the upright image.
     pub apply_exif: bool,
@@ -32,7 +32,7 @@ impl Default for ShardOptions {
     }
 }
 
-/// What was written; also the contents of `mapping.json`.
+/// The files that were written; also the contents of `mapping.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShardReport {
     /// The classes with their ids, which are the same in every shard.

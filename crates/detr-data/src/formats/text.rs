@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::DatasetError;
 
-/// A text file, without its byte order mark.
+/// Reads a text file, without its byte order mark.
 pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
     let mut bytes = read_bytes(path, limit)?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -23,9 +23,9 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
     })
 }
 
-/// The bytes of a regular file.
+/// Reads the bytes of a regular file.
 pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DatasetError> {
-    // Looked at before opening: opening a named pipe waits for its writer.
+    // The file is checked before opening: opening a named pipe waits for its writer.
     let metadata = path.metadata().map_err(DatasetError::io(path))?;
     if !metadata.is_file() {
         return Err(DatasetError::NotARegularFile { path: path.to_owned() });
@@ -46,7 +46,7 @@ pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, DatasetErro
     Ok(bytes)
 }
 
-/// An error at a byte of a text.
+/// Returns an error at a byte of a text.
 pub(super) fn syntax(
     path: &Path,
     text: &[u8],
@@ -57,7 +57,7 @@ pub(super) fn syntax(
     DatasetError::Syntax { path: path.to_owned(), line, column, reason: reason.into() }
 }
 
-/// Line and column of a byte, from 1.
+/// Returns the line and column of a byte, from 1.
 pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

@@ -20,7 +20,7 @@ use super::voc_files::{self, Stems};
 use super::{DatasetError, Format, ReadOptions, class_names, files, neighbour, text, xml_text};
 use crate::dataset::{Builder, Dataset, Problem};
 
-/// Stated in `<source><annotation>` by our writer: corners are VOC's, whatever they are.
+/// The note that our writer puts into `<source><annotation>`: corners are VOC's, whatever they are.
 pub(super) const ONE_BASED: &str = "pixels from 1, last one included";
 
 pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
@@ -66,8 +66,8 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     Ok(assemble(builder, images, Some(names)))
 }
 
-/// The classes in the XML files of the data set that are not among those that are read. What is wrong with such a
-/// file is of no concern here.
+/// Collects the classes in the XML files of the data set that are not among those that are read. What is wrong
+/// with such a file is of no concern here.
 fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &[PathBuf]) -> BTreeSet<String> {
     let whole = ReadOptions { split: None, ..options.clone() };
     let known: BTreeSet<PathBuf> =
@@ -88,8 +88,8 @@ fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &[PathBuf]) -> BT
     names
 }
 
-/// The image of an XML file: what `<filename>` says, or, where that leads nowhere, the image that is named like the
-/// XML file, which is VOC's own rule. None if the name leads out of the data set, which is counted.
+/// Finds the image of an XML file: the one that `<filename>` names, or, if that leads nowhere, the image that is
+/// named like the XML file, which is VOC's own rule. None if the name leads out of the data set, which is counted.
 fn locate(
     folder: &Root,
     xml: &Path,
@@ -114,7 +114,7 @@ fn locate(
             if let Ok(located) = located
                 && located.exists
             {
-                // Without `<filename>` nothing else was said.
+                // A file that lacks `<filename>` states nothing else.
                 if file.name.is_some() {
                     let example = format!("{}: {}, not {name}", xml.display(), located.name);
                     builder.report.add(Problem::NamedLikeXml, example);
@@ -162,7 +162,7 @@ impl VocObject {
     }
 }
 
-/// What a file says, or the byte where it stops making sense.
+/// Returns the content of a file, or the byte where it stops making sense.
 fn parse(text: &str, builder: &mut Builder, path: &Path) -> Result<VocFile, (usize, String)> {
     let document = Document::parse(text).map_err(|error| {
         let at = error.pos();

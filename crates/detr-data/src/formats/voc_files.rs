@@ -18,7 +18,8 @@ pub(super) fn are_in(root: &Path) -> Result<bool, DatasetError> {
     Ok(!all(root)?.is_empty() || !split_folders(root)?.is_empty())
 }
 
-/// The XML files of a data set, or of one of its splits: a list in `ImageSets/Main`, or a folder.
+/// Lists the XML files of a data set, or of one of its splits: a list in `ImageSets/Main`, or a
+/// folder.
 pub(super) fn annotations(
     root: &Path,
     options: &ReadOptions,
@@ -57,7 +58,7 @@ pub(super) fn annotations(
     Err(splits::refuse(root, split, &known.collect::<Vec<_>>()))
 }
 
-/// All XML files of a folder: below `Annotations`, or in the folder itself.
+/// Lists all XML files of a folder: below `Annotations`, or in the folder itself.
 fn all(root: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let folder = files::folder(root, ANNOTATIONS);
     let found = folder.map(|folder| files::below(&folder, &["xml"])).transpose()?;
@@ -67,7 +68,7 @@ fn all(root: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     }
 }
 
-/// The folders of splits by their names: `train` with XML files, or `Annotations/train`.
+/// Lists the folders of splits by their names: `train` with XML files, or `Annotations/train`.
 fn split_folders(root: &Path) -> Result<Vec<(String, PathBuf)>, DatasetError> {
     let annotations = files::folder(root, ANNOTATIONS);
     let mut found = Vec::new();
@@ -84,7 +85,8 @@ fn split_folders(root: &Path) -> Result<Vec<(String, PathBuf)>, DatasetError> {
     Ok(found)
 }
 
-/// The lists of splits by their names. Those of one class, such as `cat_train.txt`, are no splits.
+/// Lists the lists of splits by their names. Those of one class, such as `cat_train.txt`, are no
+/// splits.
 fn lists(root: &Path) -> Result<Vec<(String, PathBuf)>, DatasetError> {
     let Some(sets) = files::folder(root, &["imagesets"]) else { return Ok(Vec::new()) };
     let mut lists = Vec::new();
@@ -99,7 +101,7 @@ fn lists(root: &Path) -> Result<Vec<(String, PathBuf)>, DatasetError> {
     Ok(lists)
 }
 
-/// The XML files that a list names.
+/// Returns the XML files that a list names.
 fn listed(root: &Path, list: &Path, options: &ReadOptions) -> Result<Vec<PathBuf>, DatasetError> {
     let folder = files::folder(root, ANNOTATIONS).unwrap_or_else(|| root.to_owned());
     let inner = files::folder(&folder, &["xmls", "xml"]);
@@ -165,8 +167,8 @@ impl Stems {
     }
 }
 
-/// The folder of the images: the first of the usual ones that holds some of them, by `<filename>` or by the name of
-/// the XML file.
+/// Finds the folder of the images: the first of the usual ones that holds some of them, by `<filename>` or by the
+/// name of the XML file.
 pub(super) fn image_folder(root: &Path, files: &[(&Path, Option<&str>)]) -> PathBuf {
     let beside = files.first().and_then(|(xml, _)| xml.parent()).unwrap_or(root);
     let mut folders = Vec::new();

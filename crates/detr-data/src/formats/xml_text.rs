@@ -19,12 +19,12 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<String, DatasetError> {
     decode(&bytes).map_err(|(offset, reason)| text::syntax(path, &bytes, offset, reason))
 }
 
-/// The text, or the byte where it ends being one.
+/// Decodes the text, or returns the byte where it ends being one.
 fn decode(bytes: &[u8]) -> Result<String, (usize, String)> {
     match bytes {
         [0xff, 0xfe, rest @ ..] => return utf16(rest, u16::from_le_bytes, 2),
         [0xfe, 0xff, rest @ ..] => return utf16(rest, u16::from_be_bytes, 2),
-        // Without a mark: `<` and what follows it.
+        // The text has no byte-order mark: `<` comes first.
         [b'<', 0, _, 0, ..] => return utf16(bytes, u16::from_le_bytes, 0),
         [0, b'<', 0, _, ..] => return utf16(bytes, u16::from_be_bytes, 0),
         _ => {}
@@ -64,7 +64,7 @@ fn decode(bytes: &[u8]) -> Result<String, (usize, String)> {
     }
 }
 
-/// The encoding in `<?xml version="1.0" encoding="..."?>`.
+/// Reads the encoding in `<?xml version="1.0" encoding="..."?>`.
 fn declared(bytes: &[u8]) -> Option<String> {
     let start = &bytes[..bytes.len().min(256)];
     let text: String = start.iter().map(|&byte| char::from(byte)).collect();

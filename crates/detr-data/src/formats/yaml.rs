@@ -78,14 +78,14 @@ impl Node {
         Self { value, line: number(defined.line()), column: number(defined.column()) }
     }
 
-    /// The value of a key of a table; none also where nothing stands after the key.
+    /// Returns the value of a key of a table; `None` also if nothing stands after the key.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         let Value::Table(entries) = &self.value else { return None };
         let (_, node) = entries.iter().find(|(name, _)| name == key)?;
         (!matches!(node.value, Value::Null(_))).then_some(node)
     }
 
-    /// The text of a plain value.
+    /// Returns the text of a plain value.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -93,7 +93,7 @@ impl Node {
         }
     }
 
-    /// The kind of the value, for messages.
+    /// Returns the kind of the value, for messages.
     pub(super) fn described(&self) -> String {
         match &self.value {
             Value::Null(_) => "nothing".to_owned(),
@@ -103,14 +103,15 @@ impl Node {
         }
     }
 
-    /// An error at this value.
+    /// Returns an error at this value.
     pub(super) fn wrong(&self, path: &Path, reason: impl Into<String>) -> DatasetError {
         let (line, column) = (self.line, self.column);
         DatasetError::Syntax { path: path.to_owned(), line, column, reason: reason.into() }
     }
 }
 
-/// The parser's message without the place, which has fields of its own, and without advice to programmers.
+/// Returns the parser's message without the place, which has fields of its own, and without advice to
+/// programmers.
 fn reason(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let ends = [" at line ", ", set ", "; use ", "; "];
@@ -127,7 +128,7 @@ fn reason(message: &str) -> String {
     line.replace("mapping", "table").replace("sequence", "list").replace("scalar", "value")
 }
 
-/// Whether a message is no more than the type of a number that a value is not.
+/// Returns whether a message is no more than the type of a number that a value is not.
 fn is_type(message: &str) -> bool {
     let types = ["u64", "i64", "u128", "i128", "f64", "floating point"];
     message.strip_prefix("invalid ").is_some_and(|name| types.contains(&name))

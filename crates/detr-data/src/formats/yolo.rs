@@ -71,7 +71,7 @@ fn read_image(
 ) -> Result<Option<NamedImage>, DatasetError> {
     let header = match ImageHeader::read(&path, &options.limits) {
         Ok(header) => header,
-        // Without its size nothing is known about its boxes.
+        // The boxes of an image of unknown size cannot be read.
         Err(error) => {
             builder.report.add(Problem::UnreadableImage, error);
             return Ok(None);

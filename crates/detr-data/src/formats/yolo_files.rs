@@ -27,7 +27,7 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    /// Places relative to `path`, which is relative to the folder of the file.
+    /// Creates the places relative to `path`, which is relative to the folder of the file.
     pub(super) fn new(
         file: &'a Path,
         path: Option<&str>,
@@ -43,12 +43,12 @@ impl<'a> Places<'a> {
         Ok(places)
     }
 
-    /// The folder that places are relative to.
+    /// Returns the folder that places are relative to.
     pub(super) fn base(&self) -> &Path {
         &self.base
     }
 
-    /// The root that all images must be in.
+    /// Opens the root that all images must be in.
     pub(super) fn root(&self) -> Result<Root, DatasetError> {
         let Self { base, options, .. } = self;
         let root = Root::new(base, options.allow_outside, options.check_files)
@@ -57,7 +57,7 @@ impl<'a> Places<'a> {
         Ok(if options.images.is_some() { root } else { root.within(&self.here) })
     }
 
-    /// The folder that `path:` names.
+    /// Returns the folder that `path:` names.
     fn base_folder(&self, path: Option<&str>, named: &[&str]) -> Result<PathBuf, DatasetError> {
         let here = &self.here;
         if let Some(folder) = &self.options.images {
@@ -93,8 +93,8 @@ impl<'a> Places<'a> {
         Err(DatasetError::layout(self.file, reason))
     }
 
-    /// The folders or lists of a split. `all` are the places of all splits: two of them that would become one by
-    /// leaving out parts of their names are refused.
+    /// Resolves the folders or lists of a split. `all` are the places of all splits: two of them that would
+    /// become one by leaving out parts of their names are refused.
     pub(super) fn resolve(
         &self,
         places: &[&str],
@@ -122,7 +122,7 @@ impl<'a> Places<'a> {
         Ok(found)
     }
 
-    /// A folder or list, and whether it is where its whole name says.
+    /// Resolves a folder or list, and returns whether it is where its whole name says.
     fn resolve_one(&self, place: &str) -> Result<(PathBuf, bool), DatasetError> {
         let Self { base, here, .. } = self;
         if self.options.allow_outside && base.join(place).exists() {
@@ -160,8 +160,8 @@ impl<'a> Places<'a> {
         Err(DatasetError::layout(self.file, reason))
     }
 
-    /// Images of a folder, or those that a text file lists; with their names in the folder, so that a data set that
-    /// was converted has its old names.
+    /// Lists the images of a folder, or those that a text file lists; with their names in the folder, so that a
+    /// data set that was converted has its old names.
     pub(super) fn images(
         &self,
         place: &Path,
@@ -199,7 +199,8 @@ impl<'a> Places<'a> {
         Ok(images)
     }
 
-    /// The file of a line of a list, its name, and whether only the end of the line leads to it.
+    /// Finds the file of a line of a list; returns it, its name, and whether only the end of the
+    /// line leads to it.
     fn listed(
         &self,
         line: &str,
@@ -243,9 +244,9 @@ impl<'a> Places<'a> {
         Ok((base.join(&name), name, false))
     }
 
-    /// The label file of an image: `a/images/b/c.jpg` has its labels in `a/labels/b/c.txt`; where no such file is,
-    /// beside it. Folders above the data set's own have no part in it, so the data are the same wherever they are
-    /// read from.
+    /// Finds the label file of an image: `a/images/b/c.jpg` has its labels in `a/labels/b/c.txt`; if there is no
+    /// such file, beside it. Folders above the data set's own have no part in it, so the data are the same
+    /// wherever they are read from.
     pub(super) fn label(&self, image: &Path) -> Option<PathBuf> {
         // A folder of images that was given is part of the name where it is not below the file.
         let given = self.base.parent().filter(|_| self.options.images.is_some());
@@ -309,14 +310,14 @@ pub(super) fn outline_file(root: &Path) -> Result<Option<PathBuf>, DatasetError>
     Ok(None)
 }
 
-/// Whether a file given by itself names the classes of a data set.
+/// Returns whether a file given by itself names the classes of a data set.
 pub(super) fn is_outline(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     matches!(name.as_str(), "classes.txt" | "obj.names" | "classes.names")
         || files::has_extension(path, &["data"])
 }
 
-/// Whether any of the first label files starts with a number and four more, as YOLO's do.
+/// Returns whether any of the first label files starts with a number and four more, as YOLO's do.
 fn has_labels(root: &Path, labels: Option<&Path>) -> Result<bool, DatasetError> {
     let found = match labels {
         Some(labels) => files::below(labels, &["txt"])?,
@@ -360,8 +361,8 @@ pub(super) fn outline(path: &Path) -> Result<Outline, DatasetError> {
     Ok(Outline { names: names(&found)?, splits: splits.collect(), all: None })
 }
 
-/// The folder of the data set that a file describes: its own, or the one above for a list of classes that labelImg
-/// wrote beside the labels.
+/// Returns the folder of the data set that a file describes: its own, or the one above for a list of classes that
+/// labelImg wrote beside the labels.
 fn own_folder(file: &Path) -> PathBuf {
     let or_dot = |folder: Option<&Path>| match folder {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -372,7 +373,7 @@ fn own_folder(file: &Path) -> PathBuf {
     if is_labels && is_outline(file) { or_dot(here.parent()) } else { here }
 }
 
-/// The places of images around a list of classes.
+/// Finds the places of images around a list of classes.
 fn around(root: &Path) -> Outline {
     let images = files::folder(root, IMAGES);
     let mut found = Outline::default();
@@ -388,13 +389,13 @@ fn around(root: &Path) -> Outline {
     found
 }
 
-/// One name per line.
+/// Reads one name per line.
 fn names(path: &Path) -> Result<Vec<String>, DatasetError> {
     let text = text::read(path, 1 << 20)?;
     Ok(text.trim_end().lines().map(|line| line.trim().to_owned()).collect())
 }
 
-/// Lines of the form `key = value`.
+/// Reads lines of the form `key = value`.
 fn settings(text: &str) -> HashMap<String, String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines

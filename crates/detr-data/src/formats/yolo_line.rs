@@ -21,7 +21,7 @@ pub(super) struct YoloLine {
 }
 
 impl<'a> LineRules<'a> {
-    /// The rules of a data set.
+    /// Creates the rules of a data set.
     pub(super) fn new(yaml: &DataYaml, names: &'a [String]) -> Self {
         Self { names, keypoints: yaml.keypoints }
     }
@@ -87,7 +87,7 @@ impl<'a> LineRules<'a> {
     }
 }
 
-/// The box around points.
+/// Returns the box around points.
 fn around(points: &[f64]) -> Xywh<f64> {
     let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for point in points.as_chunks::<2>().0 {

@@ -39,26 +39,26 @@ impl Batches {
         Ok(batches)
     }
 
-    /// Epoch and number of the batch that comes next: where to start again.
+    /// Returns the epoch and number of the batch that comes next, for a later start from there.
     #[must_use]
     pub fn position(&self) -> (u64, usize) {
         (self.queue.job.epoch, self.queue.front())
     }
 
-    /// Number of batches that are still to come.
+    /// Returns the number of batches that are still to come.
     #[must_use]
     pub fn remaining(&self) -> usize {
         if self.over { 0 } else { self.queue.job.plan.len() - self.position().1 }
     }
 
-    /// The most bytes that were accounted to samples and batches at one time, those that were
-    /// reserved included.
+    /// Returns the most bytes that were accounted to samples and batches at one time, those that
+    /// were reserved included.
     #[must_use]
     pub fn high_water_bytes(&self) -> u64 {
         self.queue.high_water()
     }
 
-    /// Number of batches that are loaded and wait for the consumer.
+    /// Returns the number of batches that are loaded and wait for the consumer.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.queue.ready()

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::{ImageError, read_file};
 
-/// Where image files are kept between epochs.
+/// The place where image files are kept between epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CacheMode {
@@ -36,7 +36,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// An empty cache of at most `limit` bytes.
+    /// Creates an empty cache of at most `limit` bytes.
     pub(super) fn new(mode: CacheMode, limit: u64, paths: Vec<PathBuf>) -> Self {
         let files = match mode {
             CacheMode::Memory => paths.iter().map(|_| OnceLock::new()).collect(),
@@ -46,7 +46,7 @@ impl Cache {
         Self { limit, held: AtomicU64::new(0), files, _warming: warming }
     }
 
-    /// The bytes of a file.
+    /// Reads the bytes of a file.
     pub(super) fn read(
         &self,
         index: usize,
@@ -70,7 +70,7 @@ impl Cache {
         Ok(bytes)
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
@@ -84,7 +84,8 @@ struct Warming {
 }
 
 impl Warming {
-    /// Nothing when the system gives no thread: reading ahead is only a help.
+    /// Starts a thread that reads ahead; returns `None` if the system gives none, since reading
+    /// ahead is only a help.
     fn start(paths: Vec<PathBuf>, limit: u64) -> Option<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

@@ -1,4 +1,4 @@
-//! What stops a loader, and what it only reports.
+//! The errors that stop a loader, and the faults that it only reports.
 
 use detr_types::RangeError;
 
@@ -43,7 +43,7 @@ pub enum LoaderError {
         bad: usize,
         /// Images that may fail.
         limit: usize,
-        /// What happened to the last one.
+        /// The error of the last image.
         last: String,
     },
     /// A worker panicked, which is a bug.
@@ -62,7 +62,7 @@ pub enum LoaderError {
     /// The system gave no thread.
     #[error("a worker thread cannot be started: {reason}")]
     Spawn {
-        /// What the system reported.
+        /// The message of the system.
         reason: String,
     },
 }
@@ -78,8 +78,8 @@ pub struct SampleError {
 }
 
 impl SampleError {
-    /// Whether trying again may help: the file system failed or the file is not there, as happens
-    /// on network drives. Content that cannot be decoded stays so.
+    /// Returns whether trying again may help: the file system failed or the file is not there, as
+    /// happens on network drives. Content that cannot be decoded stays so.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.error.reason(), ImageError::Io { .. })

@@ -1,6 +1,6 @@
 //! Batches for training and evaluation: worker threads decode and augment ahead of the consumer.
 //!
-//! What it promises:
+//! The loader keeps these promises:
 //! - the same batches in the same order for a seed and an epoch, whatever the number of workers;
 //! - it starts at any batch of any epoch, without going through the ones before;
 //! - ranks take disjoint parts of an epoch (see [`LoaderConfig::shard`]) and all have the same number
@@ -42,12 +42,12 @@ pub struct Loader {
     source: Arc<dyn SampleSource>,
     config: LoaderConfig,
     bad: Arc<Mutex<BTreeMap<i64, String>>>,
-    /// What a sample needed at most, for the epochs to come.
+    /// The most bytes that a sample needed so far, for the epochs to come.
     per_sample: Arc<AtomicU64>,
 }
 
 impl Loader {
-    /// A loader; nothing is read yet.
+    /// Creates a loader; nothing is read yet.
     ///
     /// # Errors
     /// A configuration that cannot work, or fewer images than one batch needs.
@@ -62,19 +62,19 @@ impl Loader {
         Ok(Self { source, config, bad: Arc::default(), per_sample: Arc::default() })
     }
 
-    /// Number of batches in every epoch.
+    /// Returns the number of batches in every epoch.
     #[must_use]
     pub fn batches_per_epoch(&self) -> usize {
         order::batches(&self.config, self.source.len())
     }
 
-    /// The source.
+    /// Returns the source.
     #[must_use]
     pub fn source(&self) -> &Arc<dyn SampleSource> {
         &self.source
     }
 
-    /// The batches of an epoch as indices of samples, replacements not considered.
+    /// Plans the batches of an epoch as indices of samples, replacements not considered.
     #[must_use]
     pub fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
         let size = |index| self.source.stated_size(index);
@@ -104,7 +104,7 @@ impl Loader {
         Batches::start(job, from, self.bad.clone())
     }
 
-    /// Every image that was replaced so far, in all epochs of this loader.
+    /// Lists every image that was replaced so far, in all epochs of this loader.
     #[must_use]
     pub fn bad_images(&self) -> Vec<BadImage> {
         let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! Which samples are in which batch: a pure function of the configuration, the seed, the epoch, the
-//! number of ranks, and (with buckets) the sizes that the annotations state.
+//! Decides which samples are in which batch: a pure function of the configuration, the seed, the
+//! epoch, the number of ranks, and (with buckets) the sizes that the annotations state.
 //!
 //! All ranks make the same plan and take their part of it, so they need not talk to each other.
 
@@ -8,7 +8,7 @@ use detr_types::ImageSize;
 use super::config::LoaderConfig;
 use crate::transforms::{Dice, Purpose};
 
-/// The batches of one rank in one epoch, as indices of samples.
+/// Plans the batches of one rank in one epoch, as indices of samples.
 ///
 /// Groups of `batch_size` samples for every rank are formed in the epoch's order; a rank takes every
 /// `world`-th sample of each group, so that ranks get samples of one bucket at the same time. What
@@ -51,15 +51,15 @@ pub(super) fn plan(
         .collect()
 }
 
-/// Number of batches that [`plan`] makes, whatever the epoch.
+/// Returns the number of batches that [`plan`] makes, whatever the epoch.
 pub(super) fn batches(config: &LoaderConfig, samples: usize) -> usize {
     let group = config.batch_size * config.shard.world;
     if config.drop_last { samples / group } else { samples.div_ceil(group) }
 }
 
-/// Bucket by the logarithm of the aspect ratio, from twice as high as wide to twice as wide as high;
-/// two buckets are portrait and landscape. After resizing the aspect ratio decides how much of a
-/// batch is padding. Images of unknown size count as square.
+/// Returns the bucket by the logarithm of the aspect ratio, from twice as high as wide to twice as
+/// wide as high; two buckets are portrait and landscape. After resizing the aspect ratio decides how
+/// much of a batch is padding. Images of unknown size count as square.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn bucket_of(size: Option<ImageSize>, buckets: usize) -> usize {
     let size = size.filter(|size| size.pixels() > 0).unwrap_or(ImageSize::new(1, 1));

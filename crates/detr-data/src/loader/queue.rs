@@ -19,7 +19,7 @@ use super::source::{Loaded, SampleSource};
 use super::stack::{batch_bytes, padded_size, stack};
 use crate::target::{Target, TargetCounts};
 
-/// What is to be done in an epoch.
+/// The work of an epoch.
 pub(super) struct Job {
     pub(super) source: Arc<dyn SampleSource>,
     pub(super) spec: PreprocessSpec,
@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub(super) per_sample: Arc<AtomicU64>,
 }
 
-/// What the threads of an epoch share.
+/// The state that the threads of an epoch share.
 pub(super) struct Queue {
     pub(super) job: Job,
     state: Mutex<State>,
@@ -92,7 +92,7 @@ impl State {
 }
 
 impl Queue {
-    /// A queue that starts at a batch.
+    /// Creates a queue that starts at a batch.
     pub(super) fn new(job: Job, from: usize) -> Self {
         let state = State { front: from, admitted: from, ..State::default() };
         Self { job, state: Mutex::new(state), work: Condvar::new(), ready: Condvar::new() }
@@ -104,17 +104,17 @@ impl Queue {
         self.work.notify_all();
     }
 
-    /// The batch that the consumer takes next.
+    /// Returns the number of the batch that the consumer takes next.
     pub(super) fn front(&self) -> usize {
         self.lock().front
     }
 
-    /// The most bytes held or reserved at one time.
+    /// Returns the most bytes held or reserved at one time.
     pub(super) fn high_water(&self) -> u64 {
         self.lock().high_water
     }
 
-    /// Number of batches that wait for the consumer.
+    /// Returns the number of batches that wait for the consumer.
     pub(super) fn ready(&self) -> usize {
         self.lock().done.len()
     }
@@ -124,7 +124,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Work until the end of the epoch.
+    /// Works until the end of the epoch.
     pub(super) fn run(&self, worker: usize) {
         let alarm = Alarm { queue: self, worker, image_id: Cell::new(0) };
         while let Some(task) = self.next_task() {
@@ -154,8 +154,8 @@ impl Queue {
         }
     }
 
-    /// Whether the next batch may be worked on: always when the consumer needs it next, otherwise
-    /// when it fits.
+    /// Returns whether the next batch may be worked on: always when the consumer needs it next,
+    /// otherwise when it fits.
     fn may_admit(&self, state: &State) -> bool {
         let Some(samples) = self.job.plan.get(state.admitted) else { return false };
         let next = state.admitted == state.front;
@@ -186,8 +186,8 @@ impl Queue {
         self.work.notify_all();
     }
 
-    /// A sample, or the next one of the source that can be used. More failures than the limit allows
-    /// give no sample; the consumer stops there.
+    /// Loads a sample, or the next one of the source that can be used. More failures than the limit
+    /// allows give no sample; the consumer stops there.
     fn load(&self, index: usize, alarm: &Alarm<'_>) -> (Option<Loaded>, Vec<BadImage>) {
         let source = &self.job.source;
         let mut bad = Vec::new();

@@ -1,4 +1,4 @@
-//! Where samples come from: the interface that the loader sees, and data sets behind it.
+//! The sources of samples: the interface that the loader sees, and data sets behind it.
 
 use std::sync::Arc;
 
@@ -14,21 +14,21 @@ use crate::transforms::{Augmentation, Dice, Purpose};
 
 /// A list of samples that can be loaded in any order and on any thread.
 pub trait SampleSource: Send + Sync + 'static {
-    /// Number of samples.
+    /// Returns the number of samples.
     fn len(&self) -> usize;
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Id of a sample's image.
+    /// Returns the id of a sample's image.
     fn image_id(&self, index: usize) -> i64;
 
-    /// Size of a sample's image as far as it is known without reading it.
+    /// Returns the size of a sample's image as far as it is known without reading it.
     fn stated_size(&self, index: usize) -> Option<ImageSize>;
 
-    /// Mean and standard deviation of the pixels that batches are normalised with.
+    /// Returns the mean and standard deviation of the pixels that batches are normalised with.
     fn normalization(&self) -> PreprocessSpec;
 
     /// Loads and augments a sample. What comes out depends on nothing but the arguments.
@@ -41,18 +41,18 @@ pub trait SampleSource: Send + Sync + 'static {
 /// A sample that is ready for a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// Augmented pixels, not yet normalised.
+    /// The augmented pixels, not yet normalised.
     pub image: RgbImage,
     /// Its objects.
     pub target: Target,
-    /// What became of the annotations.
+    /// The number of annotations that were kept and dropped, by reason.
     pub counts: TargetCounts,
     /// Bytes that were held on the way and are free again: the file and its pixels.
     pub scratch_bytes: u64,
 }
 
 impl Loaded {
-    /// Bytes in memory.
+    /// Returns the size in memory in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.image.len() as u64 + self.target.bytes()
@@ -70,7 +70,7 @@ pub struct DatasetSource {
 }
 
 impl DatasetSource {
-    /// A source without masks, without cache, and with the default limits of decoding.
+    /// Creates a source without masks, without cache, and with the default limits of decoding.
     ///
     /// # Errors
     /// A number of the augmentation that cannot work.
@@ -91,26 +91,26 @@ impl DatasetSource {
         })
     }
 
-    /// The same with masks of the objects.
+    /// Sets whether samples have masks of the objects.
     #[must_use]
     pub fn with_masks(self, masks: bool) -> Self {
         Self { rules: self.rules.with_masks(masks), ..self }
     }
 
-    /// The same with other limits of decoding.
+    /// Sets other limits of decoding.
     #[must_use]
     pub fn with_decode(self, decode: DecodeOptions) -> Self {
         Self { decode, ..self }
     }
 
-    /// The same with a cache of image files of at most `bytes`.
+    /// Adds a cache of image files of at most `bytes`.
     #[must_use]
     pub fn with_cache(self, mode: CacheMode, bytes: u64) -> Self {
         let files = self.dataset.images.iter().map(|record| record.path.clone()).collect();
         Self { cache: Cache::new(mode, bytes, files), ..self }
     }
 
-    /// The data set.
+    /// Returns the data set.
     #[must_use]
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.dataset

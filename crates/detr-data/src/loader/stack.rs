@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use crate::batch::{HostBatch, tables};
 
-/// The size that all images of a batch are padded to.
+/// Returns the size that all images of a batch are padded to.
 pub(super) fn padded_size(images: &[ImageSize], least: Option<ImageSize>) -> ImageSize {
     let least = least.unwrap_or(ImageSize::new(0, 0));
     images.iter().fold(least, |size, image| {
@@ -14,13 +14,13 @@ pub(super) fn padded_size(images: &[ImageSize], least: Option<ImageSize>) -> Ima
     })
 }
 
-/// Bytes of a batch of `count` images of that size: pixels and mask.
+/// Returns the size in bytes of a batch of `count` images of that size: pixels and mask.
 pub(super) fn batch_bytes(count: usize, size: ImageSize) -> u64 {
     count as u64 * size.pixels() * (3 * 4 + 1)
 }
 
-/// What [`HostBatch::stack`] makes of normalised images, from images that are not yet normalised,
-/// padded at least to `least`. Each image is freed as soon as it is in the batch.
+/// Computes the result of [`HostBatch::stack`] on normalised images from images that are not yet
+/// normalised, padded at least to `least`. Each image is freed as soon as it is in the batch.
 pub(super) fn stack(
     images: Vec<RgbImage>,
     original_sizes: Vec<ImageSize>,

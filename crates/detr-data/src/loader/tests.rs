@@ -207,7 +207,7 @@ fn every_sample_is_used_once_and_ranks_share_the_work() {
     let config = LoaderConfig { shuffle: false, ..Default::default() };
     let in_order = ids(loader(Synthetic::new(5, 1), config).epoch(9, 0).unwrap());
     assert_eq!(in_order, [1000, 1001, 1002, 1003, 1004]);
-    // With buckets only the last batch may mix portrait and landscape images.
+    // If there are buckets, only the last batch may mix portrait and landscape images.
     let config = LoaderConfig { batch_size: 5, buckets: 2, ..Default::default() };
     let loader = loader(Synthetic::new(64, 1), config);
     let mut plan = loader.plan(0);
@@ -318,7 +318,7 @@ fn configurations_that_cannot_work_are_refused() {
     assert!(Loader::new(Arc::new(Synthetic::new(0, 1)), config("")).is_err());
 }
 
-/// A data set of JPEG files in a folder.
+/// Writes a data set of JPEG files into a folder.
 fn files(folder: &Path, count: i64) -> Arc<Dataset> {
     let images = (1..=count).map(|id| {
         let (width, height) = (40 + u16::try_from(id).unwrap(), 30);

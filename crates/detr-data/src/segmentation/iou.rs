@@ -6,8 +6,8 @@ use detr_types::masks::overlay;
 
 use super::Rle;
 
-/// Intersection over union of masks, or over the first one's area when the second is a crowd;
-/// nothing for masks of different sizes.
+/// Returns the intersection over union of masks, or over the first one's area when the second is a
+/// crowd; `None` for masks of different sizes.
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // pixels
 pub fn mask_iou(detection: &Rle, truth: &Rle, crowd: bool) -> Option<f64> {
@@ -26,7 +26,7 @@ pub fn mask_iou(detection: &Rle, truth: &Rle, crowd: bool) -> Option<f64> {
     Some(inter as f64 / whole as f64)
 }
 
-/// The same for boxes.
+/// Computes the overlap of two boxes as [`mask_iou`] does for masks.
 #[must_use]
 pub fn box_iou(detection: Xywh<f64>, truth: Xywh<f64>, crowd: bool) -> f64 {
     let ([dx, dy, dw, dh], [gx, gy, gw, gh]) = (detection.to_array(), truth.to_array());

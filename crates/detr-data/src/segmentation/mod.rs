@@ -43,7 +43,7 @@ impl Segmentation {
         }
     }
 
-    /// The outline as one run-length code: the union of polygons.
+    /// Converts the outline to one run-length code: the union of polygons.
     ///
     /// # Errors
     /// Polygons without inside, a code for another size, an absurd size.
@@ -61,7 +61,7 @@ impl Segmentation {
         }
     }
 
-    /// The pixels inside.
+    /// Draws the outline as a mask of the pixels inside.
     ///
     /// # Errors
     /// Those of [`to_rle`](Self::to_rle).

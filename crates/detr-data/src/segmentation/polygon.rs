@@ -13,7 +13,7 @@ const MAX_COORDINATE: f64 = 1_000_000.0;
 /// Longest outline in steps of the fine grid, a bound on the time for one polygon.
 const MAX_STEPS: u64 = 1 << 26;
 
-/// The pixels inside a polygon `x1, y1, x2, y2, ...`.
+/// Draws the pixels inside a polygon `x1, y1, x2, y2, ...`.
 ///
 /// # Errors
 /// A polygon that has no inside, or coordinates and sizes beyond all images.
@@ -40,7 +40,7 @@ pub(super) fn check(part: usize, points: &[f64]) -> Result<(), SegmentationError
 /// A point of the fine grid.
 type Fine = (i64, i64);
 
-/// A checked polygon as runs.
+/// Draws a checked polygon as runs.
 #[allow(clippy::cast_possible_truncation)] // pixels of an image, within the limit
 pub(super) fn rasterize_part(
     part: usize,
@@ -74,7 +74,7 @@ pub(super) fn rasterize_part(
     Ok(Rle { size, counts: runs(&crossings) })
 }
 
-/// The points of an edge, both ends included, in its direction.
+/// Visits the points of an edge, both ends included, in its direction.
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // checked coordinates
 fn draw(((xs, ys), (xe, ye)): (Fine, Fine), mut visit: impl FnMut(Fine)) {
     let (dx, dy) = ((xe - xs).abs(), (ye - ys).abs());
@@ -99,8 +99,8 @@ fn draw(((xs, ys), (xe, ye)): (Fine, Fine), mut visit: impl FnMut(Fine)) {
     }
 }
 
-/// Where a step from one fine column to the next passes the middle of a pixel column: the index of
-/// the first pixel below, counted column by column.
+/// The place where a step from one fine column to the next passes the middle of a pixel column: the
+/// index of the first pixel below, counted column by column.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -121,7 +121,8 @@ fn crossing(before: Fine, point: Fine, size: ImageSize) -> Option<u32> {
     Some(x as u32 * size.height + y as u32)
 }
 
-/// Sorted places where the mask changes, to lengths; two changes at one place cancel.
+/// Converts the sorted places where the mask changes into run lengths; two changes at one place
+/// cancel.
 fn runs(changes: &[u32]) -> Vec<u32> {
     let mut previous = 0;
     let lengths = changes.iter().map(|&at| at - std::mem::replace(&mut previous, at));

@@ -18,7 +18,7 @@ const COLOURS: [[u8; 3]; 8] = [
     [240, 240, 240],
 ];
 
-/// A dark gradient between two greys with noise on it.
+/// Draws a dark gradient between two greys with noise on it.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
 pub(super) fn background(size: ImageSize, random: &mut Random) -> RgbImage {
     let (from, to) = (random.between(30.0, 110.0), random.between(30.0, 110.0));
@@ -31,7 +31,7 @@ pub(super) fn background(size: ImageSize, random: &mut Random) -> RgbImage {
     })
 }
 
-/// One of the colours, a little off.
+/// Draws one of the colours, a little off.
 pub(super) fn colour(random: &mut Random) -> [u8; 3] {
     let colour = COLOURS.get(random.integer(0, 7) as usize).copied().unwrap_or([255; 3]);
     colour.map(|level| level.saturating_sub(random.byte() / 8))

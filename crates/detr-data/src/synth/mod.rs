@@ -27,7 +27,7 @@ use crate::dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
 use crate::formats::{DatasetError, write_coco_json};
 use crate::segmentation::{Rle, Segmentation};
 
-/// What is generated.
+/// The options of a generated data set.
 #[derive(Clone, Debug)]
 pub struct SynthOptions {
     /// Number of images.
@@ -135,7 +135,7 @@ pub fn synthesize(
     Ok(Dataset { images, categories, report })
 }
 
-/// The categories of a generated data set.
+/// Returns the categories of a generated data set.
 #[must_use]
 pub fn categories(options: &SynthOptions) -> Vec<Category> {
     let category = |(shape, id): (&Shape, i64)| Category {
@@ -147,7 +147,7 @@ pub fn categories(options: &SynthOptions) -> Vec<Category> {
     options.shapes.iter().zip(1..).map(category).collect()
 }
 
-/// One image and its objects, whose ids count from 1. The path is the file's name.
+/// Draws one image and its objects, whose ids count from 1. The path is the file's name.
 #[must_use]
 #[allow(clippy::cast_possible_wrap)] // numbers of images
 pub fn scene(options: &SynthOptions, index: usize) -> (RgbImage, ImageRecord) {
@@ -196,7 +196,7 @@ fn object(
     ObjectRecord { id, category_id, bbox, area, iscrowd: false, segmentation: Some(outline) }
 }
 
-/// The box around a polygon, with two decimals like its points.
+/// Returns the box around a polygon, with two decimals like its points.
 fn around(polygon: &[f64]) -> Xywh<f64> {
     let points = polygon.as_chunks::<2>().0;
     let low = |axis: usize| points.iter().map(|p| p[axis]).fold(f64::INFINITY, f64::min);
@@ -205,7 +205,7 @@ fn around(polygon: &[f64]) -> Xywh<f64> {
     Xywh { x, y, w: shapes::round(high(0) - x), h: shapes::round(high(1) - y) }
 }
 
-/// The larger of the parts of two boxes that lie in each other.
+/// Returns the larger of two fractions: the part of each box that lies in the other.
 fn covered(a: Xywh<f64>, b: Xywh<f64>) -> f64 {
     let w = ((a.x + a.w).min(b.x + b.w) - a.x.max(b.x)).max(0.0);
     let h = ((a.y + a.h).min(b.y + b.h) - a.y.max(b.y)).max(0.0);

@@ -31,7 +31,7 @@ impl Shape {
     pub const ALL: [Self; 6] =
         [Self::Circle, Self::Square, Self::Triangle, Self::Star, Self::Cross, Self::Bar];
 
-    /// Its name, which is that of its category.
+    /// Returns its name, which is that of its category.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ impl Shape {
     }
 }
 
-/// Points on circles around the origin, at equal angles.
+/// Lists points on circles around the origin, at equal angles.
 fn regular(count: u32, radius: impl Fn(u32) -> f64) -> Vec<[f64; 2]> {
     let point = |corner: u32| {
         let (sin, cos) = (TAU * f64::from(corner) / f64::from(count)).sin_cos();
@@ -80,7 +80,7 @@ fn quarter_turns([x, y]: [f64; 2], quarters: u32) -> [f64; 2] {
     }
 }
 
-/// A polygon `x1, y1, ...` somewhere inside the image.
+/// Places a polygon `x1, y1, ...` somewhere inside the image.
 pub(super) fn place(
     shape: Shape,
     size: ImageSize,
@@ -103,8 +103,8 @@ pub(super) fn place(
         .collect()
 }
 
-/// Two decimals, as in COCO's files; differences between platforms in the last bit of a sine end
-/// here.
+/// Rounds to two decimals, as in COCO's files; differences between platforms in the last bit of a
+/// sine end here.
 pub(super) fn round(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }

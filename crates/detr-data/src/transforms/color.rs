@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Dice, Sample};
 
-/// How far colours change; 0 switches a change off.
+/// The largest changes of colour; 0 switches a change off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColorJitter {
@@ -26,7 +26,7 @@ pub struct ColorJitter {
 }
 
 impl Default for ColorJitter {
-    /// The strength that many detectors use.
+    /// Returns the strength that many detectors use.
     fn default() -> Self {
         Self { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }
     }
@@ -93,7 +93,7 @@ fn adjust_hue(image: &mut RgbImage, turn: f64) {
     }
 }
 
-/// Luma of ITU-R 601 in 16-bit fixed point.
+/// Returns the luma of ITU-R 601 in 16-bit fixed point.
 #[allow(clippy::cast_possible_truncation)] // at most 255
 fn grey([r, g, b]: [u8; 3]) -> u8 {
     let sum = u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471;

@@ -7,7 +7,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What random numbers are for; two purposes never share a stream.
+/// The uses of random numbers; two of them never share a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The order of an epoch.
@@ -23,7 +23,7 @@ pub enum Purpose {
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The stream of (seed, epoch, purpose).
+    /// Creates the stream of (seed, epoch, purpose).
     #[must_use]
     pub fn new(seed: u64, epoch: u64, purpose: Purpose) -> Self {
         let (kind, id) = match purpose {
@@ -39,7 +39,7 @@ impl Dice {
         Self(ChaCha8Rng::from_seed(key))
     }
 
-    /// A whole number in `0..bound`, each with the same probability; 0 for a bound of 0.
+    /// Draws a whole number in `0..bound`, each with the same probability; 0 for a bound of 0.
     #[allow(clippy::cast_possible_truncation)] // the two halves of the product
     pub fn below(&mut self, bound: u64) -> u64 {
         // Lemire 2019, "Fast random integer generation in an interval".
@@ -53,30 +53,30 @@ impl Dice {
         (product >> 64) as u64
     }
 
-    /// A whole number from `low` to `high`, both included; `low` where `high` is less.
+    /// Draws a whole number from `low` to `high`, both included; `low` if `high` is less.
     #[allow(clippy::cast_possible_truncation)] // at most u32::MAX
     pub fn between(&mut self, low: u32, high: u32) -> u32 {
         low + self.below(u64::from(high.saturating_sub(low)) + 1) as u32
     }
 
-    /// A number in `[0, 1)` of 53 bits.
+    /// Draws a number in `[0, 1)` of 53 bits.
     #[allow(clippy::cast_precision_loss)] // 53 bits
     pub fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 * (-53_f64).exp2()
     }
 
-    /// A number in `[low, high)`; `low` where they are equal.
+    /// Draws a number in `[low, high)`; `low` if they are equal.
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// True with probability `p`. Draws even where `p` leaves no choice, so that changing `p` does
-    /// not change what is drawn later.
+    /// Returns `true` with probability `p`. Draws even where `p` leaves no choice, so that changing
+    /// `p` does not change what is drawn later.
     pub fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
-    /// One of the items; nothing of nothing.
+    /// Draws one of the items, or `None` if there is none.
     #[allow(clippy::cast_possible_truncation)] // an index
     pub fn choose<T: Copy>(&mut self, items: &[T]) -> Option<T> {
         items.get(self.below(items.len() as u64) as usize).copied()

@@ -15,13 +15,13 @@ use crate::segmentation::Mask;
 
 #[allow(clippy::cast_precision_loss)] // sides are far below 2^24
 impl Sample {
-    /// Size of the image as it is now.
+    /// Returns the size of the image as it is now.
     #[must_use]
     pub fn size(&self) -> ImageSize {
         ImageSize::new(self.image.height(), self.image.width())
     }
 
-    /// Left becomes right.
+    /// Flips the image: left becomes right.
     pub fn flip_horizontally(&mut self) {
         let width = self.image.width();
         if width == 0 {
@@ -155,7 +155,7 @@ fn crop_mask(mask: &Mask, region: Region) -> Mask {
     Mask { size: region.size, bits }
 }
 
-/// A region of a resized mask. Nearest pixel as `torch.nn.functional.interpolate` finds it:
+/// Returns a region of a resized mask. Nearest pixel as `torch.nn.functional.interpolate` finds it:
 /// `floor(target * (from / to))` in `f32`.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn resize_mask(mask: &Mask, to: ImageSize, region: Region) -> Mask {

@@ -68,7 +68,7 @@ pub struct HorizontalFlip {
 }
 
 impl Default for HorizontalFlip {
-    /// The reference's 0.5.
+    /// Returns the probability of the reference, 0.5.
     fn default() -> Self {
         Self { p: 0.5 }
     }
@@ -144,9 +144,9 @@ impl Transform {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augmentation {
-    /// Applied in this order.
+    /// The transforms, in the order in which they are applied.
     pub transforms: Vec<Transform>,
-    /// Subtracted per RGB channel after scaling to `[0, 1]`.
+    /// The mean that is subtracted from each RGB channel after scaling to `[0, 1]`.
     pub mean: [f32; 3],
     /// Divisor per RGB channel.
     pub std: [f32; 3],
@@ -160,7 +160,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// The reference's training augmentation: a flip, and the two branches of resizing.
+    /// Returns the reference's training augmentation: a flip, and the two branches of resizing.
     #[must_use]
     pub fn training() -> Self {
         let PreprocessSpec { mean, std, .. } = PreprocessSpec::default();
@@ -171,8 +171,8 @@ impl Augmentation {
         Self { transforms, mean, std }
     }
 
-    /// The reference's validation transform: resized as a model's preprocessing says, nothing
-    /// random.
+    /// Returns the reference's validation transform: resized as a model's preprocessing says,
+    /// nothing random.
     #[must_use]
     pub fn validation(spec: &PreprocessSpec) -> Self {
         let resize = match spec.resize {
@@ -201,7 +201,7 @@ impl Augmentation {
         }
     }
 
-    /// Mean and standard deviation as a specification; its sizes mean nothing.
+    /// Returns the mean and standard deviation as a specification; its sizes mean nothing.
     #[must_use]
     pub fn normalization(&self) -> PreprocessSpec {
         PreprocessSpec { mean: self.mean, std: self.std, ..PreprocessSpec::default() }

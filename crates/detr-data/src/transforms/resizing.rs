@@ -1,7 +1,7 @@
 //! Transforms that change the size: resizing, cropping, padding, and the two augmentations that are
 //! made of them.
 //!
-//! Where a resize is followed by a crop only the region that stays is made, with the same pixels.
+//! A resize that a crop follows computes only the region that stays, with the same pixels.
 
 use detr_types::range::{in_range, require};
 use detr_types::{ImageSize, PreprocessSpec, RangeError, ResizeRule};
@@ -23,7 +23,7 @@ pub struct Resize {
     pub shortest_edge: u32,
     /// The long side is at most this.
     pub longest_edge: u32,
-    /// How the size follows from these two, or from a height and width of its own.
+    /// The rule that gives the size from these two, or from a height and width of its own.
     pub resize: ResizeRule,
 }
 
@@ -275,7 +275,7 @@ impl FixedPadding {
     }
 }
 
-/// The size of an image whose short side is drawn from a list; nothing for an empty list.
+/// Draws the short side from a list and returns the size of the image; `None` for an empty list.
 pub(super) fn draw_size(
     image: ImageSize,
     short_sides: &[u32],
@@ -288,7 +288,7 @@ pub(super) fn draw_size(
     Some(spec.target_size(image))
 }
 
-/// A region of that size, every place equally likely. `size` fits into the image.
+/// Draws a region of that size, every place equally likely. `size` fits into the image.
 fn draw_place(image: ImageSize, size: ImageSize, dice: &mut Dice) -> Region {
     let top = dice.between(0, image.height.saturating_sub(size.height));
     let left = dice.between(0, image.width.saturating_sub(size.width));

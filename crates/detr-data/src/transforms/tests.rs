@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::resize::Region;
 
-/// An image with boxes, and masks that are the boxes' pixels.
+/// Makes an image with boxes, and masks that are the boxes' pixels.
 fn sample(width: u32, height: u32, boxes: &[(f32, f32, f32, f32)]) -> Sample {
     let size = ImageSize::new(height, width);
     let image = RgbImage::from_fn(width, height, |x, y| {
@@ -92,7 +92,7 @@ proptest! {
     }
 }
 
-/// Every transform, with sizes for small images.
+/// Makes an augmentation of every transform, with sizes for small images.
 fn small_augmentation() -> Augmentation {
     toml::from_str(
         r"
@@ -141,8 +141,8 @@ fn configurations_round_trip_and_mistakes_are_named() {
     }
 }
 
-/// Chi-square of counts against equal probabilities, per degree of freedom: about 1 for a fair
-/// draw, with 60 or more degrees below 1.6 in all but one of a thousand.
+/// Returns the chi-square of counts against equal probabilities, per degree of freedom: about 1 for
+/// a fair draw, with 60 or more degrees below 1.6 in all but one of a thousand.
 fn chi_square(counts: &[u32]) -> f64 {
     let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
     let sum: f64 = counts.iter().map(|&count| (f64::from(count) - expected).powi(2)).sum();
@@ -196,7 +196,7 @@ fn short_sides_are_drawn_evenly_and_follow_the_size_rules() {
     }
 }
 
-/// The size that a transform gives a tiny stand-in for an image of that size.
+/// Draws the size that a transform gives a tiny stand-in for an image of that size.
 fn draw(resize: &RandomResize, size: ImageSize, dice: &mut Dice) -> ImageSize {
     super::resizing::draw_size(size, &resize.short_sides, resize.max_size, dice).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Which class is taken for which, image by image.
+//! Counts which class is taken for which, image by image.
 
 use std::collections::BTreeSet;
 

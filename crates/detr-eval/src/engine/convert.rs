@@ -13,17 +13,17 @@ use crate::{EvalError, Mask};
 pub(crate) struct Pair<'a> {
     /// Index of the image.
     pub(crate) rank: usize,
-    /// What is there.
+    /// The true objects.
     pub(crate) truth: &'a ImageTruth,
-    /// What was found; classes are known.
+    /// The detections, all of known classes.
     pub(crate) found: &'a [Detected],
 }
 
-/// All classes, by index.
+/// Converts all classes, by index.
 pub(super) fn categories(truth: &GroundTruth) -> Vec<Category> {
     let category = |(rank, class): (usize, &crate::Category)| Category {
         id: rank as u64,
-        // Without a name it would warn.
+        // An empty name would cause a warning.
         name: if class.name.is_empty() { class.id.to_string() } else { class.name.clone() },
         ..Category::default()
     };
@@ -35,7 +35,7 @@ pub(super) fn image(pair: &Pair<'_>) -> Image {
     Image { id: pair.rank as u64, height, width, ..Image::default() }
 }
 
-/// The objects of an image.
+/// Converts the objects of an image.
 pub(super) fn objects<'a>(
     truth: &'a GroundTruth,
     pair: &Pair<'a>,
@@ -58,7 +58,7 @@ pub(super) fn objects<'a>(
     pair.truth.objects.iter().filter_map(annotation)
 }
 
-/// The detections of an image.
+/// Converts the detections of an image.
 pub(super) fn detections(
     truth: &GroundTruth,
     pair: &Pair<'_>,
@@ -79,7 +79,7 @@ pub(super) fn detections(
     Ok(())
 }
 
-/// The mask that a detection is compared by, or that its box and area come from.
+/// Returns the mask that a detection is compared by, or that its box and area come from.
 fn region(
     detected: &Detected,
     image: &ImageTruth,

@@ -26,7 +26,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Matching for these classes, given by their indices.
+    /// Prepares the matching for these classes, given by their indices.
     pub(crate) fn new(
         truth: &GroundTruth,
         classes: &[usize],
@@ -71,12 +71,12 @@ impl Engine {
         self.streaming.merge(other.streaming).map_err(internal)
     }
 
-    /// The state as bytes.
+    /// Writes the state as bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         self.streaming.to_bytes()
     }
 
-    /// The state that [`to_bytes`](Self::to_bytes) wrote.
+    /// Reads the state that [`to_bytes`](Self::to_bytes) wrote.
     pub(crate) fn from_bytes(bytes: &[u8], iou: IouKind) -> Result<Self, EvalError> {
         let streaming = StreamingEval::from_bytes(bytes)
             .map_err(|error| EvalError::State(error.to_string()))?;

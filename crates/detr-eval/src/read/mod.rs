@@ -52,7 +52,7 @@ pub fn read_ground_truth(path: &Path, iou: IouKind) -> Result<GroundTruth, EvalE
 pub fn read_results(path: &Path, iou: IouKind) -> Result<Results, EvalError> {
     let read = || {
         let bytes = read_bytes(path)?;
-        // Without masks a box has to do; without boxes, the mask has to be read.
+        // A box stands in for a missing mask; if there is no box either, the mask has to be read.
         match iou {
             IouKind::Bbox => parse::<list::BoxResults>(&bytes, RESULTS_HINT).map(|list| list.0),
             IouKind::Segm => parse::<list::MaskResults>(&bytes, RESULTS_HINT).map(|list| list.0),
@@ -89,7 +89,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], hint: &'static str) -> Result<T, Eva
     let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, T>(deserializer) {
         Err(error) => Err(json_error(&error.path().to_string(), error.inner(), hint)),
-        // What follows the document.
+        // Other content follows the document.
         Ok(_) => Err(json_error("document", &first, hint)),
     }
 }

@@ -50,7 +50,7 @@ struct Quarters {
 }
 
 impl Quarters {
-    /// A small, medium or large box inside the image.
+    /// Draws a small, medium or large box inside the image.
     fn random(stream: &mut Stream, size: ImageSize) -> Self {
         let (low, high) = [(4, 32), (32, 96), (96, 200)][stream.below(3) as usize];
         let side = |stream: &mut Stream, limit: u32| {
@@ -62,7 +62,7 @@ impl Quarters {
         Self { x, y, w, h }
     }
 
-    /// Moved and resized by up to an eighth of its sides.
+    /// Returns the box, moved and resized by up to an eighth of its sides.
     fn shaken(self, stream: &mut Stream) -> Self {
         let mut shake = |side: i64| stream.below(2 * (side / 8) + 1) - side / 8;
         let (x, y) = (self.x + shake(self.w), self.y + shake(self.h));
@@ -74,8 +74,8 @@ impl Quarters {
         [self.x, self.y, self.w, self.h].map(|quarters| quarters as f64 / 4.0).into()
     }
 
-    /// Its outline with the corners moved inwards, and sometimes one more inside, which may cross
-    /// itself.
+    /// Returns the outline of the box with the corners moved inwards, and sometimes one more
+    /// inside, which may cross itself.
     fn polygons(self, stream: &mut Stream) -> Mask {
         let mut outline = Vec::new();
         for (right, bottom) in [(false, false), (true, false), (true, true), (false, true)] {
@@ -96,7 +96,7 @@ impl Quarters {
         Mask::Polygons(polygons)
     }
 
-    /// Its whole pixels in the image, with a corner cut off.
+    /// Returns the whole pixels of the box in the image, with a corner cut off.
     fn runs(self, stream: &mut Stream, size: ImageSize) -> Mask {
         let (width, height) = (i64::from(size.width), i64::from(size.height));
         let cut = stream.below(5);
@@ -119,7 +119,7 @@ impl Quarters {
     }
 }
 
-/// Without empty background between two runs.
+/// Removes empty runs of background between two runs.
 fn joined(counts: &[u32]) -> Vec<u32> {
     let mut joined: Vec<u32> = Vec::new();
     let mut index = 0;
@@ -135,7 +135,7 @@ fn joined(counts: &[u32]) -> Vec<u32> {
     joined
 }
 
-/// Which numbers a set is drawn with.
+/// The sizes that a generated set is drawn with.
 struct Plan {
     images: i64,
     classes: i64,
@@ -147,7 +147,7 @@ struct Plan {
     iou: IouKind,
 }
 
-/// A small set for parity.
+/// Draws a small set for parity.
 pub(crate) fn random_set(seed: u64, iou: IouKind) -> Set {
     let kind = if iou == IouKind::Segm { 2 } else { 1 };
     let mut stream = Stream(seed.wrapping_mul(1_000_003).wrapping_add(kind));
@@ -158,7 +158,7 @@ pub(crate) fn random_set(seed: u64, iou: IouKind) -> Set {
     draw(&mut stream, &plan)
 }
 
-/// A large set of boxes for timing: 80 classes, up to 14 objects in an image of 640x480.
+/// Draws a large set of boxes for timing: 80 classes, up to 14 objects in an image of 640x480.
 pub(crate) fn large_set(images: i64, detections: usize) -> Set {
     let size = Some(ImageSize::new(480, 640));
     let iou = IouKind::Bbox;
@@ -216,7 +216,7 @@ fn draw(stream: &mut Stream, plan: &Plan) -> Set {
         let more = stream.below(6) as usize + usize::from(index == 0);
         let total = plan.detections.unwrap_or(found.len() + more);
         found.truncate(total);
-        // Those of crowded small sets are of one class, to meet the limit of 100.
+        // The crowds of crowded small sets are of one class, to meet the limit of 100.
         let crowd_class = class(stream);
         while found.len() < total {
             let of_crowd = plan.size.is_none() && plan.detections.is_some();

@@ -97,7 +97,7 @@ pub fn select_untested(
     Ok(selected)
 }
 
-/// Every device of every backend compiled in.
+/// Lists every device of every backend compiled in.
 #[must_use]
 pub fn list() -> Vec<DeviceInfo> {
     let mut all = Vec::new();
@@ -133,8 +133,8 @@ pub fn catch_device<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
     catch_panic(work).map_err(|message| BackendError::Failed { message })
 }
 
-/// Whether a panic on this thread, now, would be caught and become an error: for the panic hook of
-/// a program, which need not report it then.
+/// Returns whether a panic on this thread, now, would be caught and become an error: for the panic
+/// hook of a program, which need not report it then.
 #[must_use]
 pub fn catches_panics() -> bool {
     CATCHING.get()
@@ -144,7 +144,7 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The result of some work, or the message of its panic.
+/// Runs some work and returns its result, or the message of its panic.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -209,7 +209,7 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
     let Identity { name, adapter, .. } = identity(backend, &device);
     let name = format!("{backend} ({name})");
     let id = match backend {
-        // How many threads there are changes no number.
+        // The number of threads changes no result.
         Backend::Flex | Backend::Ndarray => backend.to_string(),
         _ => name.clone(),
     };
@@ -217,7 +217,7 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
     Ok(Selected { backend, device, name, id, driver: adapter.driver, opengl })
 }
 
-/// The devices of a backend; none where its driver is missing or fails.
+/// Lists the devices of a backend; none if its driver is missing or fails.
 fn devices(backend: Backend) -> Vec<Device> {
     catch_device(|| adapters::guarded(|| enumerate(backend))).unwrap_or_default()
 }
@@ -245,8 +245,8 @@ fn enumerate(backend: Backend) -> Vec<Device> {
     }
 }
 
-/// Whether NVIDIA's driver library is where the dynamic linker looks. Without it, Burn's CUDA
-/// runtime panics in a thread of its own at first use.
+/// Returns whether NVIDIA's driver library is where the dynamic linker looks. Without it, Burn's
+/// CUDA runtime panics in a thread of its own at first use.
 #[cfg(feature = "cuda")]
 fn has_cuda_driver() -> bool {
     const FOLDERS: [&str; 11] = [

@@ -15,7 +15,7 @@ use crate::writers::OutputFormat;
 /// The model that runs when none is named: no file, no network, and it says that it is untrained.
 pub const DEFAULT_MODEL: &str = "recipe:detr-r18";
 
-/// What to detect in, with what, and where the results go.
+/// The flags of a prediction: the input, the model and the output.
 #[derive(Args, Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 pub struct PredictArgs {
@@ -98,7 +98,7 @@ pub struct PredictArgs {
     pub strict: bool,
 }
 
-/// How images are decoded, resized and put into batches.
+/// The flags that set how images are decoded, resized and put into batches.
 #[derive(Args, Clone, Debug)]
 pub struct ImageArgs {
     /// Most images per batch; on a CPU, only images that are resized to one size share one
@@ -123,14 +123,14 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
-    /// Whether the flags set the whole image size, so that the model's does not matter.
+    /// Returns whether the flags set the whole image size, so that the model's does not matter.
     #[must_use]
     pub const fn sets_size(&self) -> bool {
         self.size.is_some() && self.max_size.is_some()
     }
 
-    /// The model's image size with that of the flags. A short side makes the rule that of DETR; a long side alone
-    /// lowers the sides that the model's own rule has.
+    /// Combines the model's image size with that of the flags. A short side makes the rule that of DETR; a long
+    /// side alone lowers the sides that the model's own rule has.
     pub(super) fn preprocess(&self, card: PreprocessSpec) -> Result<PreprocessSpec, CliError> {
         match (card.resize, self.size, self.max_size) {
             (_, None, None) => return Ok(card),
@@ -170,7 +170,7 @@ impl ImageArgs {
     }
 }
 
-/// How models are found and read.
+/// The flags that set how models are found and read.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LoadArgs {
     /// Architecture of a .pth or .safetensors file, where its tensors do not tell: a preset or a
@@ -183,10 +183,10 @@ pub struct LoadArgs {
     pub offline: bool,
 }
 
-/// What runs the model.
+/// The flags that choose the device.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
-    /// What runs the model
+    /// The backend that runs the model
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
 

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::text::escaped;
 
-/// How much is said on stderr.
+/// The flags that set how much is said on stderr.
 #[derive(Args, Clone, Debug, Default)]
 pub struct LogArgs {
     /// Only results and errors
@@ -29,13 +29,13 @@ pub struct LogArgs {
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// So much is done, of so much.
+    /// Sets how much is done, and how much there is in all.
     pub fn set(&self, done: usize, all: usize) {
         self.0.set_length(all as u64);
         self.0.set_position(done as u64);
     }
 
-    /// Words beside a bar of [`Console::progress_with_words`].
+    /// Sets the words beside a bar of [`Console::progress_with_words`].
     pub fn say(&self, words: &str) {
         self.0.set_message(escaped(words));
     }
@@ -72,7 +72,7 @@ impl Console {
         }
     }
 
-    /// The same, without notes and bars.
+    /// Creates a console without notes and bars.
     #[must_use]
     pub fn only_errors(&self) -> Self {
         Self { quiet: true, ..self.clone() }
@@ -156,7 +156,7 @@ impl Console {
         Progress(self.bar.borrow().clone())
     }
 
-    /// Whether bars are shown.
+    /// Returns whether bars are shown.
     #[must_use]
     pub fn is_interactive(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()

@@ -69,7 +69,7 @@ const BACKEND: u8 = 4;
 const DIVERGED: u8 = 5;
 
 impl CliError {
-    /// The exit code of the process.
+    /// Returns the exit code of the process.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {

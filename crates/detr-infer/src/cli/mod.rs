@@ -42,8 +42,8 @@ pub fn run(log: &LogArgs, command: impl FnOnce(&Console) -> Result<(), CliError>
     }
 }
 
-/// For `main` of a binary: panics that are caught and become errors leave a trace in the log only;
-/// any other is a bug and says so.
+/// Sets the panic hook for `main` of a binary: panics that are caught and become errors leave a
+/// trace in the log only; any other is a bug and says so.
 ///
 /// A failing GPU makes Burn panic in its own threads too, so outside the main thread every panic
 /// counts as caught: what was waiting for that thread fails with an error of its own.

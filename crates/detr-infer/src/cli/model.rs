@@ -75,7 +75,7 @@ pub fn open_model_sized(
     Ok(checkpoint)
 }
 
-/// The hub that the environment and `--offline` describe.
+/// Opens the hub that the environment and `--offline` describe.
 ///
 /// # Errors
 /// See [`Hub::from_env`].
@@ -85,7 +85,7 @@ pub fn hub(load: &LoadArgs) -> Result<Hub, CliError> {
     Ok(hub.with_offline(offline))
 }
 
-/// A device for work on tensors that needs no speed: the CPU where it is compiled in.
+/// Opens a device for work on tensors that needs no speed: the CPU if it is compiled in.
 ///
 /// # Errors
 /// No backend works here.
@@ -112,7 +112,7 @@ fn open_recipe(recipe: &str, device: &Device) -> Result<Checkpoint, CliError> {
     Ok(catch_device(|| Checkpoint::recipe(&config, seed, device))?)
 }
 
-/// A preset, or a TOML file like those in `configs/models/`.
+/// Reads a preset, or a TOML file like those in `configs/models/`.
 fn architecture(text: &str) -> Result<ModelConfig, CliError> {
     let path = Path::new(text);
     if !path.is_file() {
@@ -122,7 +122,7 @@ fn architecture(text: &str) -> Result<ModelConfig, CliError> {
         .map_err(|error| CliError::Usage(format!("{text}: {error}")))
 }
 
-/// A small text file that a flag names.
+/// Reads a small text file that a flag names.
 ///
 /// # Errors
 /// [`CliError::Usage`] with the path.
@@ -140,7 +140,7 @@ pub fn read_text(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|error| usage(&error))
 }
 
-/// For a text that is no path, no preset and no remote name.
+/// Returns the error for a text that is no path, no preset and no remote name.
 fn neither(name: &str, error: &HubError) -> CliError {
     let HubError::Name { name: shown, reason } = error else {
         return CliError::Model(error.to_string());
@@ -159,7 +159,7 @@ fn neither(name: &str, error: &HubError) -> CliError {
     ))
 }
 
-/// A preset, or a file beside the one that does not exist.
+/// Finds a preset, or a file beside the one that does not exist.
 fn similar(name: &str) -> Option<String> {
     if let Some(preset) = nearest(name, ModelConfig::presets()) {
         return Some(format!("recipe:{preset}"));

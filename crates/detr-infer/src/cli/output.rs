@@ -71,12 +71,12 @@ impl<'a> Printer<'a> {
         Self { console, mode, any: false, closed: false }
     }
 
-    /// Whether the reader of stdout went away.
+    /// Returns whether the reader of stdout went away.
     pub(super) const fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether timings belong to the output.
+    /// Returns whether timings belong to the output.
     pub(super) const fn holds_timings(&self) -> bool {
         matches!(self.mode, Mode::Json { object: true })
     }
@@ -230,20 +230,20 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
     CliError::Failed(format!("cannot write {}: {error}", path.display()))
 }
 
-/// The name of an image without its extension, byte by byte.
+/// Returns the name of an image without its extension, byte by byte.
 fn stem(source: &Source) -> OsString {
     source.path().file_stem().unwrap_or(OsStr::new("stdin")).to_owned()
 }
 
-/// A name with something after it.
+/// Appends an ending to a name.
 fn with_ending(name: &OsStr, ending: &str) -> OsString {
     let mut name = name.to_owned();
     name.push(ending);
     name
 }
 
-/// The stems, the second of a kind as `STEM-2` and so on; case does not make a difference, because
-/// it makes none to some file systems.
+/// Makes the stems distinct, the second of a kind as `STEM-2` and so on; case does not make a
+/// difference, because it makes none to some file systems.
 fn distinct(stems: &[OsString]) -> Vec<OsString> {
     let key = |stem: &OsStr| shown(Path::new(stem)).to_lowercase();
     let stems_in_use: HashSet<String> = stems.iter().map(|stem| key(stem)).collect();

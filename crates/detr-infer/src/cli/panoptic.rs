@@ -211,7 +211,8 @@ impl<'a> Job<'a> {
     }
 }
 
-/// One line about an image for the terminal: the largest segments first, and how much of the image they are.
+/// Writes one line about an image for the terminal: the largest segments first, and how much of the image
+/// they are.
 fn line(name: &str, found: &Panoptic) -> String {
     let ImageSize { height, width } = found.size;
     let mut segments: Vec<_> = found.segments.iter().collect();

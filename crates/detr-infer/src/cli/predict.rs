@@ -57,7 +57,7 @@ pub fn predict(args: &PredictArgs, console: &Console) -> Result<(), CliError> {
     job.finish(outcome, &timings)
 }
 
-/// Whether segments are wanted and not objects.
+/// Returns whether segments are wanted and not objects.
 fn is_panoptic(args: &PredictArgs) -> bool {
     args.panoptic || args.format == Some(OutputFormat::Panoptic)
 }
@@ -88,7 +88,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Everything that can be refused is refused here, before the first image.
+    /// Refuses everything that can be refused before the first image.
     fn new(
         args: &'a PredictArgs,
         console: &'a Console,
@@ -121,7 +121,7 @@ impl<'a> Job<'a> {
         Ok(Self { args, console, names, printer, writer, pictures, failed: 0 })
     }
 
-    /// What came of an image; ends the run when nobody is left to read.
+    /// Takes the result of an image, and ends the run when nobody is left to read.
     fn take(&mut self, index: usize, found: Found) -> Result<ControlFlow<()>, CliError> {
         match found {
             Ok((image, detections)) => self.deliver(index, image, detections)?,

@@ -41,13 +41,13 @@ pub fn make_predictor(
     Ok(predictor)
 }
 
-/// How the images of a command go through a model.
+/// The way of a command's images through a model.
 pub struct Stream<'a> {
     /// The model.
     pub predictor: &'a Predictor,
-    /// Where the progress is shown.
+    /// The console that shows the progress.
     pub console: &'a Console,
-    /// How images are decoded and batched.
+    /// The flags that set how images are decoded and batched.
     pub images: &'a ImageArgs,
     /// Whether an image that cannot be read is handed on at once, because it will end the run.
     pub strict: bool,
@@ -119,7 +119,7 @@ impl Stream<'_> {
         outcome
     }
 
-    /// How the flags make batches.
+    /// Returns the options by which the flags make batches.
     #[must_use]
     pub const fn options(&self) -> StreamOptions {
         StreamOptions { batch_size: self.images.batch_size as usize, stops_at_fault: self.strict }
@@ -137,7 +137,7 @@ fn decode(source: &Source, options: &DecodeOptions) -> Result<RgbImage, ImageFau
     Ok(catch_panic(read).map_err(ImageFault::Decoder)??)
 }
 
-/// One byte more than allowed is enough to see that it is too much.
+/// Reads at most one byte more than allowed, which is enough to see that it is too much.
 fn read_stdin(limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().take(limit.saturating_add(1)).read_to_end(&mut bytes)?;

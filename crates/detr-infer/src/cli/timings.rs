@@ -1,4 +1,4 @@
-//! Where the time went: what `--timings` shows, and the throughput of a run.
+//! Measures the time of each stage for `--timings`, and the throughput of a run.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Timings {
         ]
     }
 
-    /// What people want to know of a run: images, images per second, time per image.
+    /// Returns the figures of a run: images, images per second, time per image.
     #[must_use]
     pub fn throughput(&self) -> String {
         let (images, seconds) = (self.images, self.wall.as_secs_f64());
@@ -51,7 +51,7 @@ impl Timings {
         f64::from(self.images) / self.wall.as_secs_f64().max(1e-9)
     }
 
-    /// A table for people.
+    /// Writes a table for people.
     pub(super) fn table(&self) -> String {
         let mut text = format!("{:<12} {:>12} {:>12}\n", "stage", "ms/image", "ms in all");
         for (name, time) in self.rows() {

@@ -1,6 +1,5 @@
-//! Where the label plates go: beside their box, inside the image, and off each other if there
-//! is room. Where there is none, the later plates are left out: they would hide more than they
-//! tell.
+//! Places the label plates: beside their box, inside the image, and off each other if there is
+//! room. If there is none, the later plates are left out: they would hide more than they tell.
 
 /// Pixels from `x0`, `y0` up to but not including `x1`, `y1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ impl Rect {
         self.y1 - self.y0
     }
 
-    /// The same rectangle with every edge moved inwards, or outwards if negative.
+    /// Returns the same rectangle with every edge moved inwards, or outwards if negative.
     pub(super) fn inset(self, by: i64) -> Self {
         Self { x0: self.x0 + by, y0: self.y0 + by, x1: self.x1 - by, y1: self.y1 - by }
     }
@@ -33,7 +32,7 @@ impl Rect {
         self.width() * self.height()
     }
 
-    /// Number of pixels in both.
+    /// Returns the number of pixels in both.
     pub(super) fn overlap(self, other: Self) -> i64 {
         let width = self.x1.min(other.x1) - self.x0.max(other.x0);
         let height = self.y1.min(other.y1) - self.y0.max(other.y0);
@@ -51,14 +50,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// At most a third of the image is given to plates.
+    /// Creates a layout that gives at most a third of the image to plates.
     pub(super) fn new(width: u32, height: u32) -> Self {
         let (width, height) = (i64::from(width), i64::from(height));
         Self { width, height, placed: Vec::new(), room: width * height / 3 }
     }
 
-    /// The place of a plate of this size for this box: on its top edge if that is free, else the
-    /// place with the least overlap among the corners of the box and the rows inside it.
+    /// Finds the place of a plate of this size for this box: on its top edge if that is free, else
+    /// the place with the least overlap among the corners of the box and the rows inside it.
     ///
     /// `None` if the plate is larger than the image, would lie half on other plates, or the
     /// image is full.

@@ -6,7 +6,7 @@ use image::{Rgb, RgbImage};
 use super::blend;
 use crate::palette::Palette;
 
-/// How much of a pixel's colour is that of the mask, in 1/255.
+/// The share of the mask's colour in a pixel, in 1/255.
 const TINT: u8 = 110;
 
 /// Tints the objects that have a mask, the strongest last, and draws their outlines.

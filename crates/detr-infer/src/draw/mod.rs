@@ -37,13 +37,13 @@ impl Style {
         let short = width.min(height);
         let line = i64::from((short + 120) / 240).clamp(1, 24);
         let font = Font::new((short / 40).clamp(Font::MIN_HEIGHT, 160));
-        // Where three lines of text fill the image, a label hides more than it tells.
+        // A label hides more than it tells if three lines of text fill the image.
         let font = (short >= 3 * font.height()).then_some(font);
         let padding = font.map_or(0, |font| font.height() / 6);
         Self { line, seam: (line + 3) / 4, font, padding }
     }
 
-    /// What is written on the plate: as much of `full` as fits into the image.
+    /// Returns the text of a plate: as much of `full` as fits into the image.
     fn label(
         &self,
         detection: &Detection,
@@ -118,13 +118,13 @@ fn draw(
     }
 }
 
-/// The score, with NaN as the weakest.
+/// Returns the score, with NaN as the weakest.
 fn strength(detection: &Detection) -> f32 {
     if detection.score.is_nan() { f32::NEG_INFINITY } else { detection.score }
 }
 
-/// The pixels of a box that lie inside the image, at least one in each direction; infinite edges
-/// end at the border.
+/// Returns the pixels of a box that lie inside the image, at least one in each direction; infinite
+/// edges end at the border.
 #[allow(clippy::cast_possible_truncation)] // clamped to the image
 fn visible(bbox: Xyxy, width: u32, height: u32) -> Option<Rect> {
     let span = |low: f32, high: f32, side: u32| {
@@ -143,7 +143,7 @@ fn visible(bbox: Xyxy, width: u32, height: u32) -> Option<Rect> {
     Some(Rect { x0, y0, x1, y1 })
 }
 
-/// A frame just inside the box, between two dark seams that set it off from any background.
+/// Draws a frame just inside the box, between two dark seams that set it off from any background.
 fn draw_frame(image: &mut RgbImage, item: &Item, style: &Style) {
     let short = item.frame.width().min(item.frame.height());
     // A small object must stay visible between its lines.
@@ -156,7 +156,7 @@ fn draw_frame(image: &mut RgbImage, item: &Item, style: &Style) {
     draw_ring(image, item.frame, line, item.color, 255);
 }
 
-/// The outermost `line` pixels of a rectangle.
+/// Draws the outermost `line` pixels of a rectangle.
 fn draw_ring(image: &mut RgbImage, outer: Rect, line: i64, color: Rgb<u8>, alpha: u8) {
     let inner = outer.inset(line);
     if inner.width() <= 0 || inner.height() <= 0 {
@@ -184,7 +184,7 @@ fn write(image: &mut RgbImage, font: Font, text: &str, left: i64, top: i64, ink:
     });
 }
 
-/// Black or white, whichever has the higher contrast by the definition of WCAG 2.
+/// Returns black or white, whichever has the higher contrast by the definition of WCAG 2.
 fn ink_on(Rgb(color): Rgb<u8>) -> Rgb<u8> {
     let [r, g, b] = color.map(|value| {
         let value = f32::from(value) / 255.0;

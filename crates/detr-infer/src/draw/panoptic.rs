@@ -9,7 +9,7 @@ use crate::draw::layout::Rect;
 use crate::draw::text::Font;
 use crate::palette::Palette;
 
-/// How much of a pixel's colour is that of its segment, in 1/255.
+/// The share of the segment's colour in a pixel, in 1/255.
 const TINT: u8 = 140;
 /// The colour of the legend.
 const PAPER: Rgb<u8> = Rgb([24, 24, 24]);
@@ -85,7 +85,7 @@ fn tint(picture: &mut RgbImage, found: &Panoptic, palette: &Palette, line: i64) 
     }
 }
 
-/// A lighter or darker shade of a colour, so that instances beside each other can be told apart.
+/// Makes a colour lighter or darker, so that instances beside each other can be told apart.
 fn shaded(Rgb(color): Rgb<u8>, shade: u32) -> Rgb<u8> {
     let step = u16::try_from(shade.div_ceil(2) % 4).unwrap_or(0) * 40;
     Rgb(color.map(|value| {
@@ -118,7 +118,7 @@ fn entries(found: &Panoptic, palette: &Palette) -> Vec<Entry> {
     entries
 }
 
-/// The text beside the colour of a class: as much of it as fits.
+/// Returns the text beside the colour of a class: as much of it as fits.
 fn label(entry: &Entry, font: Font, pixels: u64, width: u32) -> String {
     let percent = (100 * entry.area + pixels / 2).checked_div(pixels).unwrap_or(0);
     let full = match entry.segments {
@@ -129,7 +129,7 @@ fn label(entry: &Entry, font: Font, pixels: u64, width: u32) -> String {
     full.chars().take(room).collect()
 }
 
-/// Rows and left edges of the entries, as many beside each other as fit.
+/// Returns the rows and left edges of the entries, as many beside each other as fit.
 fn places(entries: &[Entry], font: Font, padding: u32, width: u32) -> Vec<(u32, u32)> {
     let gap = font.height();
     let (mut row, mut x) = (0, padding);

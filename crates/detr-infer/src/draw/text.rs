@@ -25,7 +25,7 @@ impl Font {
     /// The smallest height there is, in pixels.
     pub(super) const MIN_HEIGHT: u32 = 16;
 
-    /// The font whose lines are at most this high, but at least [`Font::MIN_HEIGHT`].
+    /// Chooses the font whose lines are at most this high, but at least [`Font::MIN_HEIGHT`].
     #[allow(clippy::cast_possible_truncation)] // rasters are small
     pub(super) fn new(height: u32) -> Self {
         let raster = SIZES
@@ -38,17 +38,17 @@ impl Font {
         Self { raster, height, advance: width * height / raster_height }
     }
 
-    /// Height of a line in pixels.
+    /// Returns the height of a line in pixels.
     pub(super) fn height(self) -> u32 {
         self.height
     }
 
-    /// Width of a text in pixels.
+    /// Returns the width of a text in pixels.
     pub(super) fn width(self, text: &str) -> u32 {
         u32::try_from(text.chars().count()).unwrap_or(u32::MAX).saturating_mul(self.advance)
     }
 
-    /// Number of characters that fit into this many pixels.
+    /// Returns the number of characters that fit into this many pixels.
     pub(super) fn fitting(self, pixels: u32) -> usize {
         (pixels / self.advance.max(1)) as usize
     }
@@ -70,12 +70,12 @@ impl Font {
         }
     }
 
-    /// The glyph of a character, `?` if it has none.
+    /// Returns the glyph of a character, `?` if it has none.
     fn glyph(self, character: char) -> Option<RasterizedChar> {
         get_raster(character, WEIGHT, self.raster).or_else(|| get_raster('?', WEIGHT, self.raster))
     }
 
-    /// How much of a pixel the glyph covers, in 1/255.
+    /// Returns the share of a pixel that the glyph covers, in 1/255.
     #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // glyphs are small
     #[allow(clippy::cast_sign_loss, clippy::cast_precision_loss)]
     fn coverage(self, glyph: &RasterizedChar, x: u32, y: u32) -> u8 {

@@ -39,23 +39,23 @@ impl Endpoint {
         Ok(Self { base: base.to_owned(), origin })
     }
 
-    /// The address without a slash at its end.
+    /// Returns the address without a slash at its end.
     pub(super) fn base(&self) -> &str {
         &self.base
     }
 
-    /// Whether the address belongs to the hub itself.
+    /// Returns whether the address belongs to the hub itself.
     pub(super) fn owns(&self, uri: &Uri) -> bool {
         Origin::of(uri).is_ok_and(|origin| origin == self.origin)
     }
 
-    /// Whether the hub runs on this machine.
+    /// Returns whether the hub runs on this machine.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.origin.host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether a token can be sent without others on the way reading it.
+    /// Returns whether a token can be sent without others on the way reading it.
     pub(super) fn is_private(&self) -> bool {
         self.origin.https || self.is_loopback()
     }
@@ -85,7 +85,7 @@ impl Origin {
     }
 }
 
-/// Where a redirect from `current` leads, or why it is not followed.
+/// Returns the target of a redirect from `current`, or the reason why it is not followed.
 pub(super) fn redirect(
     endpoint: &Endpoint,
     current: &Uri,
@@ -104,7 +104,8 @@ pub(super) fn redirect(
     Ok(target)
 }
 
-/// RFC 3986 section 5.2, as far as servers use it: an address, `//host/path`, `/path` or `path`.
+/// Resolves an address by RFC 3986, section 5.2, as far as servers use it: an address,
+/// `//host/path`, `/path` or `path`.
 fn resolve(current: &Uri, location: &str) -> Result<Uri, &'static str> {
     const BAD: &str = "it is not an address";
     let location = location.split('#').next().unwrap_or(location);
@@ -128,7 +129,7 @@ fn resolve(current: &Uri, location: &str) -> Result<Uri, &'static str> {
     text.parse().map_err(|_| BAD)
 }
 
-/// What messages may show of an address that may hold a password.
+/// Returns the part of an address that messages may show, since it may hold a password.
 fn without_user(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => shown(&format!("{scheme}://{host}")),

@@ -30,13 +30,13 @@ impl RepoCache {
         Self { root: cache_dir.join(format!("models--{}", repo.replace('/', "--"))) }
     }
 
-    /// The repository's folder.
+    /// Returns the repository's folder.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The commit a revision stood for when it was last fetched. A file that does not hold a
-    /// commit counts as absent: its content becomes part of a path.
+    /// Reads the commit that a revision stood for when it was last fetched. A file that does not
+    /// hold a commit counts as absent: its content becomes part of a path.
     pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -48,23 +48,23 @@ impl RepoCache {
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// The folder of a commit's files.
+    /// Returns the folder of a commit's files.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.root.join("snapshots").join(commit)
     }
 
-    /// Where the content with this hash lies.
+    /// Returns the path of the content with this hash.
     pub(super) fn blob(&self, hash: &str) -> PathBuf {
         self.root.join("blobs").join(hash)
     }
 
-    /// Whether a commit's file is there; a link to nothing is not.
+    /// Returns whether a commit's file is there; a link to nothing is not.
     pub(super) fn has(&self, commit: &str, file: &str) -> bool {
         std::fs::metadata(self.snapshot(commit).join(file))
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
     }
 
-    /// Whether a commit's file is there, or noted not to exist.
+    /// Returns whether a commit's file is there, or noted not to exist.
     pub(super) fn knows(&self, commit: &str, file: &str) -> bool {
         self.has(commit, file) || self.no_exist(commit, file).is_file()
     }
@@ -112,12 +112,12 @@ impl RepoCache {
     }
 }
 
-/// Whether the text is a full commit hash as git prints it.
+/// Returns whether the text is a full commit hash as git prints it.
 pub(super) fn is_commit(text: &str) -> bool {
     is_lower_hex(text, 40)
 }
 
-/// Whether the text consists of that many lower-case hexadecimal digits.
+/// Returns whether the text consists of that many lower-case hexadecimal digits.
 pub(super) fn is_lower_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

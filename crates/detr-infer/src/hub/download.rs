@@ -17,12 +17,12 @@ use super::progress::Progress;
 /// Bytes handled at a time.
 const CHUNK: usize = 256 << 10;
 
-/// What a body may cost, and who listens.
+/// The limits of a download, and its listener.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     /// Most bytes.
     pub(super) limit: u64,
-    /// How slow the server may be.
+    /// The limits on how slow the server may be.
     pub(super) patience: &'a Patience,
     /// Listener.
     pub(super) progress: &'a dyn Progress,
@@ -180,14 +180,14 @@ fn compare(
     Err(HubError::Mismatch { url: reply.url.clone(), kind, expected: expected.to_owned(), actual })
 }
 
-/// Whether the file is there and its content has this SHA-256.
+/// Returns whether the file is there and its content has this SHA-256.
 fn holds(path: &Path, sha256: &str) -> bool {
     let Ok(mut file) = File::open(path) else { return false };
     let mut hasher = Sha256::new();
     io::copy(&mut file, &mut hasher).is_ok() && hex(&hasher.finalize()) == sha256
 }
 
-/// The hash under which git stores a file's content.
+/// Computes the hash under which git stores a file's content.
 pub(super) fn git_blob_sha1(content: &[u8]) -> String {
     let mut hasher = Sha1::new();
     Digest::update(&mut hasher, format!("blob {}\0", content.len()));
@@ -195,7 +195,7 @@ pub(super) fn git_blob_sha1(content: &[u8]) -> String {
     hex(&hasher.finalize())
 }
 
-/// Lower-case hexadecimal digits.
+/// Writes a hash as lower-case hexadecimal digits.
 pub(super) fn hex(hash: &impl std::fmt::LowerHex) -> String {
     format!("{hash:x}")
 }

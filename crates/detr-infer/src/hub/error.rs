@@ -1,4 +1,4 @@
-//! What can go wrong between a model's name and its files.
+//! The errors between a model's name and its files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub enum HubError {
     Endpoint {
         /// The address, without user and password.
         endpoint: String,
-        /// What is wrong with it.
+        /// The reason why it is refused.
         reason: &'static str,
     },
     /// The access token holds characters that cannot be sent; it is not shown.
@@ -68,7 +68,7 @@ pub enum HubError {
         url: String,
         /// Repository, revision or file, as far as the server said.
         what: &'static str,
-        /// What to try.
+        /// The remedy.
         hint: &'static str,
     },
     /// Another HTTP status than success.
@@ -78,7 +78,7 @@ pub enum HubError {
         url: String,
         /// The HTTP status.
         status: u16,
-        /// How often it was asked for.
+        /// The number of attempts.
         tries: usize,
     },
     /// A redirect that is not followed.
@@ -88,7 +88,7 @@ pub enum HubError {
     Redirect {
         /// The address that redirected.
         from: String,
-        /// Where to.
+        /// The target of the redirect.
         to: String,
         /// The rule it breaks.
         reason: &'static str,
@@ -104,7 +104,7 @@ pub enum HubError {
         header: &'static str,
         /// Its value, escaped and cut.
         value: String,
-        /// What is wrong.
+        /// The reason why it is not followed.
         reason: &'static str,
     },
     /// Weights without a SHA-256 to check them against.
@@ -114,7 +114,7 @@ pub enum HubError {
     Unverifiable {
         /// The address.
         url: String,
-        /// What it gave instead.
+        /// The tag that was sent instead.
         etag: String,
     },
     /// More bytes than a file of this kind may have.
@@ -158,7 +158,7 @@ pub enum HubError {
     Network {
         /// The address.
         url: String,
-        /// What happened.
+        /// The error, in words.
         reason: String,
     },
     /// The cache could not be read or written.
@@ -166,13 +166,13 @@ pub enum HubError {
     Io {
         /// File or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl HubError {
-    /// For `map_err` on file system calls.
+    /// Wraps errors of the file system, for `map_err`.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }
@@ -187,14 +187,14 @@ fn status_hint(status: u16) -> &'static str {
     }
 }
 
-/// A text from outside as messages show it: control characters escaped, cut at 200 characters.
+/// Escapes the control characters of a text from outside, and cuts it at 200 characters.
 pub(super) fn shown(text: &str) -> String {
     let cut = text.char_indices().nth(200).map(|(at, _)| at);
     let ellipsis = if cut.is_some() { "…" } else { "" };
     escaped(&text[..cut.unwrap_or(text.len())]).replace('\n', "\\n") + ellipsis
 }
 
-/// An address without query and fragment, for messages.
+/// Returns an address without query and fragment, for messages.
 pub(super) fn shown_url(url: &str) -> String {
     shown(url.split(['?', '#']).next().unwrap_or(url))
 }

@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         Ok(Small { file, content, hash: reply.hash })
     }
 
-    /// The optional file; that there is none is noted in the cache.
+    /// Fetches the optional file, and notes in the cache if it does not exist.
     fn preprocessor(&self, cache: &RepoCache, commit: &str) -> Result<Option<Small>, HubError> {
         match self.ask(commit, PREPROCESSOR, self.hub.json_limit) {
             Ok(reply) => self.read(reply, PREPROCESSOR).map(Some),
@@ -120,7 +120,7 @@ fn place(cache: &RepoCache, commit: &str, small: &Small) -> Result<(), HubError>
     cache.link(commit, small.file, small.hash.text())
 }
 
-/// Where a commit was asked for, the answer must be of that commit.
+/// Checks that the answer belongs to the commit that was asked for, if one was.
 fn check_commit(reply: &Reply, asked: &str) -> Result<(), HubError> {
     if cache::is_commit(asked) && reply.commit != asked {
         return Err(HubError::Header {

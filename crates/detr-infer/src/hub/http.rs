@@ -16,7 +16,7 @@ use super::error::{shown, shown_url};
 
 /// Redirects followed for one file.
 const MAX_REDIRECTS: usize = 5;
-/// What a 404 may be about that says nothing of the file.
+/// The possible meanings of a 404 that says nothing of the file.
 pub(super) const GONE: [&str; 2] = ["the repository", "the revision"];
 /// The hint for a file that is not there.
 const NEEDED: &str = "check the name; a usable model has config.json and model.safetensors (OWNER/NAME@REVISION selects another revision)";
@@ -26,7 +26,7 @@ const NEEDED: &str = "check the name; a usable model has config.json and model.s
 pub(super) struct Patience {
     /// For the name look-up, and for connecting.
     pub(super) connect: Duration,
-    /// Without a single byte.
+    /// The time without a single byte.
     pub(super) idle: Duration,
     /// For the start of a body, however slow.
     pub(super) grace: Duration,
@@ -49,32 +49,32 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// When so many bytes of a body must be there, from its start.
+    /// Returns the time by which so many bytes of a body must be there, from its start.
     pub(super) fn deadline(&self, bytes: u64) -> Duration {
         let whole = Duration::from_secs(bytes / u64::from(self.rate));
         let rest = u32::try_from(bytes % u64::from(self.rate)).unwrap_or_default();
         self.grace + whole + Duration::from_secs(1) * rest / self.rate
     }
 
-    /// What is said of a body that misses its deadline.
+    /// Returns the message about a body that misses its deadline.
     pub(super) fn too_slow(&self, got: u64) -> String {
         format!("slower than {} bytes a second, given up after {got} bytes", self.rate)
     }
 }
 
-/// What the hub says the content's hash is.
+/// The hash of the content as the hub states it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ContentHash {
-    /// Of files in large file storage.
+    /// The hash of a file in large file storage.
     Sha256(String),
-    /// Of small files: git's hash of the blob.
+    /// The hash of a small file: git's hash of the blob.
     GitSha1(String),
     /// Something of a form that cannot be computed from the content.
     Opaque(String),
 }
 
 impl ContentHash {
-    /// The name of the blob in the cache.
+    /// Returns the name of the blob in the cache.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Sha256(text) | Self::GitSha1(text) | Self::Opaque(text) => text,
@@ -98,7 +98,7 @@ pub(super) struct Reply {
     pub(super) url: String,
     /// The commit that the revision stands for.
     pub(super) commit: String,
-    /// What the content must hash to.
+    /// The hash that the content must have.
     pub(super) hash: ContentHash,
     /// Bytes of the content, where the server says.
     pub(super) size: Option<u64>,
@@ -106,7 +106,8 @@ pub(super) struct Reply {
     pub(super) body: Body,
 }
 
-/// What the hub's own answers said, before it is judged; a later answer overrides an earlier.
+/// The headers of the hub's own answers, before they are judged; a later answer overrides an
+/// earlier.
 #[derive(Default)]
 struct Claims {
     commit: Option<String>,
@@ -173,7 +174,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// One try: the request and its redirects.
+    /// Tries once: the request and its redirects.
     fn follow(&self, url: &str, limit: u64, tries: usize) -> Result<Reply, HubError> {
         let unusable = |reason| HubError::Endpoint { endpoint: shown(url), reason };
         let mut current: Uri = url.parse().map_err(|_| unusable("it is not an address"))?;
@@ -289,7 +290,7 @@ impl Claims {
     }
 }
 
-/// A header as text; bytes outside ASCII make it a value that no check accepts.
+/// Returns a header as text; bytes outside ASCII make it a value that no check accepts.
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned())
 }
@@ -310,7 +311,7 @@ fn parse_etag(etag: &str) -> Option<ContentHash> {
     safe.then(|| ContentHash::Opaque(text.to_owned()))
 }
 
-/// The error for a status that is neither success nor redirect.
+/// Returns the error for a status that is neither success nor redirect.
 fn failure(url: String, status: u16, headers: &HeaderMap, tries: usize) -> HubError {
     match status {
         401 | 403 => HubError::Denied { url, status },

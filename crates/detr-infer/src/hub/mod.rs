@@ -32,8 +32,8 @@ pub use self::name::{DEFAULT_REVISION, parse_remote_name};
 pub use self::progress::{NoProgress, Progress};
 
 impl Hub {
-    /// The folder of a model that is complete in the cache; never uses the network. Complete means
-    /// that the optional file is there too, or known not to exist.
+    /// Finds the folder of a model that is complete in the cache; never uses the network. Complete
+    /// means that the optional file is there too, or known not to exist.
     ///
     /// # Errors
     /// [`HubError::Name`] when repository or revision are not of the allowed form.
@@ -44,9 +44,9 @@ impl Hub {
         Ok(complete.map(|commit| cache.snapshot(&commit)))
     }
 
-    /// The folder with the model's `config.json`, `model.safetensors` and, where the model has
-    /// one, `preprocessor_config.json`; downloads what is missing. `repo` is `owner/name`,
-    /// `revision` a branch, tag or commit: see [`parse_remote_name`].
+    /// Fetches the folder with the model's `config.json`, `model.safetensors` and, if the model has
+    /// one, `preprocessor_config.json`; downloads the files that are missing. `repo` is
+    /// `owner/name`, `revision` a branch, tag or commit: see [`parse_remote_name`].
     ///
     /// A model in the cache that only lacks the optional file is used without it, and a warning
     /// logged, when the network is off, the hub does not deliver it or the cache cannot be written.
@@ -79,8 +79,8 @@ impl Hub {
             }
             Some(commit) => {
                 match fetch::complete(self, &cache, repo, &commit, progress) {
-                    // Without it the model works; it must not need the network, or a cache that can
-                    // be written.
+                    // The model works if this file is missing; it must not need the network, or a
+                    // cache that can be written.
                     Err(
                         error @ (HubError::Network { .. }
                         | HubError::Length { .. }
@@ -97,13 +97,13 @@ impl Hub {
     }
 }
 
-/// The commit of a revision, if the cache has all of it that is required.
+/// Returns the commit of a revision, if the cache has all of it that is required.
 fn usable(cache: &RepoCache, revision: &str) -> Option<String> {
     let commit = cache.commit_of(revision);
     commit.filter(|commit| REQUIRED.iter().all(|file| cache.has(commit, file)))
 }
 
-/// What the cache lacks, for when the network may not be asked.
+/// Returns the error that names what the cache lacks if the network may not be asked.
 fn missing(cache: &RepoCache, repo: &str, revision: &str) -> HubError {
     let commit = cache.commit_of(revision);
     let has = |file: &str| commit.as_ref().is_some_and(|commit| cache.has(commit, file));

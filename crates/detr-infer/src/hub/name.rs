@@ -1,4 +1,4 @@
-//! What may be the name of a remote model: `owner/name` or `owner/name@revision`.
+//! The names that a remote model may have: `owner/name` or `owner/name@revision`.
 //!
 //! The rules follow the Hub's own for repository names and are stricter for revisions, because
 //! both become parts of paths in the cache and of addresses: nothing that passes here can leave
@@ -66,7 +66,7 @@ fn check_repo(repo: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Owner or name alone.
+/// Checks the owner or the name alone.
 fn check_part(part: &str) -> Result<(), &'static str> {
     check_start(part)?;
     if part.ends_with(['.', '-']) {

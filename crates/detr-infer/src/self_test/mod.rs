@@ -51,7 +51,7 @@ pub struct Report {
     pub operations: Vec<Row>,
     /// Whether the large sizes were tested, too.
     pub full: bool,
-    /// How the device failed at work, if it did.
+    /// The error of the device at work, if it failed.
     pub failure: Option<String>,
 }
 
@@ -67,7 +67,7 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'static> {
-    /// The code of this program.
+    /// Identifies the code of this program.
     #[must_use]
     pub fn new(extent: Extent) -> Self {
         Self { kernel: &detr_ops::msda, operations: &DeviceOperations, extent }
@@ -75,7 +75,7 @@ impl Subject<'static> {
 }
 
 impl Row {
-    /// Whether the error is within its bound; what is not a number is not.
+    /// Returns whether the error is within its bound; an error that is not a number is not.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.error <= self.bound
@@ -87,19 +87,19 @@ impl Row {
 }
 
 impl Report {
-    /// Whether the device did all work, and all that some work needs within bounds.
+    /// Returns whether the device did all work, and all that some work needs within bounds.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.failure.is_none() && self.wrong().is_none()
     }
 
-    /// The first number that is out of bounds, of those that some work needs.
+    /// Finds the first number that is out of bounds, of those that some work needs.
     #[must_use]
     pub fn wrong(&self) -> Option<String> {
         self.refused(Purpose::Training)
     }
 
-    /// The first number out of bounds that this work needs.
+    /// Finds the first number out of bounds that this work needs.
     #[must_use]
     pub fn refused(&self, purpose: Purpose) -> Option<String> {
         let row = self.all_rows().find(|row| row.refuses(purpose))?;

@@ -13,7 +13,7 @@ use crate::backend::{Precision, Purpose};
 const MODEL: &str = "deformable-detr-tiny";
 /// Height and width of the picture; neither is a multiple of a stride.
 const PICTURE: [usize; 2] = [93, 123];
-/// Of weights, picture and gradients.
+/// The seed of weights, picture and gradients.
 const SEED: u64 = 5;
 
 /// Compares a device with the CPU.
@@ -25,7 +25,7 @@ pub(super) fn model_rows(
     Ok(compare(&run(device, precision)?, &run(cpu, Precision::F32)?, precision))
 }
 
-/// What a model puts out, and the gradient of every parameter.
+/// The output of a model, and the gradient of every parameter.
 #[derive(Clone, Debug, PartialEq)]
 struct Run {
     logits: Vec<f64>,
@@ -76,7 +76,7 @@ fn run(device: &Device, precision: Precision) -> Result<Run, String> {
     Ok(Run { logits: read(logits)?, boxes: read(boxes)?, gradients })
 }
 
-/// A loss in which every number counts, each differently.
+/// Computes a loss in which every number counts, each differently.
 fn weighted_sum(x: Tensor<4>, name: &str) -> Tensor<1> {
     let shape = x.dims();
     let count = shape.iter().product::<usize>();
@@ -106,7 +106,7 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, String> {
     Ok(data.iter::<f64>().collect())
 }
 
-/// Largest difference in units of the largest number expected.
+/// Returns the largest difference in units of the largest number expected.
 fn largest(found: &[f64], expected: &[f64]) -> f64 {
     let peak = |numbers: &mut dyn Iterator<Item = f64>| {
         // `f64::max` would pass over what is not a number.
@@ -119,8 +119,8 @@ fn largest(found: &[f64], expected: &[f64]) -> f64 {
     difference / peak(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
 }
 
-/// Largest Euclidean distance of a parameter's gradient, in units of its length, or of the typical
-/// length where its own is smaller: what nearly cancels is all rounding.
+/// Returns the largest Euclidean distance of a parameter's gradient, in units of its length, or of
+/// the typical length if its own is smaller: a gradient that nearly cancels is all rounding.
 fn distance(found: &[Vec<f64>], expected: &[Vec<f64>]) -> f64 {
     let length =
         |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>().sqrt();

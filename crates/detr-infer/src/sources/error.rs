@@ -53,7 +53,7 @@ pub enum SourceError {
     Pattern {
         /// The argument.
         pattern: String,
-        /// What is wrong, and where.
+        /// The fault of the pattern, and its place.
         error: glob::PatternError,
     },
     /// A glob that matches no file.

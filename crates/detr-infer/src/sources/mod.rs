@@ -1,5 +1,5 @@
-//! What the arguments of a command mean: files, folders, globs, lists and stdin become one list
-//! of images to read. Nothing is decoded here, and names are all that is looked at.
+//! Expands the arguments of a command: files, folders, globs, lists and stdin become one list of
+//! images to read. Nothing is decoded here, and names are all that is looked at.
 
 mod error;
 mod pattern;
@@ -18,7 +18,7 @@ use crate::text::shown;
 /// Extensions of the files taken from a folder.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "bmp", "webp", "ppm", "pgm", "pbm", "pnm"];
 
-/// Where the bytes of one image come from.
+/// The origin of the bytes of one image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A file.
@@ -28,14 +28,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// What to call it in messages and results: the path as given, or `stdin`. Bytes that are not UTF-8 are written
-    /// as `\xE9`, so that every file keeps a name of its own.
+    /// Returns the name in messages and results: the path as given, or `stdin`. Bytes that are not UTF-8 are
+    /// written as `\xE9`, so that every file keeps a name of its own.
     #[must_use]
     pub fn name(&self) -> String {
         shown(self.path())
     }
 
-    /// The path as given, or `stdin`: what files of results are named after.
+    /// Returns the path as given, or `stdin`: files of results are named after it.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// The images that a command's arguments stand for, in their order, each once.
+/// Lists the images that a command's arguments stand for, in their order, each once.
 ///
 /// - a file;
 /// - a folder: the files directly inside with an extension of an image (jpg, jpeg, png, bmp, webp,
@@ -66,7 +66,8 @@ pub fn expand_sources(args: &[impl AsRef<OsStr>]) -> Result<Vec<Source>, SourceE
     Ok(expand_sources_counted(args)?.0)
 }
 
-/// Like [`expand_sources`], with the number of duplicates that were left out.
+/// Expands sources as [`expand_sources`] does, and returns the number of duplicates that were left
+/// out, too.
 ///
 /// Two paths are the same if they name the same entry of the same folder; links to one file under
 /// different names are not.
@@ -137,30 +138,31 @@ impl Collected {
     }
 }
 
-/// The list that an argument names, if it starts with `@`.
+/// Returns the list that an argument names, if it starts with `@`.
 fn list_of(arg: &OsStr) -> Option<&Path> {
     arg.as_encoded_bytes().starts_with(b"@").then(|| Path::new(after_first_byte(arg)))
 }
 
-/// An argument that starts with an ASCII character, without it.
+/// Returns an argument that starts with an ASCII character, without this character.
 #[cfg(unix)]
 fn after_first_byte(arg: &OsStr) -> &OsStr {
     use std::os::unix::ffi::OsStrExt;
     OsStr::from_bytes(&arg.as_bytes()[1..])
 }
 
-/// An argument that starts with an ASCII character, without it. One that is no text has no list.
+/// Returns an argument that starts with an ASCII character, without this character. One that is no
+/// text has no list.
 #[cfg(not(unix))]
 fn after_first_byte(arg: &OsStr) -> &OsStr {
     OsStr::new(arg.to_str().map_or("", |text| &text[1..]))
 }
 
-/// The folder a path lies in, `.` for a bare name.
+/// Returns the folder a path lies in, `.` for a bare name.
 fn folder_of(path: &Path) -> &Path {
     folder_or_current(path.parent().unwrap_or(Path::new("")))
 }
 
-/// A folder, `.` for the empty path.
+/// Returns a folder, `.` for the empty path.
 fn folder_or_current(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
@@ -169,7 +171,7 @@ fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
     move |error| SourceError::Unreadable { path: path.to_owned(), error }
 }
 
-/// A file, a folder or, if there is neither, a glob.
+/// Expands a file, a folder or, if there is neither, a glob.
 fn expand_path(arg: &OsStr) -> Result<Vec<PathBuf>, SourceError> {
     let path = Path::new(arg);
     match path.metadata() {
@@ -184,7 +186,7 @@ fn expand_path(arg: &OsStr) -> Result<Vec<PathBuf>, SourceError> {
     }
 }
 
-/// The images directly in a folder, by name.
+/// Lists the images directly in a folder, by name.
 fn images_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let mut images = Vec::new();
     for entry in folder.read_dir().map_err(unreadable(folder))? {
@@ -200,7 +202,7 @@ fn images_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     Ok(images)
 }
 
-/// Whether the name is that of an image and not hidden. Copies made on macOS leave hidden
+/// Returns whether the name is that of an image and not hidden. Copies made on macOS leave hidden
 /// companions such as `._street.jpg`, which hold no image.
 fn is_image_name(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -209,12 +211,14 @@ fn is_image_name(path: &Path) -> bool {
     !hidden && extension.is_some_and(known)
 }
 
-/// Not a folder, pipe or device. A broken link counts as a file, so that reading it says so.
+/// Returns whether a path is no folder, pipe or device. A broken link counts as a file, so that
+/// reading it says so.
 fn is_file_or_unknown(path: &Path) -> bool {
     path.metadata().map_or(true, |data| data.is_file())
 }
 
-/// Whether an argument is an address on the network, such as `https://example.com/street.jpg`.
+/// Returns whether an argument is an address on the network, such as
+/// `https://example.com/street.jpg`.
 fn is_url(arg: &OsStr) -> bool {
     let text = arg.to_string_lossy();
     text.split_once("://").is_some_and(|(scheme, _)| {
@@ -222,7 +226,7 @@ fn is_url(arg: &OsStr) -> bool {
     })
 }
 
-/// The paths in a list, relative to the folder it lies in.
+/// Reads the paths in a list, relative to the folder it lies in.
 fn read_list(list: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let limit = Limits::default().json_bytes;
     let file = std::fs::File::open(list).map_err(|error| match error.kind() {
@@ -256,14 +260,14 @@ fn read_list(list: &Path) -> Result<Vec<PathBuf>, SourceError> {
     Ok(paths)
 }
 
-/// A name of bytes that are not UTF-8, where the system has such names.
+/// Makes a name of bytes that are not UTF-8, if the system has such names.
 #[cfg(unix)]
 fn named_by_bytes(bytes: &[u8]) -> Option<&OsStr> {
     use std::os::unix::ffi::OsStrExt;
     (!bytes.contains(&0)).then(|| OsStr::from_bytes(bytes))
 }
 
-/// A name of bytes that are not UTF-8, where the system has such names.
+/// Makes a name of bytes that are not UTF-8, if the system has such names.
 #[cfg(not(unix))]
 const fn named_by_bytes(_: &[u8]) -> Option<&OsStr> {
     None

@@ -11,7 +11,7 @@ use super::SourceError;
 /// The characters that make a pattern of a path.
 const WILDCARDS: [char; 3] = ['*', '?', '['];
 
-/// How names are compared: upper and lower case are one.
+/// The rule for comparing names: upper and lower case are one.
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: false,
     require_literal_separator: false,
@@ -28,12 +28,12 @@ enum Part {
     Folders,
 }
 
-/// Whether an argument that is no path may be a pattern.
+/// Returns whether an argument that is no path may be a pattern.
 pub(super) fn is_pattern(arg: &OsStr) -> bool {
     as_text(arg).contains(WILDCARDS)
 }
 
-/// The files that match a pattern, by name.
+/// Lists the files that match a pattern, by name.
 ///
 /// # Errors
 /// A pattern that is malformed or matches nothing, or a folder that cannot be listed.
@@ -125,7 +125,7 @@ fn walk(
     }
 }
 
-/// The names in a folder, in their order; nothing of what is no folder.
+/// Lists the names in a folder, in their order; nothing for a path that is no folder.
 fn names_in(folder: &Path, hidden: bool) -> Result<Vec<OsString>, SourceError> {
     let folder = super::folder_or_current(folder);
     if !folder.is_dir() {
@@ -142,8 +142,8 @@ fn names_in(folder: &Path, hidden: bool) -> Result<Vec<OsString>, SourceError> {
     Ok(names)
 }
 
-/// A name as text for the matcher: every byte that is not UTF-8 is a character of its own, from a plane that no name
-/// uses, so that `?` and `*` match it and another byte does not.
+/// Writes a name as text for the matcher: every byte that is not UTF-8 is a character of its own, from a plane that
+/// no name uses, so that `?` and `*` match it and another byte does not.
 fn as_text(name: &OsStr) -> String {
     const PLANE: u32 = 0x10_ff00;
     let mut text = String::new();

@@ -3,7 +3,7 @@
 use super::*;
 use std::fs::{create_dir_all, write};
 
-/// A folder with empty files.
+/// Makes a folder with empty files.
 fn folder(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for file in files {
@@ -14,7 +14,7 @@ fn folder(files: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-/// What arguments inside a folder expand to, relative to it again.
+/// Expands arguments inside a folder, and returns paths relative to it.
 fn expand(root: &Path, args: &[&str]) -> Result<(Vec<String>, usize), String> {
     let inside = |arg: &&str| match arg.strip_prefix('@') {
         Some(list) => format!("@{}", root.join(list).display()),

@@ -23,7 +23,8 @@ struct CocoObject<'a> {
     file_name: &'a str,
 }
 
-/// The box is neither clipped nor rounded, as in the results of the DETR reference.
+/// Writes a COCO result, whose box is neither clipped nor rounded, as in the results of the DETR
+/// reference.
 pub(super) fn coco_object(file: &str, image_id: u64, detection: &Detection) -> String {
     let b = detection.bbox.to_xywh();
     let object = CocoObject {
@@ -38,7 +39,7 @@ pub(super) fn coco_object(file: &str, image_id: u64, detection: &Detection) -> S
     serde_json::to_string(&object).unwrap_or_default()
 }
 
-/// A row of the table; the box is not clipped.
+/// Writes a row of the table; the box is not clipped.
 pub(super) fn csv_row(out: &mut String, result: &ImageResult, detection: &Detection) {
     let Detection { label, category_id, name, score, bbox, mask: _ } = detection;
     // Writing to a string cannot fail.
@@ -56,7 +57,7 @@ pub(super) fn csv_row(out: &mut String, result: &ImageResult, detection: &Detect
     );
 }
 
-/// A field as RFC 4180 wants it.
+/// Quotes a field as RFC 4180 wants it.
 fn quoted(field: &str) -> Cow<'_, str> {
     let spaced = field.starts_with(' ') || field.ends_with(' ');
     if spaced || field.contains(['"', ',', '\r', '\n']) {
@@ -66,7 +67,8 @@ fn quoted(field: &str) -> Cow<'_, str> {
     }
 }
 
-/// The part of a box inside the image. Readers of label files refuse coordinates outside it.
+/// Returns the part of a box inside the image. Readers of label files refuse coordinates outside
+/// it.
 #[allow(clippy::cast_precision_loss)] // image sides are far below 2^24
 pub(super) fn clipped(bbox: Xyxy, size: ImageSize) -> Option<Xyxy> {
     let (w, h) = (size.width as f32, size.height as f32);
@@ -79,8 +81,9 @@ pub(super) fn clipped(bbox: Xyxy, size: ImageSize) -> Option<Xyxy> {
     (inside.area() > 0.0).then_some(inside)
 }
 
-/// The 16 columns of a KITTI result: what this model does not predict (truncation, occlusion,
-/// angles, 3D size and place) is 0. Columns are split at spaces, so names get underscores.
+/// Writes the 16 columns of a KITTI result: what this model does not predict (truncation,
+/// occlusion, angles, 3D size and place) is 0. Columns are split at spaces, so names get
+/// underscores.
 pub(super) fn kitti_line(out: &mut String, detection: &Detection, bbox: Xyxy) {
     let name = detection.name.replace(char::is_whitespace, "_");
     let name = if name.is_empty() { "_" } else { &name };
@@ -93,7 +96,7 @@ pub(super) fn kitti_line(out: &mut String, detection: &Detection, bbox: Xyxy) {
     );
 }
 
-/// Label, centre and size relative to the image, score.
+/// Writes label, centre and size relative to the image, and score.
 #[allow(clippy::cast_precision_loss)] // image sides are far below 2^24
 pub(super) fn yolo_line(out: &mut String, detection: &Detection, bbox: Xyxy, size: ImageSize) {
     let b = bbox.to_cxcywh();

@@ -5,8 +5,8 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// The objects that were found in one image.
 ///
-/// As JSON: `{"file", "width", "height", "detections": [{"label", "category_id", "name", "score",
-/// "box": {"x1", "y1", "x2", "y2"}}]}`.
+/// The results of one image, in JSON: `{"file", "width", "height", "detections": [{"label",
+/// "category_id", "name", "score", "box": {"x1", "y1", "x2", "y2"}}]}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageResult {
     /// The image, as the user named it.

@@ -28,7 +28,7 @@ pub use self::panoptic::PanopticWriter;
 /// Most objects that [`human_line`] lists.
 const LISTED: usize = 8;
 
-/// What a finished [`ResultWriter`] has written.
+/// The summary of a finished [`ResultWriter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Number of images.
@@ -96,8 +96,8 @@ impl ResultWriter {
         Ok(Self { format, path: path.to_owned(), naming, pending, written })
     }
 
-    /// Where the image ids in COCO results come from. [`ImageIds::Positions`] deserves a hint to
-    /// the user: such results cannot be evaluated against the annotations of a data set.
+    /// Returns the origin of the image ids in COCO results. [`ImageIds::Positions`] deserves a hint
+    /// to the user: such results cannot be evaluated against the annotations of a data set.
     #[must_use]
     pub fn image_ids(&self) -> ImageIds {
         self.naming.ids
@@ -175,9 +175,9 @@ impl ResultWriter {
     }
 }
 
-/// One line about an image for the terminal, such as
-/// `street.jpg 640x480: 3 objects: person 0.98, car 0.91, car 0.72`: the strongest first, and
-/// `+12 more` after eight. Control characters in names become `?`.
+/// Writes one line about an image for the terminal, such as `street.jpg 640x480: 3 objects: person
+/// 0.98, car 0.91, car 0.72`: the strongest first, and `+12 more` after eight. Control characters
+/// in names become `?`.
 #[must_use]
 pub fn human_line(result: &ImageResult) -> String {
     let mut sorted: Vec<&Detection> = result.detections.iter().collect();

@@ -1,4 +1,4 @@
-//! What an image is called in the output: its id in COCO results, its file in a folder of labels.
+//! Names an image in the output: its id in COCO results, its file in a folder of labels.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -8,7 +8,7 @@ use super::error::WriteError;
 use super::output_format::OutputFormat;
 use crate::text::shown;
 
-/// Where the image ids in COCO results come from.
+/// The origin of the image ids in COCO results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageIds {
     /// From the file names: `000000000139.jpg` is image 139, as in COCO's own data sets.
@@ -53,7 +53,7 @@ impl Naming {
         Ok(Self { ids, entries: files.into_iter().zip(numbers).map(entry).collect() })
     }
 
-    /// Id and stem of an image that is now written.
+    /// Returns the id and stem of an image that is now written.
     pub(super) fn take(&mut self, file: &str) -> Result<(u64, &OsStr), WriteError> {
         let file = || file.to_owned();
         let Some(entry) = self.entries.get_mut(&file()) else {
@@ -66,8 +66,8 @@ impl Naming {
     }
 }
 
-/// Two names are the same if a case-insensitive file system could mistake them: that is where
-/// one label file would replace the other.
+/// Refuses two names that a case-insensitive file system could mistake for each other: one label
+/// file would replace the other.
 fn refuse_shared_names(files: &[&Path], format: OutputFormat) -> Result<(), WriteError> {
     let mut owners: HashMap<String, &Path> = HashMap::new();
     for file in files {
@@ -84,13 +84,13 @@ fn refuse_shared_names(files: &[&Path], format: OutputFormat) -> Result<(), Writ
     Ok(())
 }
 
-/// The file name without its extension, byte by byte; never empty, never with a separator.
+/// Returns the file name without its extension, byte by byte; never empty, never with a separator.
 fn stem(file: &Path) -> OsString {
     let stem = file.file_stem().filter(|stem| !stem.is_empty());
     stem.unwrap_or(OsStr::new("image")).to_owned()
 }
 
-/// The number a stem consists of, if it does and JSON readers can hold it exactly.
+/// Returns the number that a stem consists of, if it does and JSON readers can hold it exactly.
 fn number(stem: &str) -> Option<u64> {
     let digits = stem.bytes().all(|byte| byte.is_ascii_digit());
     stem.parse().ok().filter(|number| digits && *number < 1 << 53)

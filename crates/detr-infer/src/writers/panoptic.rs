@@ -152,7 +152,7 @@ fn json_path(folder: &Path) -> PathBuf {
     folder.join(format!("{NAME}.json"))
 }
 
-/// A box of whole pixels.
+/// Rounds a box to whole pixels.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // sides of an image
 fn whole(bbox: detr_types::Xywh<f64>) -> [u64; 4] {
     [bbox.x, bbox.y, bbox.w, bbox.h].map(|side| side as u64)

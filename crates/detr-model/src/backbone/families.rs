@@ -12,7 +12,7 @@ use crate::weights::StateDict;
 /// A family of backbones, implemented by its configuration. Its network has functions `new(&config,
 /// &device)`, `forward` and `fold`; see [`Backbone`](super::Backbone).
 pub(crate) trait BackboneFamily: fmt::Debug {
-    /// The word after `kind` in a configuration.
+    /// Returns the word after `kind` in a configuration.
     fn kind() -> &'static str
     where
         Self: Sized;
@@ -29,7 +29,7 @@ pub(crate) trait BackboneFamily: fmt::Debug {
     /// The first field out of range, or some that contradict each other.
     fn validate(&self) -> Result<(), ConfigError>;
 
-    /// The number of channels of a feature map, 0 for C2 to 3 for C5.
+    /// Returns the number of channels of a feature map, 0 for C2 to 3 for C5.
     fn out_channels(&self, stage: usize) -> usize;
 
     /// Pixels per cell of C2 to C5.
@@ -37,7 +37,7 @@ pub(crate) trait BackboneFamily: fmt::Debug {
         [4, 8, 16, 32]
     }
 
-    /// Whether the last stage dilates instead of striding (DC5).
+    /// Returns whether the last stage dilates instead of striding (DC5).
     fn is_dilated(&self) -> bool {
         false
     }
@@ -47,7 +47,7 @@ pub(crate) trait BackboneFamily: fmt::Debug {
         false
     }
 
-    /// Names of the modules that are never trained, within the backbone.
+    /// Returns the names of the modules that are never trained, within the backbone.
     fn frozen(&self) -> &'static [&'static str];
 
     /// Counts the multiply-adds for an image of this height and width.

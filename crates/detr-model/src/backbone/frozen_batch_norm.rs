@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::nn::Conv2d;
 
-/// Added to the variance inside the square root.
+/// The number that is added to the variance inside the square root.
 const EPS: f64 = 1e-5;
 
 /// Frozen batch norm: four buffers of `[C]`, none of them trained.
@@ -24,7 +24,7 @@ pub struct FrozenBatchNorm {
 }
 
 impl FrozenBatchNorm {
-    /// The identity on `channels` channels, up to epsilon.
+    /// Creates the identity on `channels` channels, up to epsilon.
     #[must_use]
     pub fn new(channels: usize, device: &Device) -> Self {
         let filled = |initializer: Initializer| {
@@ -47,14 +47,14 @@ impl FrozenBatchNorm {
         x * scale.reshape([1, c, 1, 1]) + shift.reshape([1, c, 1, 1])
     }
 
-    /// The convolution that equals `conv` followed by this normalisation.
+    /// Folds this normalisation into a convolution before it.
     pub(super) fn fold_into(&self, conv: Conv2d) -> Conv2d {
         let (weight, shift) = self.folded(&conv);
         let bias = Some(Param::from_tensor(shift).set_require_grad(false));
         Conv2d { weight: conv.weight.map(|_| weight), bias, options: conv.options }
     }
 
-    /// Its weight and bias alone, through which gradients go.
+    /// Computes the weight and bias of the folded convolution, through which gradients go.
     pub(super) fn folded(&self, conv: &Conv2d) -> (Tensor<4>, Tensor<1>) {
         let (scale, shift) = self.scale_and_shift();
         let c = scale.dims()[0];

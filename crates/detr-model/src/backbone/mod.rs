@@ -43,7 +43,7 @@ macro_rules! backbones {
         }
 
         impl BackboneConfig {
-            /// The words after `kind`.
+            /// Returns the words after `kind`.
             pub(crate) fn kinds() -> impl Iterator<Item = &'static str> {
                 [$(<$config as BackboneFamily>::kind()),+].into_iter()
             }
@@ -86,8 +86,8 @@ macro_rules! backbones {
                 Err(format!("kind is `{kind}`, expected {}", kinds.join(" or ")))
             }
 
-            /// The configuration with its kind, which is left out where it is the default and
-            /// `always` is false.
+            /// Serializes the configuration with its kind, which is left out if it is the default
+            /// and `always` is false.
             pub(crate) fn serialize_tagged<S: Serializer>(
                 &self,
                 serializer: S,
@@ -145,7 +145,7 @@ backbones! {
 }
 
 impl BackboneConfig {
-    /// The number of channels of a feature map, 0 for C2 to 3 for C5.
+    /// Returns the number of channels of a feature map, 0 for C2 to 3 for C5.
     #[must_use]
     pub fn out_channels(&self, stage: usize) -> usize {
         self.family().out_channels(stage)
@@ -157,7 +157,7 @@ impl BackboneConfig {
         self.family().strides()
     }
 
-    /// Whether the last stage dilates instead of striding (DC5).
+    /// Returns whether the last stage dilates instead of striding (DC5).
     #[must_use]
     pub fn is_dilated(&self) -> bool {
         self.family().is_dilated()
@@ -168,7 +168,8 @@ impl BackboneConfig {
         self.family_mut().dilate()
     }
 
-    /// Names of the modules that are never trained, within the backbone: the stem and the first stage.
+    /// Returns the names of the modules that are never trained, within the backbone: the stem and the
+    /// first stage.
     #[must_use]
     pub fn frozen(&self) -> &'static [&'static str] {
         self.family().frozen()

@@ -24,7 +24,7 @@ pub(crate) struct Published {
     pub(crate) name: &'static str,
     /// The names of the labels, from 0.
     pub(crate) classes: &'static [&'static str],
-    /// How images become input.
+    /// The way in which images become input.
     pub(crate) preprocess: PreprocessSpec,
 }
 
@@ -35,12 +35,13 @@ pub(crate) trait Family: fmt::Debug {
     where
         Self: Sized;
 
-    /// The word after `kind` in a configuration: the name of the family's variant in kebab case.
+    /// Returns the word after `kind` in a configuration: the name of the family's variant in kebab
+    /// case.
     fn kind() -> &'static str
     where
         Self: Sized;
 
-    /// Names and texts of the family's presets in `configs/models/`.
+    /// Returns the names and texts of the family's presets in `configs/models/`.
     fn presets() -> &'static [(&'static str, &'static str)]
     where
         Self: Sized;
@@ -51,7 +52,8 @@ pub(crate) trait Family: fmt::Debug {
     where
         Self: Sized;
 
-    /// The names that Hugging Face's transformers have for the family and its tensors, if they have it.
+    /// Returns the names that Hugging Face's transformers have for the family and its tensors, if they
+    /// have it.
     fn hugging_face() -> Option<HuggingFaceNames>
     where
         Self: Sized,
@@ -107,21 +109,21 @@ pub(crate) trait Family: fmt::Debug {
     /// The first field out of range, or two that contradict each other.
     fn validate(&self) -> Result<(), ConfigError>;
 
-    /// The number of labels of the class head, without the no-object class.
+    /// Returns the number of labels of the class head, without the no-object class.
     fn num_classes(&self) -> usize;
 
-    /// The numbers of labels and of queries, to be replaced.
+    /// Returns the numbers of labels and of queries, to be replaced.
     fn sizes_mut(&mut self) -> (&mut usize, &mut usize);
 
-    /// Whether the model makes masks.
+    /// Returns whether the model makes masks.
     fn has_masks(&self) -> bool {
         false
     }
 
-    /// The number of attention heads.
+    /// Returns the number of attention heads.
     fn nheads(&self) -> usize;
 
-    /// The backbone.
+    /// Returns the backbone.
     fn backbone(&self) -> &BackboneConfig;
 
     /// Makes the last stage of the backbone dilate, where such models were published; returns whether it
@@ -130,20 +132,20 @@ pub(crate) trait Family: fmt::Debug {
         false
     }
 
-    /// The beginning of the names of the backbone's tensors.
+    /// Returns the beginning of the names of the backbone's tensors.
     fn backbone_prefix(&self) -> &'static str {
         "backbone.0.body."
     }
 
-    /// The function that turns logits into scores.
+    /// Returns the function that turns logits into scores.
     fn activation(&self) -> ScoreActivation;
 
-    /// The largest side of an input image in pixels, where a table of positions sets one.
+    /// Returns the largest side of an input image in pixels, where a table of positions sets one.
     fn max_image_side(&self) -> Option<u32> {
         None
     }
 
-    /// Whether the model can tell the padding of a batch from its images.
+    /// Returns whether the model can tell the padding of a batch from its images.
     fn knows_padding(&self) -> bool {
         true
     }
@@ -151,7 +153,7 @@ pub(crate) trait Family: fmt::Debug {
     /// Counts the multiply-adds of a forward pass on one image.
     fn flops(&self, backbone: &BackboneFlops) -> Flops;
 
-    /// The numbers that the reference trains the family with.
+    /// Returns the numbers that the reference trains the family with.
     fn training_recipe(&self) -> TrainingRecipe;
 
     /// Heads that the reference lists more than once in its checkpoints, if there are any.
@@ -203,12 +205,12 @@ pub(crate) trait Network {
         None
     }
 
-    /// The number of encoder layers that [`Network::encode`] knows.
+    /// Returns the number of encoder layers that [`Network::encode`] knows.
     fn encoder_layers(&self) -> usize {
         0
     }
 
-    /// Whether a layer of the encoder drops activations at random.
+    /// Returns whether a layer of the encoder drops activations at random.
     fn encoder_drops(&self) -> bool {
         false
     }

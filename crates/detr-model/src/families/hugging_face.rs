@@ -23,12 +23,12 @@ pub(crate) struct HuggingFaceNames {
 }
 
 impl HuggingFaceNames {
-    /// Every `model_type` of the family with its class.
+    /// Lists every `model_type` of the family with its class.
     pub(crate) fn models(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         std::iter::once((self.model_type, self.class)).chain(self.others.iter().copied())
     }
 
-    /// Whether a model of this `model_type` is of the family.
+    /// Returns whether a model of this `model_type` is of the family.
     pub(crate) fn has(&self, model_type: &str) -> bool {
         self.models().any(|(known, _)| known == model_type)
     }

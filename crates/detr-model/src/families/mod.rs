@@ -74,7 +74,7 @@ macro_rules! families {
                 }
             }
 
-            /// Names and texts of the presets in `configs/models/`.
+            /// Returns the names and texts of the presets in `configs/models/`.
             fn preset_texts() -> impl Iterator<Item = (&'static str, &'static str)> {
                 [$(<$config as Family>::presets()),+].into_iter().flatten().copied()
             }
@@ -101,7 +101,7 @@ macro_rules! families {
                 None
             }
 
-            /// The names of the families that Hugging Face's transformers have, too.
+            /// Lists the names of the families that Hugging Face's transformers have, too.
             pub(crate) fn hugging_face() -> Vec<HuggingFaceNames> {
                 [$(<$config>::hugging_face()),+].into_iter().flatten().collect()
             }
@@ -158,7 +158,7 @@ families! {
 }
 
 impl ModelConfig {
-    /// Names of the built-in presets.
+    /// Returns the names of the built-in presets.
     pub fn presets() -> impl Iterator<Item = &'static str> {
         Self::preset_texts().map(|(name, _)| name)
     }
@@ -200,19 +200,19 @@ impl ModelConfig {
         self.family().validate()
     }
 
-    /// The number of labels of the class head, without the no-object class.
+    /// Returns the number of labels of the class head, without the no-object class.
     #[must_use]
     pub fn num_classes(&self) -> usize {
         self.family().num_classes()
     }
 
-    /// Whether the model makes masks.
+    /// Returns whether the model makes masks.
     #[must_use]
     pub fn has_masks(&self) -> bool {
         self.family().has_masks()
     }
 
-    /// The number of attention heads.
+    /// Returns the number of attention heads.
     #[must_use]
     pub fn nheads(&self) -> usize {
         self.family().nheads()
@@ -227,7 +227,7 @@ impl ModelConfig {
         self
     }
 
-    /// The backbone.
+    /// Returns the backbone.
     #[must_use]
     pub fn backbone(&self) -> &BackboneConfig {
         self.family().backbone()
@@ -239,24 +239,24 @@ impl ModelConfig {
         self.family_mut().dilate()
     }
 
-    /// The beginning of the names of the backbone's tensors.
+    /// Returns the beginning of the names of the backbone's tensors.
     pub(crate) fn backbone_prefix(&self) -> &'static str {
         self.family().backbone_prefix()
     }
 
-    /// The function that turns logits into scores.
+    /// Returns the function that turns logits into scores.
     #[must_use]
     pub fn activation(&self) -> ScoreActivation {
         self.family().activation()
     }
 
-    /// The largest side of an input image in pixels, where a table of positions sets one.
+    /// Returns the largest side of an input image in pixels, where a table of positions sets one.
     #[must_use]
     pub fn max_image_side(&self) -> Option<u32> {
         self.family().max_image_side()
     }
 
-    /// Whether the model can tell the padding of a batch from its images.
+    /// Returns whether the model can tell the padding of a batch from its images.
     #[must_use]
     pub fn knows_padding(&self) -> bool {
         self.family().knows_padding()
@@ -270,7 +270,7 @@ impl ModelConfig {
         multiply_adds.times(2 * u64::from(batch))
     }
 
-    /// The numbers that the reference trains the model with.
+    /// Returns the numbers that the reference trains the model with.
     #[must_use]
     pub fn training_recipe(&self) -> TrainingRecipe {
         self.family().training_recipe()
@@ -343,13 +343,13 @@ impl Model {
         self.network().tokenize(features)
     }
 
-    /// The number of encoder layers that [`Model::encode`] knows.
+    /// Returns the number of encoder layers that [`Model::encode`] knows.
     #[must_use]
     pub fn encoder_layers(&self) -> usize {
         self.network().encoder_layers()
     }
 
-    /// Whether a layer of the encoder drops activations at random.
+    /// Returns whether a layer of the encoder drops activations at random.
     #[must_use]
     pub fn encoder_drops(&self) -> bool {
         self.network().encoder_drops()

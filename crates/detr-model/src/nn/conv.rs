@@ -12,7 +12,7 @@ pub struct Conv2d {
     pub weight: Param<Tensor<4>>,
     /// `[outputs]`; `None` where a normalisation follows.
     pub bias: Option<Param<Tensor<1>>>,
-    /// How the kernel moves.
+    /// The strides and padding of the kernel.
     #[module(skip)]
     pub(crate) options: ConvOptions,
 }
@@ -30,7 +30,7 @@ pub(crate) struct ConvShape {
 }
 
 impl ConvShape {
-    /// The sizes of a convolution that looks at one cell.
+    /// Describes a convolution that looks at one cell.
     pub(crate) const fn one_by_one(channels: [usize; 2]) -> Self {
         Self { channels, kernel: 1, stride: 1, padding: 0, dilation: 1 }
     }

@@ -5,7 +5,7 @@ use burn::nn::{Dropout, Initializer};
 use burn::tensor::{Device, Tensor};
 use detr_ops::dense;
 
-/// How a [`Linear`] starts, by PyTorch's names.
+/// The initialisations of a [`Linear`], by PyTorch's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Init {
     /// `nn.Linear`'s own: weight and bias uniform within 1/sqrt(inputs).
@@ -16,7 +16,7 @@ pub(crate) enum Init {
     XavierZeroBias,
 }
 
-/// A uniform distribution within 1/sqrt(fan in): PyTorch's `kaiming_uniform_(a=sqrt(5))`.
+/// Returns a uniform distribution within 1/sqrt(fan in): PyTorch's `kaiming_uniform_(a=sqrt(5))`.
 pub(crate) fn fan_in_uniform() -> Initializer {
     Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false }
 }

@@ -95,7 +95,7 @@ pub(crate) fn group_norm(norm: &GroupNorm, x: Tensor<4>, extent: Option<&Extent>
     }
 }
 
-/// Softmax over the last axis, in f32.
+/// Computes the softmax over the last axis, in f32.
 pub(crate) fn softmax_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
     if is_f32(&x) {

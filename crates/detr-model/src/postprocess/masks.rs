@@ -48,20 +48,20 @@ impl HostMasks {
         Ok(sizes.into_iter().zip(read).map(|(size, logits)| Self { size, logits }).collect())
     }
 
-    /// Whether all logits are finite.
+    /// Returns whether all logits are finite.
     #[must_use]
     pub fn is_finite(&self) -> bool {
         self.logits.iter().all(|logit| logit.is_finite())
     }
 
-    /// The number of masks.
+    /// Returns the number of masks.
     #[must_use]
     pub fn len(&self) -> usize {
         let [h, w] = self.size;
         self.logits.len().checked_div(h * w).unwrap_or(0)
     }
 
-    /// Whether there is no mask.
+    /// Returns whether there is no mask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.logits.is_empty()

@@ -64,7 +64,7 @@ impl HostOutput {
         Ok(Self { queries, columns, logits, boxes })
     }
 
-    /// The first image whose predictions hold NaN or infinite numbers.
+    /// Returns the first image whose predictions hold NaN or infinite numbers.
     #[must_use]
     pub fn first_non_finite(&self) -> Option<usize> {
         let bad = |values: &[f32]| values.iter().any(|value| !value.is_finite());
@@ -89,8 +89,8 @@ impl HostOutput {
         }
     }
 
-    /// Every query of every image with its best class, "no object" excluded, by softmax. In the order
-    /// of the queries; the first class wins a tie.
+    /// Scores every query of every image by softmax, with its best class, "no object" excluded. The
+    /// results are in the order of the queries; the first class wins a tie.
     ///
     /// # Shapes
     /// - `sizes`: one original size per image
@@ -112,8 +112,8 @@ impl HostOutput {
             .collect()
     }
 
-    /// The best pairs of query and class of every image by sigmoid, best first; a query can answer
-    /// with several classes. The published numbers take 100 pairs, of all classes.
+    /// Selects the best pairs of query and class of every image by sigmoid, best first; a query can
+    /// answer with several classes. The published numbers take 100 pairs, of all classes.
     ///
     /// # Shapes
     /// - `sizes`: one original size per image
@@ -151,7 +151,7 @@ impl HostOutput {
             .collect()
     }
 
-    /// Size, logits and boxes of every image.
+    /// Returns the size, logits and boxes of every image.
     fn images<'a>(
         &'a self,
         sizes: &'a [ImageSize],
@@ -162,9 +162,9 @@ impl HostOutput {
     }
 }
 
-/// Places of the largest logits in the columns that are wanted, largest first; the first ones on a
-/// tie. Logits have the order of their sigmoids, and keep it where those round to 1. Queries that
-/// stand for nothing are left out.
+/// Finds the places of the largest logits in the columns that are wanted, largest first; the first
+/// ones on a tie. Logits have the order of their sigmoids, and keep it where those round to 1.
+/// Queries that stand for nothing are left out.
 fn best_pairs(logits: &[f32], wanted: &[bool], most: usize) -> Vec<usize> {
     let better = |&i: &usize, &j: &usize| logits[j].total_cmp(&logits[i]).then(i.cmp(&j));
     let there = |&i: &usize| wanted[i % wanted.len()] && logits[i] > ABSENT;
@@ -177,7 +177,8 @@ fn best_pairs(logits: &[f32], wanted: &[bool], most: usize) -> Vec<usize> {
     order
 }
 
-/// Softmax over all columns, then the best of the first `columns`; the first one on a tie.
+/// Computes the softmax over all columns, and returns the best of the first `columns`; the first
+/// one on a tie.
 fn softmax_best(logits: &[f32], columns: usize) -> (usize, f32) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();

@@ -19,7 +19,7 @@ pub(crate) struct SharedHeads {
     pub(crate) two_stage: bool,
 }
 
-/// What stands before the second name of a head.
+/// The prefix of the second name of a head.
 const DECODER: &str = "transformer.decoder.";
 
 /// A state dict that has every tensor once, under our module's name.
@@ -80,7 +80,7 @@ pub(super) fn spread(state: &StateDict, heads: &SharedHeads) -> StateDict {
     out
 }
 
-/// The name that our module has for a tensor; names that are no copy stay.
+/// Returns the name that our module has for a tensor; names that are no copy stay.
 fn our_name(name: &str, heads: &SharedHeads) -> String {
     let Some((family, index, rest)) = head(name.strip_prefix(DECODER).unwrap_or(name)) else {
         return name.to_owned();
@@ -91,7 +91,7 @@ fn our_name(name: &str, heads: &SharedHeads) -> String {
     if is_copy { ours } else { name.to_owned() }
 }
 
-/// All names under which the reference lists the tensor that our module calls `ours`.
+/// Lists all names under which the reference has the tensor that our module calls `ours`.
 fn names_of(ours: &str, heads: &SharedHeads) -> Vec<String> {
     match head(ours) {
         Some((family, "0", rest)) if !heads.with_box_refine => {
@@ -107,7 +107,7 @@ fn names_of(ours: &str, heads: &SharedHeads) -> Vec<String> {
     }
 }
 
-/// Family, index and rest of `class_embed.3.weight` and its like.
+/// Splits `class_embed.3.weight` and its like into family, index and rest.
 fn head(name: &str) -> Option<(&str, &str, &str)> {
     let (family, rest) = name.split_once('.')?;
     let (index, rest) = rest.split_once('.')?;

@@ -17,7 +17,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// The model's configuration; `None` for a backbone alone.
+    /// Returns the model's configuration; `None` for a backbone alone.
     #[must_use]
     pub fn model(&self) -> Option<&ModelConfig> {
         match self {
@@ -26,7 +26,7 @@ impl Architecture {
         }
     }
 
-    /// The backbone.
+    /// Returns the backbone.
     #[must_use]
     pub fn backbone(&self) -> &BackboneConfig {
         match self {
@@ -35,7 +35,7 @@ impl Architecture {
         }
     }
 
-    /// The beginning of the names of the backbone's tensors.
+    /// Returns the beginning of the names of the backbone's tensors.
     pub(super) fn backbone_prefix(&self) -> &'static str {
         self.model().map_or("", ModelConfig::backbone_prefix)
     }

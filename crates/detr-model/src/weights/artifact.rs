@@ -16,26 +16,26 @@ use super::{StateDict, WeightsError, safetensors};
 /// Newest card this program writes and reads.
 const FORMAT_VERSION: u32 = 1;
 
-/// What `model.json` says.
+/// The content of `model.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelCard {
     /// Version of this layout.
     pub format_version: u32,
-    /// What the weights are.
+    /// The architecture that the weights belong to.
     pub architecture: Architecture,
-    /// How images become input.
+    /// The way in which images become input.
     pub preprocess: PreprocessSpec,
-    /// What the labels mean; none for a backbone alone.
+    /// The classes of the labels; `None` for a backbone alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<ClassTable>,
-    /// Where the weights come from.
+    /// The source of the weights.
     pub provenance: Provenance,
     /// The weights.
     pub weights: WeightsFile,
 }
 
-/// Where weights come from.
+/// The source of weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
@@ -100,7 +100,7 @@ pub(super) fn read_card(folder: &Path) -> Result<ModelCard, WeightsError> {
     Ok(card)
 }
 
-/// What a card says besides the weights file, which is added on writing.
+/// A card without the facts about the weights file, which are added on writing.
 pub(super) struct Draft {
     pub(super) architecture: Architecture,
     pub(super) preprocess: PreprocessSpec,
@@ -146,7 +146,7 @@ pub(super) fn write(
     Ok(card)
 }
 
-/// SHA-256 in hexadecimal.
+/// Computes the SHA-256 in hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }

@@ -48,13 +48,14 @@ enum Kind {
 
 /// A file whose tensors are known by name, and read by the prefix of their names.
 pub(super) trait Source {
-    /// Names of all tensors.
+    /// Returns the names of all tensors.
     fn names(&self) -> Vec<&str>;
 
-    /// The tensors whose names start with a prefix, without it.
+    /// Reads the tensors whose names start with a prefix, without it.
     fn state(&self, prefix: &str) -> Result<StateDict, WeightsError>;
 
-    /// The longest beginning of a prefix that is a path of keys in the file, and not part of the tensors' names.
+    /// Returns the longest beginning of a prefix that is a path of keys in the file, and not part of the
+    /// tensors' names.
     fn keys<'a>(&self, prefix: &'a str) -> &'a str;
 }
 
@@ -148,19 +149,19 @@ fn prefixes<'a>(names: &[&'a str]) -> BTreeSet<(Kind, &'a str)> {
     found
 }
 
-/// Whether a text is made of words and numbers with a dot after each. A single letter is no word: what stands
-/// behind it is another program's own scheme of names.
+/// Returns whether a text is made of words and numbers with a dot after each. A single letter is no word:
+/// what stands behind it is another program's own scheme of names.
 fn is_prefix(text: &str) -> bool {
     let is_word = |word: &str| word.len() > 1 || word.bytes().all(|byte| byte.is_ascii_digit());
     text.is_empty() || text.strip_suffix('.').is_some_and(|words| words.split('.').all(is_word))
 }
 
-/// Whether all names start with a prefix.
+/// Returns whether all names start with a prefix.
 fn share(names: &[&str], prefix: &str) -> bool {
     names.iter().all(|name| name.starts_with(prefix))
 }
 
-/// The place of a prefix among others: averages come last, since the same file has what was trained.
+/// Ranks a prefix among others: averages come last, since the same file has the trained weights.
 fn rank(prefix: &str) -> (bool, usize, String) {
     let averaged = prefix.split(['.', '_']).any(|word| AVERAGES.contains(&word));
     let usual = PREFERRED.iter().position(|known| *known == prefix);
@@ -192,7 +193,7 @@ fn note_on_prefix(
     Some(format!("the prefix `{word}` of the names is left out{rest}"))
 }
 
-/// A prefix as people write it.
+/// Quotes a prefix as people write it.
 fn quoted(prefix: &str) -> String {
     match prefix.strip_suffix('.') {
         Some(prefix) => format!("`{prefix}`"),
@@ -200,7 +201,7 @@ fn quoted(prefix: &str) -> String {
     }
 }
 
-/// Names, at most five of them.
+/// Lists names, at most five of them.
 fn cut(names: &[String]) -> String {
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(SHOWN) {

@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint.
+//! The errors of reading a checkpoint.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub enum WeightsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// An artifact cannot be written.
@@ -23,7 +23,7 @@ pub enum WeightsError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Neither a known file format nor a known folder layout.
@@ -31,7 +31,7 @@ pub enum WeightsError {
     NotAModel {
         /// The file or folder.
         path: PathBuf,
-        /// What it looks like instead.
+        /// The format that the file resembles instead.
         reason: String,
     },
     /// The container is damaged.
@@ -39,7 +39,7 @@ pub enum WeightsError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong where.
+        /// The fault and its place.
         reason: String,
     },
     /// The tensors are not those of the model.
@@ -47,9 +47,9 @@ pub enum WeightsError {
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// Which tensors.
+        /// The tensors that do not fit.
         mismatch: Mismatch,
-        /// What to try, which depends on where the architecture comes from.
+        /// The remedy, which depends on where the architecture comes from.
         hint: Option<Box<str>>,
     },
     /// Names that stand for one tensor, with different numbers under them.
@@ -61,7 +61,7 @@ pub enum WeightsError {
         first: String,
         /// Another one.
         second: String,
-        /// What to try.
+        /// The remedy.
         hint: Option<Box<str>>,
     },
     /// NaN or infinite numbers.
@@ -130,7 +130,7 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    /// Whether everything fits.
+    /// Returns whether everything fits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.shapes.is_empty()

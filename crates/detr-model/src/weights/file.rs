@@ -74,7 +74,8 @@ fn kind(path: &Path, bytes: &[u8]) -> Result<Format, WeightsError> {
     })
 }
 
-/// Batch norm's step counters mean nothing once frozen, and profilers leave their totals behind.
+/// Removes batch norm's step counters, which mean nothing once frozen, and the totals that
+/// profilers leave behind.
 pub(super) fn without_counters(state: StateDict) -> StateDict {
     const IGNORED: [&str; 3] = ["num_batches_tracked", "total_params", "total_ops"];
     state.rename(|name| {
@@ -83,18 +84,19 @@ pub(super) fn without_counters(state: StateDict) -> StateDict {
     })
 }
 
-/// A torchvision file without its `ImageNet` classifier.
+/// Removes the `ImageNet` classifier of a torchvision file.
 pub(super) fn without_classifier(state: StateDict) -> StateDict {
     state.rename(|name| (!matches!(name, "fc.weight" | "fc.bias")).then(|| name.to_owned()))
 }
 
-/// A header length that fits the file, then JSON.
+/// Returns whether the bytes are those of safetensors: a header length that fits the file, then
+/// JSON.
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
     u64::from_le_bytes(*length) <= rest.len() as u64 && rest.starts_with(b"{")
 }
 
-/// A zip archive, or a pickle of protocol 2 and up.
+/// Returns whether the bytes begin a zip archive, or a pickle of protocol 2 and up.
 fn is_pth(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..])
 }
@@ -102,7 +104,8 @@ fn is_pth(bytes: &[u8]) -> bool {
 /// Maps a file into memory.
 pub(super) fn map_file(path: &Path) -> Result<Arc<Mmap>, WeightsError> {
     let io = |error| WeightsError::io(path, error);
-    // Asked before the file is opened: opening a pipe would wait for its writer.
+    // The kind of the file is checked before it is opened: opening a pipe would wait for its
+    // writer.
     if !path.metadata().map_err(io)?.is_file() {
         return Err(WeightsError::NotAModel {
             path: path.to_owned(),

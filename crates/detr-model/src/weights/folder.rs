@@ -20,7 +20,8 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, WeightsError> {
     let io = |error| WeightsError::io(path, error);
     let limit = Limits::default().json_bytes;
-    // Asked before the file is opened: opening a pipe would wait for its writer.
+    // The kind of the file is checked before it is opened: opening a pipe would wait for its
+    // writer.
     if !path.metadata().map_err(io)?.is_file() {
         return Err(WeightsError::config(path, "not a regular file"));
     }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::{Mismatch, StateDict, WeightsError};
 
-/// Official names and shapes of a module's tensors, in the order of its fields.
+/// Lists the official names and shapes of a module's tensors, in the order of its fields.
 #[must_use]
 pub fn expected_tensors<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     collect_slots(module).into_iter().map(|slot| (slot.name, slot.shape)).collect()
@@ -56,7 +56,7 @@ pub fn load_into<M: Module>(
     Ok(module.map(&mut Filler { path: ModulePath::default(), values, dtype: dtype.into() }))
 }
 
-/// A module with every parameter in another precision.
+/// Casts every parameter of a module to another precision.
 ///
 /// # Errors
 /// Numbers that f16 would turn into infinity; a tensor is named as in a checkpoint.
@@ -127,7 +127,7 @@ fn read_slot(
     }))
 }
 
-/// Whether no element is NaN or infinite. A branch-free fold over blocks, so it vectorises.
+/// Returns whether no element is NaN or infinite. A branch-free fold over blocks, so it vectorises.
 fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     values.chunks(4096).all(|block| {
@@ -189,7 +189,7 @@ fn compare(slots: &[Slot], state: &StateDict) -> Mismatch {
     mismatch
 }
 
-/// Where a traversal is, in official terms.
+/// The current place of a traversal, in official names.
 #[derive(Default)]
 pub(super) struct ModulePath {
     /// Field and the type it belongs to.
@@ -227,7 +227,8 @@ impl ModulePath {
         name
     }
 
-    /// Whether the parameter here is a linear layer's weight, which Burn stores `[in, out]`.
+    /// Returns whether the parameter here is a linear layer's weight, which Burn stores `[in,
+    /// out]`.
     pub(super) fn is_linear_weight(&self) -> bool {
         self.owner() == "Struct:Linear"
             && self.stack.last().is_some_and(|(field, _)| field == "weight")
@@ -268,7 +269,7 @@ struct Peaks {
 }
 
 impl Peaks {
-    /// Names of the parameters that pass the limit.
+    /// Returns the names of the parameters that pass the limit.
     fn beyond(self, limit: f32) -> Vec<String> {
         if self.values.is_empty() {
             return Vec::new();

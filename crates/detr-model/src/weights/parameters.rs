@@ -23,8 +23,8 @@ pub struct NamedParameter {
     pub trained: bool,
 }
 
-/// The parameters of a module, in the order of its fields, which is that of every traversal. Makes those
-/// that were not made yet.
+/// Lists the parameters of a module, in the order of its fields, which is that of every traversal. Makes
+/// those that were not made yet.
 #[must_use]
 pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
     let mut reader = Reader::default();
@@ -32,7 +32,7 @@ pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
     reader.parameters
 }
 
-/// A module's numbers by official name, in f32, with one read-back for all of them.
+/// Reads a module's numbers by official name, in f32, with one read-back for all of them.
 ///
 /// # Errors
 /// The device failed.

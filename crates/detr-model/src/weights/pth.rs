@@ -43,7 +43,7 @@ impl<'a> PthFile<'a> {
         self.state(prefix.unwrap_or_default())
     }
 
-    /// Whether a first key of the file, with a dot after it, leads to tensors.
+    /// Returns whether a first key of the file, with a dot after it, leads to tensors.
     fn has_key(&self, prefix: &str) -> bool {
         let found = PytorchReader::with_top_level_key(self.path, prefix.trim_end_matches('.'));
         found.is_ok_and(|found| !found.is_empty())
@@ -99,16 +99,16 @@ impl Source for PthFile<'_> {
     }
 }
 
-/// What the tensors of a file may take up once read. A view that repeats its storage (stride 0)
-/// can ask for terabytes in a hundred bytes of pickle.
+/// The bytes that the tensors of a file may take up once read. A view that repeats its storage
+/// (stride 0) can ask for terabytes in a hundred bytes of pickle.
 struct Budget {
     file: usize,
     left: usize,
 }
 
 impl Budget {
-    /// How often the bytes of a file may be read. Checkpoints do share storages: the heads of
-    /// Deformable DETR stand there once per decoder layer.
+    /// The number of times that the bytes of a file may be read. Checkpoints do share storages: the
+    /// heads of Deformable DETR stand there once per decoder layer.
     const SHARING: usize = 8;
 
     const fn new(file: usize) -> Self {
@@ -173,7 +173,7 @@ fn refuse_compressed(path: &Path) -> Result<(), WeightsError> {
     Ok(())
 }
 
-/// An archive ends with its end record and that record's comment; bytes after them were appended.
+/// Refuses an archive with bytes after its end record and that record's comment.
 fn refuse_trailing(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
     /// Length of the record up to and including the length of its comment.
     const RECORD: usize = 22;
@@ -233,7 +233,7 @@ fn scan_args(bytes: &[u8]) -> TrainingArgs {
     }
 }
 
-/// The bytes after a pickled unicode string and the instruction that memoises it.
+/// Returns the bytes after a pickled unicode string and the instruction that memoises it.
 fn value_after<'a>(bytes: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let mut pickled = vec![b'X'];
     pickled.extend(u32::try_from(key.len()).ok()?.to_le_bytes());

@@ -3,8 +3,8 @@
 //! file. The numbers are uniform and keep activations in range; a model made of them detects
 //! nothing.
 
-/// Number `i` of the stream that belongs to a name and a seed, in [-1, 1): FNV-1a of the name
-/// seeds splitmix64, of whose outputs the upper 24 bits are kept.
+/// Returns number `i` of the stream that belongs to a name and a seed, in [-1, 1): FNV-1a of the
+/// name seeds splitmix64, of whose outputs the upper 24 bits are kept.
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // 24 bits fit
 pub fn recipe_value(name: &str, seed: u64, i: u64) -> f64 {
@@ -25,7 +25,7 @@ fn stream(state: u64, i: u64) -> f64 {
     (z >> 40) as f64 * (1.0 / 8_388_608.0) - 1.0
 }
 
-/// The tensor of that official name, row-major.
+/// Computes the tensor of that official name, row-major.
 #[must_use]
 #[allow(clippy::cast_possible_truncation)] // the recipe rounds to f32 once, at the end
 pub fn recipe_weight(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
@@ -56,7 +56,7 @@ fn offset_and_scale(name: &str, shape: &[usize]) -> (f64, f64) {
     }
 }
 
-/// A picture of waves and noise, `[3, h, w]`, that stands for a normalised image.
+/// Draws a picture of waves and noise, `[3, h, w]`, that stands for a normalised image.
 #[must_use]
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // as the recipe rounds
 pub fn recipe_image(seed: u64, h: usize, w: usize) -> Vec<f32> {

@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path, map: &Arc<Mmap>) -> Result<StateDict, WeightsErr
     Ok(state)
 }
 
-/// The bytes of a safetensors file with these tensors, in their stored types.
+/// Writes the bytes of a safetensors file with these tensors, in their stored types.
 ///
 /// # Errors
 /// Tensors of a mapped file that cannot be read any more.
@@ -48,8 +48,8 @@ pub fn to_bytes(state: &StateDict) -> Result<Vec<u8>, WeightsError> {
     serialize(state, Path::new("tensors"))
 }
 
-/// The bytes of a safetensors file with these tensors, in their stored types. `path` is where the
-/// tensors are read from, for messages.
+/// Writes the bytes of a safetensors file with these tensors, in their stored types. `path` is
+/// where the tensors are read from, for messages.
 pub(super) fn serialize(state: &StateDict, path: &Path) -> Result<Vec<u8>, WeightsError> {
     let mut views = Vec::with_capacity(state.len());
     for (name, tensor) in state.iter() {

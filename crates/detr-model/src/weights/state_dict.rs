@@ -1,4 +1,4 @@
-//! Named tensors as a file holds them: shapes and types at hand, bytes read when asked for.
+//! The named tensors of a file: shapes and types are at hand, bytes are read when asked for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +25,7 @@ pub enum ElementType {
 }
 
 impl ElementType {
-    /// Bytes of an element.
+    /// Returns the size of an element in bytes.
     #[must_use]
     pub const fn size(self) -> usize {
         match self {
@@ -36,7 +36,7 @@ impl ElementType {
         }
     }
 
-    /// Whether elements are floating point numbers.
+    /// Returns whether elements are floating point numbers.
     #[must_use]
     pub const fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
@@ -89,7 +89,7 @@ impl StoredTensor {
         }
     }
 
-    /// A tensor of f32 numbers in memory.
+    /// Creates a tensor of f32 numbers in memory.
     ///
     /// # Panics
     /// If the shape does not hold as many elements.
@@ -113,13 +113,13 @@ impl StoredTensor {
         Some(Self { dtype, shape, source: Source::Joined(parts) })
     }
 
-    /// Number of elements.
+    /// Returns the number of elements.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The elements as little-endian bytes, row-major.
+    /// Reads the elements as little-endian bytes, row-major.
     ///
     /// # Errors
     /// The file cannot be read, or ends early.
@@ -141,7 +141,7 @@ impl StoredTensor {
         }
     }
 
-    /// Whether another tensor has the same type, shape and bits.
+    /// Returns whether another tensor has the same type, shape and bits.
     pub(super) fn same_bits(&self, other: &Self) -> io::Result<bool> {
         if self.dtype != other.dtype || self.shape != other.shape {
             return Ok(false);
@@ -152,7 +152,7 @@ impl StoredTensor {
         }
     }
 
-    /// The elements as f32, row-major; f64 is rounded, integers are converted.
+    /// Reads the elements as f32, row-major; f64 is rounded, integers are converted.
     ///
     /// # Errors
     /// The file cannot be read, or ends early.
@@ -214,46 +214,46 @@ impl StateDict {
         self.tensors.remove(name)
     }
 
-    /// A tensor by name.
+    /// Returns a tensor by name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.get(name)
     }
 
-    /// The shape of a tensor, if there is one of that name.
+    /// Returns the shape of a tensor, if there is one of that name.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.get(name).map(|tensor| tensor.shape.as_slice())
     }
 
-    /// One side of a tensor's shape, if there is such a tensor with so many axes.
+    /// Returns one side of a tensor's shape, if there is such a tensor with so many axes.
     pub(crate) fn side(&self, name: &str, axis: usize) -> Option<usize> {
         self.shape(name)?.get(axis).copied()
     }
 
-    /// The number of consecutive indices, from 0, for which there is a tensor of that name.
+    /// Counts the consecutive indices, from 0, for which there is a tensor of that name.
     pub(crate) fn count(&self, name: impl Fn(usize) -> String) -> usize {
         (0..self.len()).take_while(|&i| self.get(&name(i)).is_some()).count()
     }
 
-    /// Names and tensors in the order of the names.
+    /// Returns the names and tensors in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Number of tensors.
+    /// Returns the number of tensors.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
-    /// Whether there are no tensors.
+    /// Returns whether there are no tensors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// Number of elements of all tensors.
+    /// Returns the number of elements of all tensors.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.tensors.values().map(StoredTensor::elements).sum()

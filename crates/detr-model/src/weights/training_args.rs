@@ -3,7 +3,8 @@
 /// The published models all have 8 heads.
 pub(crate) const DEFAULT_HEADS: usize = 8;
 
-/// What a file or folder says of its model besides weights, as far as shapes do not tell it.
+/// The facts about a model that a file or folder states besides weights and that shapes do not
+/// tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrainingArgs {
     /// Attention heads.

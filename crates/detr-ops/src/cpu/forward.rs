@@ -28,7 +28,7 @@ struct Inputs<'a> {
     groups: Vec<Levels>,
 }
 
-/// The output `[B, Q, M * D]`.
+/// Computes the output `[B, Q, M * D]`.
 pub(super) fn forward(
     sizes: &Sizes,
     value: &[f32],
@@ -106,7 +106,7 @@ impl WithSimd for Rows<'_> {
     }
 }
 
-/// Weighted sum of rows, in groups of channels that fit the registers.
+/// Adds weighted rows, in groups of channels that fit the registers.
 #[inline(always)]
 fn sum_rows<S: Simd>(
     simd: S,
@@ -148,7 +148,7 @@ macro_rules! for_rows {
     };
 }
 
-/// Weighted sum of `N` vectors of channels.
+/// Adds `N` weighted vectors of channels.
 #[inline(always)]
 fn sum_vectors<S: Simd, const N: usize>(
     simd: S,
@@ -174,7 +174,7 @@ fn sum_vectors<S: Simd, const N: usize>(
     }
 }
 
-/// Weighted sum of less than a vector of channels.
+/// Adds weighted rows of channels that are fewer than a vector.
 #[inline(always)]
 fn sum_rest<S: Simd>(
     simd: S,

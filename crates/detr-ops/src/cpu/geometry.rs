@@ -35,7 +35,7 @@ impl Sizes {
         Self { b, s, m, d, q: locations[1], p: locations[4], levels }
     }
 
-    /// Points of a query and head.
+    /// Returns the number of points of a query and head.
     pub(super) fn points(&self) -> usize {
         self.levels.len() * self.p
     }

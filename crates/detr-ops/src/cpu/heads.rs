@@ -23,7 +23,7 @@ pub(super) struct HeadRows<'a> {
     pub(super) stride: usize,
 }
 
-/// Whether cells are read so often that moving them first is faster.
+/// Returns whether cells are read so often that moving them first is faster.
 pub(super) fn worth_moving(sizes: &Sizes) -> bool {
     sizes.q * sizes.points() > sizes.s
 }

@@ -28,13 +28,13 @@ use geometry::Sizes;
 
 /// A backend whose tensors are host memory.
 trait HostBackend: Backend {
-    /// The tensor with its elements one after the other, so that they can be read.
+    /// Makes the elements of a tensor lie one after the other, so that they can be read.
     fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Elements of a contiguous tensor in f32; a copy only where the type is another.
+    /// Returns the elements of a contiguous tensor in f32; a copy only where the type is another.
     fn elements(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
 
-    /// A tensor of these elements.
+    /// Makes a tensor of these elements.
     fn tensor(data: TensorData) -> FloatTensor<Self>;
 }
 

@@ -28,14 +28,14 @@ impl<'a> Shared<'a> {
         prefetch_lines(self.start.wrapping_add(start), len);
     }
 
-    /// Where the elements from `start` on are, for what writes some of them only.
+    /// Returns a pointer to the elements from `start` on, for code that writes only some of them.
     #[inline(always)]
     pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut f32 {
         assert!(start <= self.len && len <= self.len - start, "a part inside the buffer");
         self.start.wrapping_add(start)
     }
 
-    /// The elements from `start` on.
+    /// Returns the elements from `start` on.
     ///
     /// # Safety
     ///

@@ -46,26 +46,26 @@ impl Levels {
         all
     }
 
-    /// Number of points in use.
+    /// Returns the number of points in use.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 }
 
-/// Where the points of a group lie.
+/// The sampling points of a group.
 pub(super) struct Taps {
     /// The cells left above, right above, left below and right below each point.
     pub(super) cells: [[u32; GROUP]; 4],
     /// Bilinear factors of these, times the weight of the point.
     pub(super) factors: [[f32; GROUP]; 4],
-    /// How far a point is on the way to the next column.
+    /// The distance from the left column to a point, as a fraction of a cell.
     pub(super) right: [f32; GROUP],
-    /// How far a point is on the way to the next row.
+    /// The distance from the upper row to a point, as a fraction of a cell.
     pub(super) down: [f32; GROUP],
 }
 
 impl Taps {
-    /// Before the first `locate`.
+    /// Creates the state before the first `locate`.
     pub(super) fn new() -> Self {
         Self {
             cells: [[NOWHERE; GROUP]; 4],
@@ -105,7 +105,7 @@ impl Taps {
             // SAFETY: from -1 to the side of a level, which fits.
             let (column, row) =
                 unsafe { (x.to_int_unchecked::<i32>(), y.to_int_unchecked::<i32>()) };
-            // Rounded towards zero so far.
+            // The conversion rounds towards zero, so that numbers below zero need one less.
             let (column, row) = (column - i32::from(x < 0.0), row - i32::from(y < 0.0));
             let (right, down) = (x - column as f32, y - row as f32);
             let cell = levels.start[i] + row * levels.columns[i] + column;
@@ -134,7 +134,7 @@ mod tests {
 
     const LEVEL: Level = Level { start: 100, height: 2, width: 5 };
 
-    /// Cells and factors of one point of weight one.
+    /// Returns the cells and factors of one point of weight one.
     fn taps(x: f32, y: f32) -> ([u32; 4], [f32; 4]) {
         let mut taps = Taps::new();
         taps.locate(&Levels::new(&[LEVEL]), &[x, y], &[1.0]);

@@ -53,7 +53,8 @@ impl AdamwOps for CubeBackend {
     }
 }
 
-/// All tensors have one length; the last numbers are those of [`Factors`].
+/// Updates the numbers of a parameter. All tensors have one length; the last numbers are those of
+/// [`Factors`].
 #[cube(launch)]
 fn adamw_kernel<N: Size>(
     value: &Tensor<Vector<f32, N>>,

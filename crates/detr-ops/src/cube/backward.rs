@@ -12,7 +12,7 @@ const AT_ONCE: usize = 4;
 /// Numbers of a point there: the gradient of the weight, and the derivatives by x and y in cells.
 const NUMBERS: usize = 3;
 
-/// Numbers that a pair of a query and head keeps in shared memory.
+/// Returns the number of values that a pair of a query and head keeps in shared memory.
 pub(super) fn shared_numbers(lanes: usize, points: usize) -> usize {
     lanes * points.min(AT_ONCE) * NUMBERS
 }
@@ -145,7 +145,7 @@ pub(super) fn backward_kernel<F: Float, N: Size, A: AtomicAdd>(
     }
 }
 
-/// Derivative of a factor.
+/// Returns the derivative of a factor.
 #[cube]
 fn sign(#[comptime] side: u32) -> f32 {
     if comptime!(side == 0) { -1.0f32 } else { 1.0f32 }
@@ -154,7 +154,7 @@ fn sign(#[comptime] side: u32) -> f32 {
 /// A way to add to a number in memory that other units add to as well.
 #[cube]
 pub(super) trait AtomicAdd: Send + Sync + 'static {
-    /// What the number is kept as.
+    /// The type in which the number is stored.
     type Cell: Numeric;
 
     /// Adds.

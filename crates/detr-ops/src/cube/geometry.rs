@@ -1,4 +1,4 @@
-//! Where a sampling point lies among the cells of its level, on the device.
+//! The place of a sampling point among the cells of its level, on the device.
 
 use cubecl::prelude::*;
 
@@ -11,13 +11,13 @@ pub(super) struct Place {
     pub(super) column: i32,
     /// Row of the cell before the point, from -1.
     pub(super) row: i32,
-    /// How far the point is on the way to the next column.
+    /// The distance from the left column to the point, as a fraction of a cell.
     pub(super) right: f32,
-    /// How far the point is on the way to the next row.
+    /// The distance from the upper row to the point, as a fraction of a cell.
     pub(super) down: f32,
 }
 
-/// The place of a relative location; the numbers mean nothing unless it is near.
+/// Locates the place of a relative location; the numbers mean nothing unless it is near.
 #[cube]
 pub(super) fn locate(x: f32, y: f32, height: i32, width: i32) -> Place {
     let x = x * width as f32 - 0.5f32;
@@ -28,19 +28,19 @@ pub(super) fn locate(x: f32, y: f32, height: i32, width: i32) -> Place {
     Place { near, column: left as i32, row: up as i32, right: x - left, down: y - up }
 }
 
-/// Column or row of a corner: `side` 0 is before the point, 1 after it.
+/// Returns the column or row of a corner: `side` 0 is before the point, 1 after it.
 #[cube]
 pub(super) fn cell(before: i32, #[comptime] side: u32) -> i32 {
     if comptime!(side == 0) { before } else { before + 1 }
 }
 
-/// The factor of that column or row.
+/// Returns the factor of that column or row.
 #[cube]
 pub(super) fn factor(part: f32, #[comptime] side: u32) -> f32 {
     if comptime!(side == 0) { 1.0f32 - part } else { part }
 }
 
-/// Whether a cell is part of the level.
+/// Returns whether a cell is part of the level.
 #[cube]
 pub(super) fn inside(column: i32, row: i32, height: i32, width: i32) -> bool {
     column >= 0 && row >= 0 && column < width && row < height
@@ -55,8 +55,8 @@ pub(super) struct Pair {
     pub(super) query_head: usize,
 }
 
-/// The pair of this number in the order of units: images, heads, queries. Queries of one head that
-/// are neighbours read the same cells, so they should run on the same part of a GPU.
+/// Returns the pair of this number in the order of units: images, heads, queries. Queries of one
+/// head that are neighbours read the same cells, so they should run on the same part of a GPU.
 #[cube]
 pub(super) fn pair_at(pair: usize, q: usize, m: usize) -> Pair {
     let query = pair % q;

@@ -76,7 +76,7 @@ impl MsdaOps for CubeBackend {
         let (client, dtype) = (value.client.clone(), value.dtype);
         let grad_locations = uninitialised(&value, locations.shape(), DType::F32);
         let grad_weights = uninitialised(&value, weights.shape(), DType::F32);
-        // Collected in f32, whatever the value is.
+        // The sum is collected in f32, whatever the type of the value.
         let sum = zeros_client(client.clone(), value.device.clone(), value.shape(), DType::F32);
 
         let [b, q, m, points] = [0, 1, 2, 4].map(|axis| locations.shape()[axis]);
@@ -131,13 +131,13 @@ fn pairs_per_cube(client: &Client, lanes: usize, points: usize) -> usize {
     (units / lanes).min(hardware.max_shared_memory_size / shared).max(1)
 }
 
-/// Whether the device adds f32 numbers in memory in one step.
+/// Returns whether the device adds f32 numbers in memory in one step.
 fn has_atomic_add(client: &Client) -> bool {
     let f32 = Type::atomic(dtype_to_elem_type(DType::F32));
     client.properties().atomic_type_usage(f32).contains(AtomicUsage::Add)
 }
 
-/// A tensor that a kernel fills, its elements one after the other.
+/// Allocates a tensor that a kernel fills, its elements one after the other.
 fn uninitialised(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let handle = like.client.empty(shape.num_elements() * dtype.size());
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
@@ -154,7 +154,7 @@ fn grid(client: &Client, units: usize) -> (CubeCount, CubeDim) {
     (calculate_cube_count_elemwise(client, units, dim), dim)
 }
 
-/// The sizes of the levels as arguments: heights, widths.
+/// Returns the sizes of the levels as arguments: heights, widths.
 fn sides(levels: &Levels) -> (SequenceArg<u32>, SequenceArg<u32>) {
     let (mut heights, mut widths) = (SequenceArg::new(), SequenceArg::new());
     for &[height, width] in levels {

@@ -15,8 +15,8 @@ use super::extension::DenseOps;
 #[derive(Debug)]
 struct ConvBackward;
 
-/// What the backward pass of a convolution reads again. Parents are x, weight and bias, and a residual
-/// where there is one.
+/// The tensors that the backward pass of a convolution reads again. Parents are x, weight and bias,
+/// and a residual where there is one.
 #[derive(Clone, Debug)]
 struct ConvState<T> {
     x: NodeId,
@@ -69,7 +69,8 @@ impl<B: DenseOps, const N: usize> Backward<B, N> for ConvBackward {
 #[derive(Debug)]
 struct LinearBackward;
 
-/// As [`ConvState`], of a linear layer; parents are x, weight and bias.
+/// The tensors that the backward pass of a linear layer reads again. Parents are x, weight and
+/// bias.
 #[derive(Clone, Debug)]
 struct LinearState<T> {
     x: NodeId,

@@ -19,7 +19,7 @@ pub(crate) trait DenseOps: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self>;
 
-    /// With a residual in the sum.
+    /// Computes a convolution and adds a residual to it.
     fn dense_conv2d_residual(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -28,7 +28,8 @@ pub(crate) trait DenseOps: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self>;
 
-    /// Gradient of the input, from that of the sum before the `ReLU`. Of `x` only the shape counts.
+    /// Computes the gradient of the input, from that of the sum before the `ReLU`. Of `x` only the
+    /// shape counts.
     fn dense_conv2d_input(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -36,7 +37,8 @@ pub(crate) trait DenseOps: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self>;
 
-    /// Gradient of the weight, from that of the sum before the `ReLU`. Of `weight` only the shape counts.
+    /// Computes the gradient of the weight, from that of the sum before the `ReLU`. Of `weight` only the
+    /// shape counts.
     fn dense_conv2d_weight(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -53,7 +55,7 @@ pub(crate) trait DenseOps: Backend {
 
     fn dense_max_pool(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Gradient of the input, from that of the output.
+    /// Computes the gradient of the input, from that of the output.
     fn dense_max_pool_input(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn dense_attention(
@@ -64,7 +66,7 @@ pub(crate) trait DenseOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Whether the operations on a tensor of this backend and type are kernels of our own.
+/// Returns whether the operations on a tensor of this backend and type are kernels of our own.
 #[must_use]
 pub fn has_kernel<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_listed(&x.clone().into_dispatch().kind)

@@ -18,7 +18,7 @@ pub use extension::has_kernel;
 
 use crate::reduce::MOST;
 
-/// How a convolution moves over its input, by rows and columns, and what follows it.
+/// The options of a convolution, by rows and columns, and of what follows its sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
     /// Distance of the places that are looked at.
@@ -31,7 +31,7 @@ pub struct ConvOptions {
     pub relu: bool,
 }
 
-/// Convolution, plus a bias, plus a residual, and a `ReLU` if wanted.
+/// Computes a convolution, plus a bias, plus a residual, and a `ReLU` if wanted.
 ///
 /// # Shapes
 /// - `x` `[B, C, H, W]`
@@ -82,7 +82,7 @@ pub fn conv2d(
     if rectify { relu(y) } else { y }
 }
 
-/// A linear layer, and a `ReLU` if wanted.
+/// Applies a linear layer, and a `ReLU` if wanted.
 ///
 /// # Shapes
 /// - `x` `[.., I]`
@@ -135,7 +135,7 @@ fn outputs(x: &Tensor<4>, weight: &Tensor<4>, options: ConvOptions) -> [usize; 2
     })
 }
 
-/// Maximum over 3x3 places, every second row and column, from one before the first on.
+/// Computes the maximum over 3x3 places, every second row and column, from one before the first on.
 ///
 /// # Shapes
 /// - `x` `[B, C, H, W]`
@@ -172,7 +172,7 @@ pub fn attention(
     if !has_kernel(query) || query.device().is_autodiff() {
         return None;
     }
-    // What is added to the scores of padding.
+    // The mask is added to the scores, and removes those of padding.
     let [b, .., s, _] = key.dims();
     let bias = Tensor::<2>::zeros([b, s], (&query.device(), DType::F32));
     let bias = match padding {

@@ -8,7 +8,7 @@ use crate::formula::HostCall;
 type Sizes = (&'static [[usize; 2]], [usize; 5]);
 
 const SIZES: [Sizes; 5] = [
-    // As published, on small maps.
+    // The published sizes of the model, on small maps.
     (&[[12, 17], [6, 9], [3, 5], [2, 3]], [1, 8, 32, 37, 4]),
     // Channels that no vector divides, more than one image.
     (&[[7, 5], [3, 2]], [2, 3, 33, 11, 3]),
@@ -20,15 +20,16 @@ const SIZES: [Sizes; 5] = [
     (&[[4, 3]], [1, 2, 67, 70, 8]),
 ];
 
-/// All calls, with values and gradients that are exact in `dtype`.
+/// Returns all calls, with values and gradients that are exact in `dtype`.
 pub(super) fn calls(dtype: FloatDType) -> impl Iterator<Item = HostCall> {
     let calls = SIZES.into_iter().zip(0..);
     let calls = calls.map(move |((levels, sizes), seed)| call(levels, sizes, seed, dtype));
     calls.chain(std::iter::once_with(move || on_centres(dtype)))
 }
 
-/// A call whose points are all on centres of cells, from a whole cell before the first to one after
-/// the last: there the gradient jumps, and a kernel that takes the wrong side is wrong by all of it.
+/// Makes a call whose points are all on centres of cells, from a whole cell before the first to one
+/// after the last: there the gradient jumps, and a kernel that takes the wrong side is wrong by all
+/// of it.
 fn on_centres(dtype: FloatDType) -> HostCall {
     // Powers of two, so that the centres are exact in f32.
     let levels = [[8, 16], [4, 2], [1, 1]];
@@ -69,7 +70,7 @@ fn call(
 pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    /// In [-1, 1).
+    /// Draws a number in [-1, 1).
     #[allow(clippy::cast_precision_loss)] // the upper 53 bits are exact
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -80,20 +81,21 @@ impl Numbers {
         (z >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    /// Numbers that are exact in a type.
+    /// Draws numbers that are exact in a type.
     pub(super) fn rounded(&mut self, count: usize, dtype: DType) -> Vec<f64> {
         let numbers: Vec<f64> = (0..count).map(|_| self.next()).collect();
         TensorData::new(numbers, [count]).convert_dtype(dtype).iter::<f64>().collect()
     }
 
-    /// An integer below a limit.
+    /// Draws an integer below a limit.
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // small limits
     #[allow(clippy::cast_sign_loss)] // from zero on
     pub(super) fn below(&mut self, limit: usize) -> usize {
         ((limit as f64 * (0.5 + 0.5 * self.next())) as usize).min(limit - 1)
     }
 
-    /// The centre of a cell along an axis of `side` cells, or of the one before or after them.
+    /// Draws the centre of a cell along an axis of `side` cells, or of the one before or after
+    /// them.
     #[allow(clippy::cast_precision_loss)] // small sizes
     fn centre(&mut self, side: usize) -> f64 {
         let cells = side as f64 + 2.0;
@@ -101,9 +103,9 @@ impl Numbers {
         (pixel + 0.5) / side as f64
     }
 
-    /// A location along an axis of `side` cells: inside, a little outside, or one in sixteen very far
-    /// away. Not so near the centre of a cell, where the gradient jumps, that f32 and f64 could see
-    /// different cells.
+    /// Draws a location along an axis of `side` cells: inside, a little outside, or one in sixteen
+    /// very far away. Not so near the centre of a cell, where the gradient jumps, that f32 and f64
+    /// could see different cells.
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // small sizes
     fn location(&mut self, side: usize) -> f64 {
         let far = self.next();

@@ -44,7 +44,7 @@ pub enum Quantity {
 /// The largest error of one result over all calls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// Which result.
+    /// The result that was compared.
     pub quantity: Quantity,
     /// Largest difference from the formula, in units of the largest number expected in that call; not
     /// a number where a result is not.
@@ -55,7 +55,7 @@ pub struct Comparison {
     pub call: String,
 }
 
-/// What the self-test found.
+/// The results of a self-test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelfTestReport {
     /// Precision of values and output.
@@ -72,12 +72,12 @@ pub struct SelfTestError {
     pub quantity: Quantity,
     /// Sizes of the call.
     pub call: String,
-    /// What the backend reported.
+    /// The message of the backend.
     pub message: String,
 }
 
 impl Comparison {
-    /// Whether the error is within its bound.
+    /// Returns whether the error is within its bound.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.error <= self.bound
@@ -85,7 +85,7 @@ impl Comparison {
 }
 
 impl SelfTestReport {
-    /// Whether all errors are within their bounds.
+    /// Returns whether all errors are within their bounds.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.comparisons.iter().all(Comparison::passed)
@@ -116,7 +116,7 @@ pub fn self_test(device: &Device, dtype: FloatDType) -> Result<SelfTestReport, S
 ///
 /// # Errors
 ///
-/// As [`self_test`].
+/// Returns the errors of [`self_test`].
 pub fn self_test_of(
     operation: Operation<'_>,
     device: &Device,
@@ -183,14 +183,15 @@ fn run(
     ])
 }
 
-/// The numbers of a tensor; none where an operation forgot a gradient.
+/// Reads the numbers of a tensor; returns none if an operation forgot a gradient.
 fn read<const R: usize>(tensor: Option<Tensor<R>>) -> Result<Vec<f64>, String> {
     let Some(tensor) = tensor else { return Ok(Vec::new()) };
     let data = tensor.try_into_data().map_err(|error| format!("{error:?}"))?;
     Ok(data.iter::<f64>().collect())
 }
 
-/// Largest difference in units of the largest number expected; infinite where numbers are missing.
+/// Returns the largest difference in units of the largest number expected; infinite if numbers are
+/// missing.
 fn error(found: &[f64], expected: &[f64]) -> f64 {
     if found.len() != expected.len() {
         return f64::INFINITY;
@@ -203,7 +204,7 @@ fn error(found: &[f64], expected: &[f64]) -> f64 {
     difference / largest(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
 }
 
-/// Half the distance between neighbouring numbers near one.
+/// Returns half the distance between neighbouring numbers near one.
 fn unit_roundoff(dtype: FloatDType) -> f64 {
     match dtype {
         FloatDType::F16 => 1.0 / f64::from(1 << 11),

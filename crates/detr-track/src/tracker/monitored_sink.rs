@@ -5,7 +5,7 @@ use crate::{Delivery, Sink, SinkError, SinkResult};
 /// A sink, and whether it fails at the moment.
 pub(super) struct MonitoredSink {
     sink: Box<dyn Sink>,
-    /// What the sink cannot write, if it fails.
+    /// The name of what the sink failed to write, if it fails.
     failing: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Named numbers as Burn's metrics, which its renderers show.
+//! Wraps named numbers as Burn's metrics, which its renderers show.
 
 use std::sync::Arc;
 

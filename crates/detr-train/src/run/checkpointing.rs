@@ -94,7 +94,7 @@ impl CheckpointWriter {
         match saved {
             Ok(path) => {
                 self.failures.clear();
-                // Where a checkpoint could be written, a model may be, too.
+                // If a checkpoint could be written, a model may be, too.
                 self.write_unwritten(inputs, watch);
                 self.checkpoints.remove_passing(step);
                 watch.event(Event::Saved(&path));

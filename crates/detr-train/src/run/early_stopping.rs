@@ -21,7 +21,8 @@ pub(super) fn is_stale(early: &EarlyStopping, validations: &[Validation]) -> boo
 mod tests {
     use super::*;
 
-    /// The first epoch after which a run ends, if it has these APs after every `every` epochs.
+    /// Returns the first epoch after which a run ends, if it has these APs after every `every`
+    /// epochs.
     fn end(patience: usize, min_epochs: usize, every: u64, aps: &[f64]) -> Option<u64> {
         let early = EarlyStopping { patience, min_epochs };
         let epochs = (1..).map(|validation| validation * every);
@@ -52,7 +53,7 @@ mod tests {
     fn a_run_does_not_end_within_its_first_epochs() {
         assert_eq!(end(1, 3, 1, &[0.3, 0.2, 0.1, 0.1]), Some(4));
         assert_eq!(end(1, 4, 1, &[0.3, 0.2, 0.1, 0.1]), None);
-        // What was best meanwhile counts.
+        // A better epoch in between counts.
         assert_eq!(end(2, 3, 1, &[0.1, 0.2, 0.3, 0.2]), None);
     }
 
@@ -60,9 +61,10 @@ mod tests {
     fn a_run_that_goes_on_remembers_how_long_it_did_not_get_better() {
         let aps = [0.5, 0.4, 0.4, 0.4, 0.4];
         assert_eq!(end(2, 0, 1, &aps), Some(3));
-        // With more patience, after three epochs, it ends after the fourth, not after three more.
+        // A patience that is raised after three epochs ends the run after the fourth, not after
+        // three more.
         assert_eq!(end(3, 0, 1, &aps), Some(4));
-        // With less patience, it ends at once.
+        // A patience that is lowered ends the run at once.
         let early = EarlyStopping { patience: 1, min_epochs: 0 };
         let validation = |epoch, ap| Validation { epoch, step: 0, ap, ap50: 0.0 };
         assert!(is_stale(&early, &[validation(1, 0.5), validation(2, 0.4), validation(3, 0.9)]));

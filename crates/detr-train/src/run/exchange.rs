@@ -9,7 +9,7 @@ use detr_model::traffic;
 
 use crate::step::{AllReduce, StepError};
 
-/// How long a rank waits for the others before it gives up.
+/// The time that a rank waits for the others before it gives up.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The place where ranks hand in numbers and take sums out, round by round.

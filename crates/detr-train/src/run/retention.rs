@@ -34,7 +34,7 @@ mod tests {
         aps.iter().map(|&(epoch, ap)| Validation { epoch, step: epoch, ap, ap50: 0.0 }).collect()
     }
 
-    /// The epochs that have a checkpoint, after each epoch of a run.
+    /// Lists the epochs that have a checkpoint, after each epoch of a run.
     fn kept(aps: &[(u64, f64)], epochs: u64, keep: u64) -> Vec<Vec<u64>> {
         let (all, mut there) = (validations(aps), BTreeSet::new());
         let after = |epoch| {

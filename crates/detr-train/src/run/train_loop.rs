@@ -136,7 +136,7 @@ impl TrainLoop {
             let taken: Vec<Batch> =
                 batches.by_ref().take(batches_per_step).collect::<Result<_, _>>()?;
             if taken.len() < ranks {
-                // What is left is not enough for all devices.
+                // The batches that are left are not enough for all devices.
                 self.progress.batch += taken.len();
                 watch.phase(Phase::TrainingEnds { epoch: epoch + 1 });
                 return Ok(true);

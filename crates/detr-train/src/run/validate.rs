@@ -55,7 +55,7 @@ impl From<PredictError> for ValidateError {
 pub struct ValidationSet {
     /// The images.
     pub source: Arc<DatasetSource>,
-    /// What is on them.
+    /// The objects on the images.
     pub truth: Arc<GroundTruth>,
     /// The most images in a batch.
     pub batch_size: usize,

@@ -1,8 +1,8 @@
-//! Mixed precision (Micikevicius et al. 2018, <https://arxiv.org/abs/1710.03740>): parameters, their
-//! gradients, the optimizer and the losses are f32; the model runs on a copy of the parameters in half
-//! precision. Burn has no autocast, so the copy is made in every step: a cast is a differentiable
-//! operation, and gradients arrive in f32 at the parameters. Models compute some operations in f32 all the
-//! same, as they do for inference in half precision; `docs/training-precision.md` lists them. The rule of the loss scale is `torch.amp.GradScaler`'s.
+//! Implements mixed precision (Micikevicius et al. 2018, <https://arxiv.org/abs/1710.03740>): parameters, their
+//! gradients, the optimizer and the losses are f32; the model runs on a copy of the parameters in half precision. Burn
+//! has no autocast, so the copy is made in every step: a cast is a differentiable operation, and gradients arrive in
+//! f32 at the parameters. Models compute some operations in f32 all the same, as they do for inference in half
+//! precision; `docs/training-precision.md` lists them. The rule of the loss scale is `torch.amp.GradScaler`'s.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, FloatDType, Tensor};

@@ -20,13 +20,13 @@ pub struct Rle {
 }
 
 impl Rle {
-    /// A mask without pixels inside.
+    /// Creates a mask without pixels inside.
     #[must_use]
     pub fn empty(size: ImageSize) -> Self {
         Self { size, counts: vec![u32::try_from(size.pixels()).unwrap_or(u32::MAX)] }
     }
 
-    /// A code from its compressed form.
+    /// Reads a code from its compressed form.
     ///
     /// # Errors
     /// A byte that is not allowed, or a run that is negative or too long.
@@ -60,7 +60,7 @@ impl Rle {
         Ok(Self { size, counts })
     }
 
-    /// The compressed form.
+    /// Returns the compressed form.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // five bits at a time
     pub fn to_compressed(&self) -> String {
@@ -99,7 +99,7 @@ impl Rle {
         Ok(())
     }
 
-    /// Number of pixels inside.
+    /// Returns the number of pixels inside.
     #[must_use]
     pub fn area(&self) -> u64 {
         self.counts.iter().skip(1).step_by(2).map(|&count| u64::from(count)).sum()
@@ -135,7 +135,7 @@ impl Rle {
         Xywh { x: left, y: top, w: side(xs, xe), h: side(ys, ye) }
     }
 
-    /// The code of a mask.
+    /// Encodes a mask.
     #[must_use]
     #[allow(clippy::missing_panics_doc)]
     pub fn from_mask(mask: &Mask) -> Self {
@@ -155,7 +155,7 @@ impl Rle {
         Self { size: mask.size, counts }
     }
 
-    /// The pixels inside.
+    /// Decodes the pixels inside.
     ///
     /// # Errors
     /// Those of [`check`](Self::check).
@@ -176,7 +176,7 @@ impl Rle {
         Ok(Mask { size: self.size, bits })
     }
 
-    /// The union of codes of one size; nothing for none.
+    /// Returns the union of codes of one size, or `None` if there is none.
     #[must_use]
     pub fn union(codes: &[Self]) -> Option<Self> {
         let (first, rest) = codes.split_first()?;
@@ -198,7 +198,7 @@ impl Rle {
 }
 
 impl Mask {
-    /// The run-length code of the mask.
+    /// Encodes the mask as run lengths.
     #[must_use]
     pub fn to_rle(&self) -> Rle {
         Rle::from_mask(self)
@@ -296,7 +296,7 @@ impl<'de> Deserialize<'de> for Rle {
 }
 
 impl Serialize for Rle {
-    /// The compressed form, which every COCO tool reads.
+    /// Writes the compressed form, which every COCO tool reads.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Written {

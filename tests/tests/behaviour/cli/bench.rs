@@ -9,8 +9,8 @@ use crate::support::devices::device;
 
 const TINY: &str = "deformable-detr-tiny";
 
-/// As transformers counts the same model in PyTorch, where the layers share one class head, and the two
-/// others, of 64 weights and a bias for each of 91 classes.
+/// The number of parameters that transformers counts in PyTorch, where the layers share one class head,
+/// and the two others, of 64 weights and a bias for each of 91 classes.
 const PARAMETERS: u64 = 666_729 + 2 * 65 * 91;
 
 fn measured(what: &str, more: &[&str]) -> Value {
@@ -40,14 +40,15 @@ fn whole_steps_of_training_are_measured() {
             assert!(0.0 < min && min <= median && median <= p99, "{row}");
         }
         assert_eq!(report["parameters"], PARAMETERS);
-        // Without the stem, 3 x 16 x 7 x 7, and the two 3x3 convolutions of the first stage.
+        // The trained parameters leave out the stem, 3 x 16 x 7 x 7, and the two 3x3 convolutions
+        // of the first stage.
         assert_eq!(report["trained_parameters"], PARAMETERS - 2352 - 2 * 2304);
     }
 }
 
 #[test]
 fn a_prediction_reads_once_and_a_step_twice() {
-    // What two-stage models propose is chosen on the host.
+    // The proposals of two-stage models are chosen on the host.
     let two_stage = "deformable-detr-r50-two-stage";
     for (what, preset, reads) in [("infer", TINY, 1), ("infer", two_stage, 2), ("train", TINY, 2)] {
         let report = measured_on("flex", what, preset, &[]);

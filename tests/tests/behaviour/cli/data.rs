@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::{Outcome, detr, names_in};
 
-/// A folder with `shapes`, a generated data set of 12 images.
+/// Makes a folder with `shapes`, a generated data set of 12 images.
 fn shapes() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let args = ["data", "synth", "shapes", "--count", "12", "--size", "48x64", "--seed", "5"];
@@ -23,7 +23,7 @@ fn data(folder: &Path, args: &[&str]) -> Outcome {
     detr(["data"]).args(args).inside(folder).run()
 }
 
-/// Names of classes and number of objects of each, by class.
+/// Returns the names of classes and number of objects of each, by class.
 fn classes(folder: &Path, path: &str) -> Vec<(String, u64)> {
     let stats = data(folder, &["stats", path, "--json"]).expect(0).json();
     let class = |class: &Value| {
@@ -49,7 +49,7 @@ fn a_made_data_set_is_sound_and_survives_every_format() {
         assert_eq!(report["losses"].as_object().unwrap().is_empty(), format == "coco");
         assert_eq!(classes(folder, format), made, "{format}");
     }
-    // Without JSON people are told what is lost.
+    // The losses are printed for people if no JSON is asked for.
     let args = ["convert", "shapes", "--to", "voc", "--output", "voc-2", "--image-files", "link"];
     let told = data(folder, &args).expect(0).stdout;
     assert!(told.contains("lost in voc:") && told.contains("outlines left out"), "{told}");

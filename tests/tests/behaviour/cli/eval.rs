@@ -19,7 +19,7 @@ fn parsed(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// A data set of two kinds of shapes in `data`, beside which commands can run.
+/// Generates a data set of two kinds of shapes in `data`, beside which commands can run.
 fn generated() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let args = ["data", "synth", "data", "--count", "4", "--size", "48x64", "--split", "val"];
@@ -28,7 +28,7 @@ fn generated() -> TempDir {
     folder
 }
 
-/// A tiny untrained Deformable DETR over the generated set.
+/// Evaluates a tiny untrained Deformable DETR on the generated set.
 fn over(folder: &TempDir) -> Run {
     let run = detr(["eval", "--data", "data", "--model", "recipe:deformable-detr-tiny"]);
     run.args(QUICK).inside(folder.path())
@@ -53,8 +53,8 @@ fn results_of_any_tool_are_scored_as_by_pycocotools() {
     }
 }
 
-/// Ground truth in which every fifth detection is nearly right; without that an untrained model
-/// would score nothing but zeros.
+/// Makes ground truth in which every fifth detection is nearly right; without that an untrained
+/// model would score nothing but zeros.
 fn half_right(results: &Path, data: &Path) -> Value {
     let mut truth = parsed(data);
     let found = parsed(results);

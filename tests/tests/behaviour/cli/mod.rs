@@ -9,6 +9,8 @@ mod outputs;
 mod remote;
 mod runs;
 
+pub(crate) use runs::two_runs;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -25,7 +27,7 @@ fn pictures() -> TempDir {
     folder_with(SIZES.map(|(name, w, h)| (name, png(picture(w + h, w, h)))))
 }
 
-/// The tiny official DETR on the CPU, which is untrained and sure of nothing.
+/// Runs the tiny official DETR on the CPU, which is untrained and sure of nothing.
 fn tiny(sources: &[&str]) -> Run {
     let model = golden("detr_tiny_zip.pth");
     detr_infer(sources).quick().arg("--model").arg(model).args(["--threshold", "0.05"])
@@ -39,7 +41,7 @@ fn files(json: &Value) -> Vec<&str> {
     json.as_array().unwrap().iter().map(|result| result["file"].as_str().unwrap()).collect()
 }
 
-/// Same objects, with boxes and scores that differ by rounding at most.
+/// Checks that the objects are the same, with boxes and scores that differ by rounding at most.
 #[track_caller]
 fn check_same_detections(a: &Value, b: &Value) {
     assert_eq!(a["file"], b["file"]);

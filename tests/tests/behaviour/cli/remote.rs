@@ -11,10 +11,10 @@ use super::pictures;
 const NAME: &str = "tiny/detr-test";
 const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
-/// What goes wrong with an answer.
+/// A change that damages an answer.
 type Change = fn(&mut Answer);
 
-/// What a hub says of the tiny Hugging Face model.
+/// Returns the answers of a hub that holds the tiny Hugging Face model.
 fn answers() -> HashMap<String, Answer> {
     let folder = golden("hf_detr_tiny");
     let report = detr(["models", "inspect", "--json"]).arg(&folder).run().expect(0).json();
@@ -42,7 +42,7 @@ fn at(run: Run, hub: &Hub, cache: &Path) -> Run {
     run.env("HF_ENDPOINT", hub.url()).env("HF_HOME", cache)
 }
 
-/// Files under final names anywhere below a folder.
+/// Lists the files under final names anywhere below a folder.
 fn snapshots(folder: &Path) -> Vec<String> {
     let pattern = folder.join("**/snapshots/**/*");
     let found = glob::glob(pattern.to_str().unwrap()).unwrap();
@@ -75,7 +75,7 @@ fn a_model_is_fetched_once_and_then_needs_no_network() {
 fn a_model_without_the_optional_file_works_offline_with_a_warning() {
     let (folder, cache, hub) = (pictures(), tempfile::tempdir().unwrap(), Hub::start(answers()));
     at(detr(["models", "pull", NAME]), &hub, cache.path()).run().expect(0);
-    // As if another tool had fetched config and weights only.
+    // The cache then looks like that of another tool, which has fetched config and weights only.
     std::fs::remove_dir_all(cache.path().join("hub/models--tiny--detr-test/.no_exist")).unwrap();
     let predict = || detr_infer(["1.png", "--model", NAME]).quick().inside(folder.path());
     for (flags, warned) in [(&["--offline"][..], true), (&[], false), (&["--offline"], false)] {

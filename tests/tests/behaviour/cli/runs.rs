@@ -53,8 +53,8 @@ fn write(folder: &Path, name: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A folder with the runs `a` and `deep/b`, which differ in learning rate and AP.
-fn two_runs() -> TempDir {
+/// Makes a folder with the runs `a` and `deep/b`, which differ in learning rate and AP.
+pub(crate) fn two_runs() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, lr, aps) in [("a", 1e-4, [0.5, 0.25]), ("deep/b", 2e-4, [0.125, 0.75])] {
         let run = folder.path().join(name);
@@ -75,7 +75,7 @@ fn list(folder: &TempDir) -> Value {
     detr(["runs", "list", ".", "--json"]).inside(folder.path()).run().expect(0).json()
 }
 
-/// Words of the line that begins with `name`.
+/// Returns the words of the line that begins with `name`.
 #[track_caller]
 fn words<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
@@ -175,7 +175,8 @@ fn runs_are_compared_by_settings_and_numbers() {
 fn broken_folders_are_listed_with_what_is_wrong() {
     let folder = two_runs();
     let (a, b) = (folder.path().join("a"), folder.path().join("deep/b"));
-    // Killed in the middle of a line, and never heard of again.
+    // The first run was killed in the middle of a line, and the rest of its files is damaged in
+    // other ways.
     write(&a, "metrics.jsonl", &(lines([0.5, 0.25]) + "{\"event\":\"step\",\"st"));
     fs::remove_file(a.join("status.json")).unwrap();
     write(&b, "status.json", "{ \"state\": \"run");
@@ -189,7 +190,7 @@ fn broken_folders_are_listed_with_what_is_wrong() {
     assert_eq!(runs.len(), 4);
     let problems = |run: usize| runs[run]["problems"].to_string();
     assert!(runs.iter().all(|run| run["state"] == "unknown"));
-    // What the status does not say, the metrics do.
+    // The metrics state what the status lacks.
     assert_eq!((&runs[0]["step"], &runs[0]["best_ap"]), (&json!(6), &json!(0.5)));
     assert_eq!((&runs[0]["epochs"], &runs[0]["model"]), (&json!(2), &json!("detr-r50")));
     for missing in ["status.json is missing", "metrics.jsonl has a line that cannot be read"] {

@@ -15,7 +15,7 @@ use crate::support::{detr_infer, folder_with, golden, names_in};
 /// Name, bytes, and what the error says.
 type Bad = (String, Vec<u8>, &'static str);
 
-/// Files that hold no complete image.
+/// Lists files that hold no complete image.
 pub(super) fn bad() -> Vec<Bad> {
     let photo = jpeg(&picture(7, 160, 120));
     let drawing = png(picture(8, 160, 120));
@@ -61,7 +61,7 @@ pub(super) fn bad() -> Vec<Bad> {
     cases
 }
 
-/// Files with changed bytes: some decode to something, some do not, and either is right.
+/// Lists files with changed bytes: some decode to something, some do not, and either is right.
 pub(super) fn damaged() -> Vec<(String, Vec<u8>)> {
     let photo = jpeg(&picture(7, 160, 120));
     let drawing = png(picture(8, 160, 120));
@@ -76,7 +76,7 @@ pub(super) fn damaged() -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Unusual images that are fine, with their width and height.
+/// Lists unusual images that are fine, with their width and height.
 pub(super) fn odd() -> Vec<(String, Vec<u8>, u32, u32)> {
     let image = DynamicImage::from(picture(5, 50, 40));
     let (w, h) = (50, 40);
@@ -113,7 +113,7 @@ pub(super) fn odd() -> Vec<(String, Vec<u8>, u32, u32)> {
     cases
 }
 
-/// Two colours, one bit a pixel.
+/// Makes a PNG of two colours, one bit a pixel.
 fn palette_png() -> Vec<u8> {
     use crate::support::images::crc32;
     let chunk = |kind: &[u8], content: &[u8]| {
@@ -155,7 +155,7 @@ fn run_all(folder: &std::path::Path, code: i32) -> (Vec<Value>, String) {
     (outcome.json_lines(), outcome.stderr)
 }
 
-/// The same file in a folder of equal stems, which annotated pictures and labels need.
+/// Gives each case a file in a folder of equal stems, which annotated pictures and labels need.
 fn numbered<T>(cases: Vec<T>, name: impl Fn(&T) -> String) -> Vec<(String, T)> {
     let names = cases.iter().enumerate().map(|(i, case)| format!("{i:03}-{}", name(case)));
     names.collect::<Vec<_>>().into_iter().zip(cases).collect()

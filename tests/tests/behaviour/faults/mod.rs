@@ -28,12 +28,12 @@ fn the_tables_hold_hundreds_of_cases() {
     assert!(counts.iter().all(|&count| count >= 10), "{counts:?}");
 }
 
-/// A folder with one good picture.
+/// Makes a folder with one good picture.
 fn folder() -> TempDir {
     folder_with([("good.png", png(picture(1, 60, 40)))])
 }
 
-/// A run of the good picture with this model that asks for an output file.
+/// Runs this model on the good picture and asks for an output file.
 fn with_model(folder: &Path, model: impl AsRef<std::ffi::OsStr>) -> Run {
     let args = ["good.png", "--format", "csv", "--output", "o.csv", "--save", "drawn", "--model"];
     detr_infer(args).arg(model).quick().inside(folder)

@@ -7,7 +7,7 @@ use super::random::{Call, Stream};
 /// Step of the differences; the points of a call are farther than this from every kink.
 const STEP: f64 = 1e-6;
 
-/// Difference quotient of the weighted output along one input.
+/// Returns the difference quotient of the weighted output along one input.
 fn slope(call: &HostCall, numbers: fn(&mut HostCall) -> &mut Vec<f64>, i: usize) -> f64 {
     let total = |step: f64| -> f64 {
         let mut call = call.clone();

@@ -13,7 +13,7 @@ const TOLERANCE: f64 = 4e-7;
 
 type Operation = fn(Tensor<4>, &[[usize; 2]], Tensor<6>, Tensor<5>) -> Tensor<3>;
 
-/// The device of a backend, if there is one.
+/// Returns the device of a backend, if there is one.
 pub(crate) fn device(backend: Backend) -> Option<Device> {
     devices::device(backend, Precision::F32)
 }
@@ -22,7 +22,7 @@ fn numbers<const R: usize>(tensor: Tensor<R>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("f32 data")
 }
 
-/// Output, and gradients of value, locations and weights.
+/// Computes the output, and the gradients of value, locations and weights.
 fn run(call: &Call, operation: Operation, device: &Device) -> [Vec<f32>; 4] {
     let (value, locations, weights, grad) = call.tensors(&device.clone().autodiff());
     let (value, locations) = (value.require_grad(), locations.require_grad());

@@ -29,13 +29,13 @@ impl Stream {
         Self { seed, next: 0 }
     }
 
-    /// In [-1, 1).
+    /// Draws a number in [-1, 1).
     pub(crate) fn number(&mut self) -> f64 {
         self.next += 1;
         recipe_value("tests.msda", self.seed, self.next)
     }
 
-    /// From `low` to `high`, both included.
+    /// Draws a size from `low` to `high`, both included.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small and positive
     pub(crate) fn size(&mut self, low: usize, high: usize) -> usize {
         low + ((0.5 + 0.5 * self.number()) * (high - low + 1) as f64) as usize
@@ -48,7 +48,8 @@ impl Stream {
 }
 
 impl Call {
-    /// Any shape: D from 1 to 70, L to 5, P to 8; a tenth of the points far outside.
+    /// Draws a call of any shape: D from 1 to 70, L to 5, P to 8; a tenth of the points far
+    /// outside.
     pub(crate) fn new(seed: u64) -> Self {
         let mut stream = Stream::new(seed);
         let [b, m, q] = [3, 4, 9].map(|high| stream.size(1, high));
@@ -80,7 +81,7 @@ impl Call {
         Self { levels, value_shape, locations_shape, value, locations, weights, grad }
     }
 
-    /// The tensors of the call: value, locations, weights, gradient of the output.
+    /// Makes the tensors of the call: value, locations, weights, gradient of the output.
     pub(crate) fn tensors(&self, device: &Device) -> (Tensor<4>, Tensor<6>, Tensor<5>, Tensor<3>) {
         let [b, _, m, d] = self.value_shape;
         let [_, q, _, l, p, _] = self.locations_shape;
@@ -92,7 +93,7 @@ impl Call {
         )
     }
 
-    /// The call for the formula.
+    /// Makes the call for the formula.
     pub(crate) fn host(&self) -> HostCall {
         let f64s = |numbers: &[f32]| numbers.iter().map(|&v| f64::from(v)).collect();
         HostCall {
@@ -106,14 +107,14 @@ impl Call {
         }
     }
 
-    /// The sizes, for messages.
+    /// Returns the sizes, for messages.
     pub(crate) fn title(&self) -> String {
         format!("{:?} {:?} {:?}", self.value_shape, self.locations_shape, self.levels)
     }
 }
 
-/// A location along an axis of `side` cells, one in ten up to very far away; not so near the centre of
-/// a cell, where the gradient jumps, that f32 and f64 could see different cells.
+/// Draws a location along an axis of `side` cells, one in ten up to very far away; not so near the
+/// centre of a cell, where the gradient jumps, that f32 and f64 could see different cells.
 #[allow(clippy::cast_possible_truncation)] // rounded to f32 once
 fn location(stream: &mut Stream, side: usize) -> f32 {
     let reach = if stream.number() > 0.8 {
@@ -131,7 +132,7 @@ fn location(stream: &mut Stream, side: usize) -> f32 {
     }
 }
 
-/// A tensor in f32.
+/// Makes a tensor in f32.
 pub(crate) fn tensor<const R: usize>(
     numbers: &[f32],
     shape: [usize; R],

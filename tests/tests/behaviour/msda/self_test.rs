@@ -50,7 +50,7 @@ fn wgpu_passes_the_self_test_without_atomic_addition_of_floats() {
     assert!(report.passed(), "{report:#?}");
 }
 
-/// The results that the self-test refuses.
+/// Returns the results that the self-test refuses.
 fn refused(operation: Operation<'_>) -> Vec<Quantity> {
     let device = device(Backend::Flex).expect("flex is always there");
     let report = self_test_of(operation, &device, FloatDType::F32).expect("a device that works");
@@ -70,7 +70,7 @@ fn the_self_test_refuses_broken_kernels() {
     let shifted =
         of(|(value, levels, locations, weights)| msda(value, levels, locations + 0.01, weights));
     assert_eq!(shifted, [Output, GradValue, GradLocations, GradWeights]);
-    // Rounded on the way, there and back.
+    // The numbers are rounded on the way, there and back.
     let coarse = of(|(value, levels, locations, weights)| {
         msda(value, levels, locations, weights).cast(FloatDType::BF16).cast(FloatDType::F32)
     });

@@ -194,7 +194,8 @@ fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
-/// The arguments of a run that ends before it writes anything, unless the device is accepted.
+/// Returns the arguments of a run that ends before it writes anything, unless the device is
+/// accepted.
 fn train(backend: &str) -> Vec<String> {
     let mut args = words("train --dry-run --backend");
     args.push(backend.to_owned());
@@ -290,7 +291,7 @@ fn a_broken_operation_of_every_kind_is_found_and_refused_for_what_needs_it() {
     }
 }
 
-/// A report in which one number is wrong.
+/// Makes a report in which one number is wrong.
 fn wrong(needed_for: Option<Purpose>, full: bool) -> Report {
     let row = Row { what: "an operation".to_owned(), error: 1.0, bound: 0.0, needed_for };
     Report {

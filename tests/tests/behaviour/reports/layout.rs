@@ -14,7 +14,7 @@ const XML: &str = "<annotation><filename>NAME</filename><size><width>60</width><
     <object><name>cat</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>25</xmax><ymax>25</ymax></bndbox></object>\
     </annotation>";
 
-/// A folder of files; those that end like an image are pictures, each another one.
+/// Makes a folder of files; those that end like an image are pictures, each another one.
 fn data_set(files: &[(&str, &[u8])]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for ((name, bytes), seed) in files.iter().zip(1..) {
@@ -46,7 +46,7 @@ fn check(folder: &Path, args: &[&str]) -> Outcome {
     detr(["data", "check"]).args(args).inside(folder).run()
 }
 
-/// The numbers of images and objects that `detr data check` counts.
+/// Returns the numbers of images and objects that `detr data check` counts.
 #[track_caller]
 fn counts(folder: &Path, args: &[&str]) -> (u64, u64) {
     let outcome = check(folder, &[args, &["--json"]].concat());
@@ -64,7 +64,7 @@ fn refused(folder: &Path, args: &[&str], parts: &[&str]) {
     assert!(outcome.ends_with_hint(), "{}", outcome.stderr);
 }
 
-/// Settings of a training that is only prepared.
+/// Writes the settings of a training that is only prepared.
 fn settings(train: &str, val: &str) -> String {
     format!(
         "[model]\narch = \"deformable-detr-tiny\"\n[data]\ntrain = {{ sources = [{train}] }}\n\

@@ -16,7 +16,7 @@ use crate::support::{detr, detr_infer, folder_with, golden, names_in};
 /// The same weights as transformers writes them, and as it has them in memory.
 const NAMINGS: [&str; 2] = ["hf_detr_segm_tiny", "hf_detr_segm_tiny_v5"];
 
-/// A folder with two pictures of different sizes.
+/// Makes a folder with two pictures of different sizes.
 fn pictures() -> tempfile::TempDir {
     folder_with([("1.png", png(picture(3, 90, 60))), ("2.png", png(picture(4, 61, 75)))])
 }
@@ -27,7 +27,7 @@ fn run(folder: &Path, model: &Path, args: &[&str]) -> crate::support::Outcome {
     detr_infer(common).arg(model).args(args).quick().inside(folder).run()
 }
 
-/// The lengths of runs of a compressed code, as COCO's tools read it.
+/// Reads the lengths of runs of a compressed code, as COCO's tools do.
 fn runs(code: &str) -> Vec<i64> {
     let mut counts: Vec<i64> = Vec::new();
     let mut bytes = code.bytes().map(|byte| i64::from(byte) - 48).peekable();
@@ -204,7 +204,8 @@ fn a_mask_head_that_does_not_fit_is_named() {
     }
 }
 
-/// A small DETR with a mask head, and two images of different sizes that are padded to one batch.
+/// Makes a small DETR with a mask head, and two images of different sizes that are padded to one
+/// batch.
 fn model_and_images(device: &Device) -> (detr_model::Model, NestedTensor) {
     let checkpoint = Checkpoint::open(&golden(NAMINGS[0]), None).unwrap();
     let model = checkpoint.load(device, FloatDType::F32).unwrap();

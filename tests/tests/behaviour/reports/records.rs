@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::images::{crc32, jpeg_of, orientation, picture, png};
 use crate::support::{Outcome, detr};
 
-/// A folder with these files, each below as many folders as its name has.
+/// Makes a folder with these files, each below as many folders as its name has.
 pub(super) fn tree<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Vec<u8>)>) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
@@ -21,7 +21,7 @@ pub(super) fn tree<N: AsRef<str>>(files: impl IntoIterator<Item = (N, Vec<u8>)>)
     folder
 }
 
-/// A picture of 100 x 80 pixels.
+/// Draws a picture of 100 x 80 pixels.
 pub(super) fn photo(seed: u32) -> Vec<u8> {
     png(picture(seed, 100, 80))
 }
@@ -30,7 +30,7 @@ pub(super) fn data(folder: &Path, args: &[&str]) -> Outcome {
     detr(["data"]).args(args).inside(folder).run()
 }
 
-/// The findings of the doctor by kind.
+/// Returns the findings of the doctor by kind.
 fn found(folder: &Path, args: &[&str]) -> Vec<(String, u64)> {
     let args = [&["check", ".", "--json", "--rare", "0"][..], args].concat();
     let report: Value = serde_json::from_str(&data(folder, &args).stdout).unwrap();
@@ -43,7 +43,7 @@ fn count(findings: &[(String, u64)], kind: &str) -> u64 {
     findings.iter().find(|finding| finding.0 == kind).map_or(0, |finding| finding.1)
 }
 
-/// The data set as COCO's JSON, by way of `detr data convert`.
+/// Converts the data set to COCO's JSON with `detr data convert`.
 fn converted(folder: &Path, args: &[&str]) -> Value {
     let out = tempfile::tempdir().unwrap();
     let output = out.path().to_str().unwrap();
@@ -53,7 +53,8 @@ fn converted(folder: &Path, args: &[&str]) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// Names of classes with the boxes of their objects, rounded to a thousandth, in the order of the file.
+/// Returns the names of classes with the boxes of their objects, rounded to a thousandth, in the order
+/// of the file.
 fn objects(coco: &Value) -> Vec<(String, [f64; 4])> {
     let name = |id: &Value| {
         let class = coco["categories"].as_array().unwrap().iter().find(|class| class["id"] == *id);
@@ -179,7 +180,7 @@ fn pose_lines_are_boxes_where_the_shape_of_keypoints_is_stated() {
     let folder = yolo("kpt_shape: [5, 2]\nnames: [face]", "0 0.1 0.1 0.2 0.1 0.2 0.2\n");
     let outcome = data(folder.path(), &["check", "."]).expect(1);
     assert!(outcome.stdout.contains("`kpt_shape: [5, 2]` says"), "{}", outcome.stdout);
-    // Without a shape, pairs of numbers are an outline, as ever, and others are told about it.
+    // Pairs of numbers are an outline if there is no shape, and others are told about it.
     let folder = yolo("names: [face]", "0 0.1 0.1 0.2 0.1 0.2 0.2\n");
     assert!(converted(folder.path(), &[])["annotations"][0]["segmentation"].is_array());
     let folder = yolo("names: [face]", &format!("0 0.5 0.5 0.4 0.4{}\n", " 0.45".repeat(51)));
@@ -241,7 +242,7 @@ fn names_that_are_numbers_keep_their_text() {
 
 // VOC --------------------------------------------------------------------------------------------------------------
 
-/// An annotation with the encoding that it declares.
+/// Writes an annotation with the encoding that it declares.
 fn voc(encoding: &str, class: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"{encoding}\"?>\n<annotation><filename>a.png</filename>\
@@ -339,7 +340,7 @@ fn areas_that_contradict_their_boxes_are_counted() {
 
 // Results ----------------------------------------------------------------------------------------------------------
 
-/// Ground truth of three images with two objects each; images are described by `image`.
+/// Makes the ground truth of three images with two objects each; images are described by `image`.
 pub(super) fn truth(image: impl Fn(i64) -> Value) -> Value {
     let boxes = [[100.0, 120.0, 80.0, 60.0], [300.0, 200.0, 120.0, 150.0]];
     let mut annotations = Vec::new();
@@ -414,9 +415,10 @@ fn results_in_another_form_are_told() {
     }
 }
 
-// Turned photographs -----------------------------------------------------------------------------------------------
+// The tests below are about turned photographs.
 
-/// A stored picture of 96 x 64 pixels, black but for a white square at the left of the first row; upright it is 64 x 96.
+/// Draws a stored picture of 96 x 64 pixels, black but for a white square at the left of the first row; upright it is
+/// 64 x 96.
 fn turned(orientation_value: u8) -> Vec<u8> {
     let pixels: Vec<u8> = (0..64_u32 * 96)
         .flat_map(|at| [if at % 96 < 24 && at / 96 < 24 { 255 } else { 0 }; 3])
@@ -424,7 +426,8 @@ fn turned(orientation_value: u8) -> Vec<u8> {
     jpeg_of(&pixels, 96, 64, ColorType::Rgb, Some(&orientation(orientation_value)))
 }
 
-/// A data set of YOLO with a box on the upper right quarter of the upright view, where orientation 6 puts the square.
+/// Makes a data set of YOLO with a box on the upper right quarter of the upright view, where orientation 6 puts the
+/// square.
 fn turned_yolo(orientation_value: u8) -> TempDir {
     tree([
         ("data.yaml", b"train: images\nval: images\nnames: [square]\n".to_vec()),

@@ -35,7 +35,7 @@ const SETTINGS: &str = r#"
 struct Data(TempDir);
 
 impl Data {
-    /// Six pictures of all six classes of the shipped model.
+    /// Makes six pictures of all six classes of the shipped model.
     fn new() -> Self {
         let data = Self(tempfile::tempdir().unwrap());
         let synth = ["data", "synth", "shapes", "--size", "150x200", "--objects", "3-6"];
@@ -57,7 +57,7 @@ impl Data {
         fs::write(self.path(&format!("shapes/{name}.json")), json.to_string()).unwrap();
     }
 
-    /// A run that validates on this source.
+    /// Prepares a run that validates on this source.
     fn train(&self, run: &str, val: &str) -> Run {
         let model = root().join("assets/shapes").display().to_string();
         let text = SETTINGS.replacen("SHIPPED", &model, 1).replacen("VAL", val, 1);
@@ -67,7 +67,7 @@ impl Data {
         train.arg("--output").arg(self.path(run))
     }
 
-    /// The AP that a run has logged.
+    /// Returns the AP that a run has logged.
     fn logged(&self, run: &str) -> f64 {
         let text = fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
         let mut rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -79,7 +79,7 @@ impl Data {
         fs::read_to_string(self.path(run).join("log.txt")).unwrap()
     }
 
-    /// The AP of the shipped model by `detr eval`.
+    /// Evaluates the shipped model with `detr eval` and returns its AP.
     fn evaluated(&self, data: &[&str]) -> f64 {
         let eval = detr(["eval", "--backend", "flex", "--json", "--model"]);
         let eval = eval.arg(root().join("assets/shapes")).arg("--data").args(data);
@@ -154,7 +154,7 @@ fn a_split_of_voc_or_kitti_that_lacks_a_class_is_validated_and_numbered_alike() 
         let expected = data.evaluated(&[&format!("{format}/val")]);
         let found = data.logged(format);
         assert!(expected > 0.3 && (found - expected).abs() < 1e-9, "{found}, {expected}");
-        // Converted one by one, the splits have the same ids.
+        // The splits have the same ids if they are converted one by one.
         let categories = |split: &str| {
             let output = format!("coco-{format}/{split}");
             let convert = detr(["data", "convert", &format!("{format}/{split}"), "--to", "coco"]);
@@ -280,7 +280,7 @@ fn data_without_an_object_to_learn_is_refused() {
     });
 }
 
-/// A picture as a model with its weights sees it.
+/// Detects with a model in a picture.
 fn detections(folder: &Path, model: &Path) -> Outcome {
     let infer = detr_infer(["shapes.png", "--json", "--backend", "flex", "--threshold", "0.5"]);
     infer.arg("--model").arg(model).inside(folder).run().expect(0)
@@ -353,12 +353,13 @@ mod bytes {
 
     use super::*;
 
-    /// A name in Latin-1.
+    /// Returns a name in Latin-1.
     fn latin(ending: &str) -> OsString {
         OsString::from_vec([b"caf\xe9", ending.as_bytes()].concat())
     }
 
-    /// A plain picture, one with a Latin-1 name, its twin of another byte, and a hidden one.
+    /// Makes a folder with a plain picture, one with a Latin-1 name, its twin of another byte, and
+    /// a hidden one.
     fn folder() -> TempDir {
         let bytes = png(picture(1, 40, 32));
         let folder = folder_with([("plain.png", bytes.clone()), (".hidden.png", bytes.clone())]);
@@ -466,7 +467,7 @@ fn a_finished_run_says_that_it_is_finished_and_how_to_go_on() {
     assert!(again.stderr.contains("train.epochs = 1 is reached"), "{}", again.stderr);
     assert!(again.stderr.contains("hint: --set train.epochs=2 goes on"), "{}", again.stderr);
 
-    // With its checkpoints gone it is refused, and nothing is written over.
+    // A run whose checkpoints are gone is refused, and nothing is written over.
     let settings = fs::read(data.path("run/config.toml")).unwrap();
     let checkpoints = data.path("run/checkpoints");
     for name in names_in(&checkpoints) {
@@ -481,7 +482,7 @@ fn a_finished_run_says_that_it_is_finished_and_how_to_go_on() {
     );
     assert!(refused.ends_with_hint(), "{}", refused.stderr);
     assert_eq!(fs::read(data.path("run/config.toml")).unwrap(), settings);
-    // Without any trace of them it starts over, and says so.
+    // A run without any trace of them starts over, and says so.
     fs::remove_dir_all(&checkpoints).unwrap();
     let over = resume().run().expect(0);
     assert!(

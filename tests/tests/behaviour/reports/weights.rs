@@ -13,7 +13,7 @@ use crate::support::{Outcome, detr, detr_infer, folder_with, golden};
 /// Words that only a reader of our source understands.
 const FOREIGN: [&str; 6] = ["untagged", "enum ", "struct ", "u32", "usize", "variant"];
 
-/// A folder with a picture, `good.png`.
+/// Makes a folder with a picture, `good.png`.
 fn folder() -> TempDir {
     folder_with([("good.png", png(picture(1, 60, 40)))])
 }
@@ -27,7 +27,7 @@ fn detect(folder: &Path, model: &str, flags: &[&str]) -> Outcome {
 /// The small images of `QUICK`.
 const SMALL: [&str; 4] = ["--size", "64", "--max-size", "96"];
 
-/// A copy of a golden folder, `model`, beside the picture.
+/// Copies a golden folder to `model`, beside the picture.
 fn copied(name: &str) -> TempDir {
     let folder = folder();
     let model = folder.path().join("model");
@@ -109,7 +109,7 @@ fn pickle(out: &mut Vec<u8>, value: &Pickled, elements: usize) {
     }
 }
 
-/// A zip archive of entries as they are.
+/// Writes a zip archive of entries as they are.
 fn archive(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let short = |value: usize| u16::try_from(value).unwrap().to_le_bytes();
     let (mut out, mut index) = (Vec::new(), Vec::new());
@@ -135,7 +135,7 @@ fn archive(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     [out, index, end].concat()
 }
 
-/// The tensors of a file of f32 numbers as a pickled dictionary, under other names.
+/// Pickles the tensors of a file of f32 numbers as a dictionary, under other names.
 fn tensors(file: &Safetensors, name: impl Fn(&str) -> String) -> Pickled {
     let entry = |old: String| {
         let shape = serde_json::from_value(file.header[&old]["shape"].clone()).unwrap();
@@ -144,7 +144,7 @@ fn tensors(file: &Safetensors, name: impl Fn(&str) -> String) -> Pickled {
     Pickled::Dict(file.names().into_iter().map(entry).collect())
 }
 
-/// A file of `torch.save` whose numbers are those of a safetensors file.
+/// Writes a file of `torch.save` whose numbers are those of a safetensors file.
 fn pth(root: &Pickled, file: &Safetensors) -> Vec<u8> {
     let mut data = b"\x80\x02".to_vec();
     pickle(&mut data, root, file.data.len() / 4);
@@ -295,7 +295,7 @@ fn weights_of_a_folder_may_be_pickles_and_in_several_files() {
     refused(&detect(folder.path(), "model", &SMALL), "a pointer of Git LFS");
 }
 
-/// The tiny DETR with heads that a file alone does not tell.
+/// Loads the tiny DETR with heads that a file alone does not tell, and returns the message.
 fn told(folder: &Path) -> String {
     let toml = detr(["models", "inspect"]).arg(golden("detr_tiny_zip.pth")).run().expect(0).stdout;
     let (_, toml) = toml.split_once("# architecture").unwrap();

@@ -43,7 +43,7 @@ fn check_words(outcome: &Outcome, input: &str) {
     assert!(!text.lines().any(doubled), "{input}\n{text}");
 }
 
-/// The documents in which one value is another, or is missing.
+/// Lists the documents in which one value is another, or is missing.
 fn spoilt(document: &Value, others: &[Value]) -> Vec<Value> {
     fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
         found.push(at.to_owned());

@@ -6,8 +6,8 @@ use burn::tensor::Device;
 use detr_infer::backend::{Backend, Precision, select};
 use detr_types::env;
 
-/// The first device of a backend, or `None` where it is not compiled in or, for wgpu, not there or without
-/// the precision. With `DETR_REQUIRE_WGPU` wgpu has to be there.
+/// Returns the first device of a backend, or `None` where it is not compiled in or, for wgpu, not there or
+/// without the precision. With `DETR_REQUIRE_WGPU` wgpu has to be there.
 pub(crate) fn device(backend: Backend, precision: Precision) -> Option<Device> {
     if !backend.is_compiled() {
         return None;

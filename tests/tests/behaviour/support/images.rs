@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageFormat, RgbImage};
 use jpeg_encoder::{ColorType, Encoder};
 
-/// A smooth pattern; JPEG keeps it well.
+/// Draws a smooth pattern; JPEG keeps it well.
 pub(crate) fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave = |a: u32, b: u32| {
@@ -16,24 +16,24 @@ pub(crate) fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// A PNG of any pixel type.
+/// Writes a PNG of any pixel type.
 pub(crate) fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
     encoded(&image.into(), ImageFormat::Png)
 }
 
-/// Any format that `image` writes.
+/// Encodes an image in any format that `image` writes.
 pub(crate) fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
-/// A JPEG of the picture.
+/// Writes the picture as a JPEG.
 pub(crate) fn jpeg(image: &RgbImage) -> Vec<u8> {
     jpeg_of(image.as_raw(), image.width(), image.height(), ColorType::Rgb, None)
 }
 
-/// A JPEG of raw samples, with a first segment of EXIF data.
+/// Writes a JPEG of raw samples, with a first segment of EXIF data.
 pub(crate) fn jpeg_of(
     samples: &[u8],
     width: u32,
@@ -51,14 +51,14 @@ pub(crate) fn jpeg_of(
     bytes
 }
 
-/// EXIF data that say nothing but the orientation.
+/// Writes EXIF data that say nothing but the orientation.
 pub(crate) fn orientation(value: u8) -> Vec<u8> {
     let mut exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     exif.extend([value, 0, 0, 0, 0, 0, 0]);
     exif
 }
 
-/// A PNG whose header promises an RGB image of this size, with whatever data.
+/// Writes a PNG whose header promises an RGB image of this size, with whatever data.
 pub(crate) fn png_claiming(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
     header.extend([8, 2, 0, 0, 0]);
@@ -72,7 +72,7 @@ pub(crate) fn png_claiming(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A JPEG that ends after a frame header of this size.
+/// Writes a JPEG that ends after a frame header of this size.
 pub(crate) fn jpeg_claiming(width: u16, height: u16) -> Vec<u8> {
     let mut bytes = b"\xff\xd8\xff\xc0\0\x11\x08".to_vec();
     bytes.extend(height.to_be_bytes());
@@ -81,7 +81,7 @@ pub(crate) fn jpeg_claiming(width: u16, height: u16) -> Vec<u8> {
     bytes
 }
 
-/// The check sum of PNG and zip.
+/// Computes the check sum of PNG and zip.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |sum, &byte| {
         (0..8).fold(sum ^ u32::from(byte), |sum, _| {
@@ -90,12 +90,12 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// The first part of some bytes, in hundredths.
+/// Returns the first part of some bytes, in hundredths.
 pub(crate) fn truncated(bytes: &[u8], percent: usize) -> Vec<u8> {
     bytes[..bytes.len() * percent / 100].to_vec()
 }
 
-/// The bytes with `count` of them changed, at places that depend on the seed.
+/// Changes `count` of the bytes, at places that depend on the seed.
 pub(crate) fn flipped(bytes: &[u8], count: usize, seed: u64) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut state = seed.wrapping_mul(2).wrapping_add(1);

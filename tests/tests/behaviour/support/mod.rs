@@ -24,12 +24,12 @@ const PATIENCE: Duration = Duration::from_mins(if cfg!(debug_assertions) { 5 } e
 /// Flags that make the tiny models of the golden folder quick.
 pub(crate) const QUICK: [&str; 6] = ["--size", "64", "--max-size", "96", "--backend", "flex"];
 
-/// The folder of checkpoints.
+/// Returns the folder of checkpoints.
 pub(crate) fn golden(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/13_checkpoints").join(file)
 }
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
@@ -44,7 +44,8 @@ pub(crate) fn target() -> (PathBuf, PathBuf) {
 /// `cargo`, the one that runs this test.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What is set for this test program would look to build scripts as if their package had changed.
+    // Variables that are set for this test program would look to build scripts as if their package
+    // had changed.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|known| name.starts_with(known)) {
@@ -55,7 +56,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Flags that choose the profile of this test program.
+/// Returns the flags that choose the profile of this test program.
 pub(crate) fn profile_flags() -> Vec<String> {
     let (_, profile) = target();
     match profile.file_name().unwrap().to_str().unwrap() {
@@ -65,8 +66,8 @@ pub(crate) fn profile_flags() -> Vec<String> {
     }
 }
 
-/// The folder of the binaries. Cargo builds the binaries of other packages for no test, so they
-/// are built here: with the features of this program, so that nothing but they is new.
+/// Returns the folder of the binaries. Cargo builds the binaries of other packages for no test, so
+/// they are built here: with the features of this program, so that nothing but they is new.
 pub(crate) fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -111,7 +112,7 @@ pub(crate) struct Run {
     folder: TempDir,
 }
 
-/// What came of it.
+/// The result of a finished program.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: i32,
@@ -144,6 +145,18 @@ pub(crate) fn detr_with_faults(
     Run::new("detr-with-faults", [faults]).args(args)
 }
 
+/// Runs one of the two programs of the users by its name.
+pub(crate) fn program(name: &str, args: &[&str]) -> Run {
+    Run::new(name, args)
+}
+
+/// Runs an example of the library, if it was built: `cargo test --workspace` does so, a test by itself does not.
+pub(crate) fn example(name: &str, args: &[&str]) -> Option<Run> {
+    let name = format!("examples/{name}");
+    let path = binaries().join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    path.exists().then(|| Run::new(&name, args))
+}
+
 impl Run {
     fn new(program: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -173,7 +186,7 @@ impl Run {
         self
     }
 
-    /// The flags of [`QUICK`].
+    /// Adds the flags of [`QUICK`].
     pub(crate) fn quick(self) -> Self {
         self.args(QUICK)
     }
@@ -194,19 +207,19 @@ impl Run {
         self
     }
 
-    /// Nobody reads what it prints.
+    /// Closes the reading end of what it prints.
     pub(crate) fn closed_stdout(mut self) -> Self {
         self.closed_stdout = true;
         self
     }
 
-    /// Nobody reads what it says on stderr.
+    /// Closes the reading end of what it says on stderr.
     pub(crate) fn closed_stderr(mut self) -> Self {
         self.closed_stderr = true;
         self
     }
 
-    /// No file may become larger than so many KiB; writing more is an error.
+    /// Limits the size of files to so many KiB; writing more is an error.
     #[cfg(unix)]
     pub(crate) fn with_file_limit(mut self, kib: u32) -> Self {
         let mut limited = Command::new("sh");
@@ -232,11 +245,27 @@ impl Run {
         Running { child, folder: self.folder }
     }
 
+    /// Runs it to its end, and returns the exit code and both outputs as a terminal would show them.
+    pub(crate) fn run_as_shown(mut self) -> (i32, String) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let command = &mut self.command;
+        command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let shown = format!("{command:?}");
+        let mut child = command.spawn().expect("the binary starts");
+        // Closes this side's copies of the pipe.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let output = read_all(reader);
+        let (status, _) = wait(&mut child, &shown);
+        let output = String::from_utf8(output.join().unwrap()).unwrap();
+        assert!(!output.contains("panicked at"), "{shown}\n{output}");
+        (status.code().unwrap_or(-1), output)
+    }
+
     /// Runs it to its end.
     pub(crate) fn run(mut self) -> Outcome {
         let command = &mut self.command;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // What is written into a pipe that nobody reads is an error.
+        // A write into a pipe that nobody reads is an error.
         let unread = || std::io::pipe().unwrap().1;
         if self.closed_stdout {
             command.stdout(unread());
@@ -279,7 +308,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Whether it still runs.
+    /// Returns whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -308,19 +337,19 @@ impl Outcome {
         self
     }
 
-    /// Standard output as JSON.
+    /// Parses standard output as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Every line of standard output as JSON.
+    /// Parses every line of standard output as JSON.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Whether the last line on stderr is a hint.
+    /// Returns whether the last line on stderr is a hint.
     pub(crate) fn ends_with_hint(&self) -> bool {
         self.stderr.trim_end().lines().last().is_some_and(|line| line.starts_with("hint: "))
     }
@@ -351,14 +380,14 @@ fn wait(child: &mut Child, shown: &str) -> (std::process::ExitStatus, Option<u64
     }
 }
 
-/// The high-water mark of a running process; it only grows, so the last look tells the peak.
+/// Reads the high-water mark of a running process; it only grows, so the last look tells the peak.
 fn peak_of(id: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// A folder of files, each with its content.
+/// Makes a folder of files, each with its content.
 pub(crate) fn folder_with<'a>(files: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
@@ -367,7 +396,7 @@ pub(crate) fn folder_with<'a>(files: impl IntoIterator<Item = (&'a str, Vec<u8>)
     folder
 }
 
-/// Names of everything in a folder, sorted.
+/// Lists the names of everything in a folder, sorted.
 pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let entries = folder.read_dir().unwrap();
     let mut names: Vec<String> =

@@ -20,12 +20,12 @@ impl Safetensors {
         Self { header, data: rest[length..].to_vec() }
     }
 
-    /// The tiny DETR under official names.
+    /// Returns the tiny DETR under official names.
     pub(crate) fn tiny() -> Self {
         Self::of("detr_tiny")
     }
 
-    /// The tensors of a golden checkpoint.
+    /// Reads the tensors of a golden checkpoint.
     pub(crate) fn of(checkpoint: &str) -> Self {
         let file = golden(&format!("{checkpoint}.expected.safetensors"));
         Self::parse(&std::fs::read(file).unwrap())
@@ -37,19 +37,19 @@ impl Safetensors {
         [length.as_slice(), &header, &self.data].concat()
     }
 
-    /// Names of all tensors.
+    /// Returns the names of all tensors.
     pub(crate) fn names(&self) -> Vec<String> {
         self.header.keys().filter(|name| *name != "__metadata__").cloned().collect()
     }
 
-    /// Where a tensor's bytes are.
+    /// Returns the range of a tensor's bytes.
     pub(crate) fn range(&self, name: &str) -> std::ops::Range<usize> {
         let offsets = &self.header[name]["data_offsets"];
         let end = |i: usize| usize::try_from(offsets[i].as_u64().unwrap()).unwrap();
         end(0)..end(1)
     }
 
-    /// With one more number, f64 as profilers leave them behind.
+    /// Adds one more number, in f64, as profilers leave them behind.
     pub(crate) fn with_counter(mut self, name: &str) -> Self {
         let end = self.data.len();
         self.data.extend(1e9_f64.to_le_bytes());
@@ -58,7 +58,7 @@ impl Safetensors {
         self
     }
 
-    /// With a tensor under another name too.
+    /// Adds a copy of a tensor under another name.
     pub(crate) fn with_copy(mut self, name: &str, copy: &str) -> Self {
         let from = self.data.len();
         self.data.extend_from_within(self.range(name));
@@ -68,13 +68,13 @@ impl Safetensors {
         self
     }
 
-    /// With one field of a tensor's entry replaced.
+    /// Replaces one field of a tensor's entry.
     pub(crate) fn with(mut self, name: &str, field: &str, value: Value) -> Self {
         self.header[name][field] = value;
         self
     }
 
-    /// With other tensors: those for which the closure gives a new name.
+    /// Keeps the tensors for which the closure gives a new name.
     pub(crate) fn renamed(&self, name: impl Fn(&str) -> Option<String>) -> Self {
         let mut out = Self { header: Map::new(), data: Vec::new() };
         for old in self.names() {
@@ -88,14 +88,14 @@ impl Safetensors {
         out
     }
 
-    /// With the first number of a tensor replaced.
+    /// Replaces the first number of a tensor.
     pub(crate) fn with_value(mut self, name: &str, value: f32) -> Self {
         let at = self.range(name).start;
         self.data[at..at + 4].copy_from_slice(&value.to_le_bytes());
         self
     }
 
-    /// With all numbers in another type.
+    /// Converts all numbers to another type.
     pub(crate) fn converted(&self, dtype: &str) -> Self {
         let mut out = Self { header: Map::new(), data: Vec::new() };
         for name in self.names() {
@@ -118,7 +118,7 @@ impl Safetensors {
     }
 }
 
-/// A zip archive of one entry.
+/// Writes a zip archive of one entry.
 pub(crate) fn zip(name: &str, method: u16, content: &[u8], size: u32) -> Vec<u8> {
     let short = |value: usize| u16::try_from(value).unwrap().to_le_bytes();
     let stored = u32::try_from(content.len()).unwrap();
@@ -135,7 +135,7 @@ pub(crate) fn zip(name: &str, method: u16, content: &[u8], size: u32) -> Vec<u8>
     [local, entry, end].concat()
 }
 
-/// Deflated zeros, some 160 times as many as bytes: one literal, then copies of 258.
+/// Returns deflated zeros, some 160 times as many as bytes: one literal, then copies of 258.
 pub(crate) fn deflated_zeros(copies: usize) -> Vec<u8> {
     // Least significant bit first: last block, fixed codes, the literal 0, then the copies (code
     // 285, distance 1), then the end.

@@ -25,7 +25,7 @@ const SETTINGS: &str = "
     epochs = 2
 ";
 
-/// A run in a folder, without validation.
+/// Prepares a run in a folder, without validation.
 fn small_run(folder: &Path) -> (TrainConfig, TrainInputs, Model) {
     let config = TrainConfig::load(Path::new("small.toml"), SETTINGS, &[]).unwrap();
     let options =

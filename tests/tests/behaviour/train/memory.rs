@@ -15,7 +15,7 @@ use detr_types::Precision;
 
 use super::{deformable, detr, model, same};
 
-/// A trainer whose activations are kept or not.
+/// Creates a trainer whose activations are kept or not.
 fn prepared(
     config: &ModelConfig,
     activation_checkpointing: bool,
@@ -29,7 +29,7 @@ fn prepared(
     (Trainer::new(model, &settings).unwrap(), device)
 }
 
-/// Images with the same objects, the last with padding at the right.
+/// Makes images with the same objects, the last with padding at the right.
 fn batch(side: usize, images: u64, device: &Device) -> MicroBatch {
     let pixels = (0..images).flat_map(|seed| recipe_image(seed, side, side)).collect();
     let count = usize::try_from(images).unwrap();
@@ -52,7 +52,7 @@ fn batch(side: usize, images: u64, device: &Device) -> MicroBatch {
     }
 }
 
-/// Whether gradients are the same but for rounding, relative to the largest of each tensor.
+/// Checks that gradients are the same but for rounding, relative to the largest of each tensor.
 fn check_same(what: &str, rounding: f32, expected: &StateDict, found: &StateDict) {
     assert!(expected.len() > 20 && expected.len() == found.len(), "{what}");
     for (name, one) in expected.iter() {
@@ -66,7 +66,7 @@ fn check_same(what: &str, rounding: f32, expected: &StateDict, found: &StateDict
     }
 }
 
-/// Every kind of model, and of what is trained in it.
+/// Lists every kind of model, and the parts of it that are trained.
 fn cases() -> Vec<(&'static str, ModelConfig, Option<f64>, Precision)> {
     let ModelConfig::DeformableDetr(mut two_stage) = deformable() else { unreachable!() };
     (two_stage.two_stage, two_stage.num_feature_levels) = (true, 4);
@@ -123,7 +123,7 @@ fn a_model_on_a_device_without_checkpointing_is_refused() {
 /// Side of images at which activations are most of the memory.
 const LARGE: usize = 480;
 
-/// The largest memory of this process in MiB, after a step that is large.
+/// Measures the largest memory of this process in MiB, after a step that is large.
 fn large_step(activation_checkpointing: bool) -> String {
     let ModelConfig::DeformableDetr(mut config) = deformable() else { unreachable!() };
     config.enc_layers = 6;
@@ -148,7 +148,8 @@ fn process_that_computes_them_again() {
     println!("{}", large_step(true));
 }
 
-/// What an ignored test of this file prints in a process of its own, if it passes.
+/// Runs an ignored test of this file in a process of its own, and returns what it prints if it
+/// passes.
 fn process(name: &str) -> String {
     let name = format!("train::memory::process_that_{name}");
     let arguments = ["--exact", &name, "--ignored", "--nocapture"];
@@ -209,7 +210,7 @@ fn process_that_repeats_dropout() {
         Some((parameter.name, parameter.shape, parameter.transposed, gradient?))
     }));
     check_same("dropout", 2e-6, &expected.unwrap(), &found);
-    // And it is not as if nothing were dropped.
+    // The result differs from that of a model which drops nothing.
     let other = trainer.gradients(vec![batch(64, 2, &device)]).unwrap().unwrap();
     assert!(!same(&other.read(trainer.groups()).unwrap(), &found));
 }

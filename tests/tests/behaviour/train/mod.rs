@@ -26,7 +26,7 @@ use detr_train::{MicroBatch, Outcome, StepConfig, StepReport, Trainer};
 /// Side of the images.
 const SIDE: usize = 64;
 
-/// A DETR that is as small as `deformable-detr-tiny`.
+/// Describes a DETR that is as small as `deformable-detr-tiny`.
 fn detr() -> ModelConfig {
     let ModelConfig::Detr(mut config) = ModelConfig::preset("detr-r18").unwrap() else {
         unreachable!()
@@ -58,12 +58,12 @@ fn trainer(config: &ModelConfig, change: impl FnOnce(&mut StepConfig)) -> Traine
     Trainer::new(model(config), &settings).unwrap()
 }
 
-/// As [`batch_on`], on the CPU.
+/// Makes a batch as [`batch_on`] does, on the CPU.
 fn batch(seed: u64, objects: &[usize]) -> MicroBatch {
     batch_on(&Device::flex().autodiff(), seed, objects)
 }
 
-/// Recipe images with these many objects each.
+/// Makes recipe images with these many objects each.
 #[allow(clippy::cast_possible_truncation)] // any numbers will do
 fn batch_on(device: &Device, seed: u64, objects: &[usize]) -> MicroBatch {
     let pixels: Vec<f32> =
@@ -99,7 +99,7 @@ fn updated(outcome: Outcome) -> StepReport {
     }
 }
 
-/// Whether two state dicts have the same bits under the same names.
+/// Returns whether two state dicts have the same bits under the same names.
 fn same(a: &StateDict, b: &StateDict) -> bool {
     a.len() == b.len()
         && a.iter().zip(b.iter()).all(|((name, one), (other, two))| {
@@ -130,7 +130,7 @@ impl ModuleMapper for Poke {
     }
 }
 
-/// A model with one element of a parameter replaced.
+/// Replaces one element of a parameter of a model.
 fn poked(model: Model, name: &str, value: f32) -> Model {
     let names = detr_model::weights::named_parameters(&model);
     let at = names.iter().position(|parameter| parameter.name == name).unwrap();

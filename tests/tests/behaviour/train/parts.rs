@@ -60,12 +60,12 @@ fn a_moving_average_follows_the_model() {
     near(&values(constant.model(), BIAS)[..1], &[a]);
     near(&values(warming.model(), BIAS)[..1], &[b]);
     assert_eq!(constant.updates(), 3);
-    // What is not trained is not touched.
+    // A parameter that is not trained keeps its bits.
     let norm = "backbone.0.body.bn1.running_var";
     assert_eq!(values(constant.model(), norm), values(&with(0.0), norm));
 }
 
-/// The bias after each of three updates, from an optimizer.
+/// Returns the bias after each of three updates, from an optimizer.
 fn follow(optimizer: OptimizerConfig, weight_decay: f64) -> Vec<Vec<f32>> {
     let (mut model, device) = (model(&detr()), Device::flex());
     let settings = GroupsConfig { lr: 0.1, weight_decay, frozen: Vec::new(), groups: Vec::new() };

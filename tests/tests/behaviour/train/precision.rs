@@ -1,5 +1,6 @@
-//! Mixed precision: steps in half precision follow those in f32, f32 is what is kept, an overflow lowers
-//! the loss scale and nothing else, and what does not work is said before the first step.
+//! Mixed precision: steps in half precision follow those in f32, the parameters that are kept are f32,
+//! an overflow lowers the loss scale and nothing else, and a precision that does not work is refused
+//! before the first step.
 
 use burn::tensor::{Device, FloatDType};
 use detr_infer::backend::{self, Backend};
@@ -13,7 +14,7 @@ use detr_types::Precision;
 use super::{batch, batch_on, deformable, detr, model, parameters, same, trainer, updated};
 use crate::support::devices;
 
-/// A step on a batch, the loss scale having come down to where it works.
+/// Takes a step on a batch after the loss scale has come down to where it works.
 fn step(trainer: &mut Trainer, seed: u64) -> StepReport {
     loop {
         match trainer.step(vec![batch(seed, &[3, 0, 1, 2])], 1.0).unwrap() {
@@ -23,7 +24,7 @@ fn step(trainer: &mut Trainer, seed: u64) -> StepReport {
     }
 }
 
-/// Numbers of all gradients of a batch.
+/// Reads the numbers of all gradients of a batch.
 fn gradients(trainer: &Trainer) -> Vec<f32> {
     let found = trainer.gradients(vec![batch(5, &[3, 0, 1, 2])]).unwrap().unwrap();
     let found = found.read(trainer.groups()).unwrap();
@@ -56,7 +57,7 @@ fn steps_in_half_precision_follow_those_in_f32() {
                 let difference = (found.loss - expected.loss).abs() / expected.loss;
                 assert!(difference <= loss, "{precision}: {found:?}, expected {expected:?}");
             }
-            // As the check before the first step says: all parameters are f32 still.
+            // The check before the first step finds that all parameters are f32 still.
             check_precision(precision, half.model()).unwrap();
         }
     }
@@ -90,7 +91,7 @@ fn an_overflow_lowers_the_loss_scale_and_changes_nothing_else() {
     assert_eq!(trainer.loss_scale(), Some(LossScale { scale: expected, good_steps: 1 }));
     assert!(!same(&before.0, &parameters(&trainer)));
 
-    // What is not finite at the smallest scale is not the scale's fault.
+    // A number that is not finite at the smallest scale is not the scale's fault.
     trainer.set_loss_scale(LossScale { scale: LossScale::SMALLEST, good_steps: 0 });
     let mut accumulated = trainer.gradients(vec![batch(1, &[2])]).unwrap().unwrap();
     accumulated.scale(f64::INFINITY);

@@ -10,7 +10,7 @@ use detr_train::{AllReduce, NonFinite, Outcome, StepConfig, StepError, Trainer};
 use super::steps::{largest_difference, parts};
 use super::{deformable, detr, model, parameters, trainer, updated};
 
-/// What a rank hands to the other.
+/// A message from one rank to the other.
 enum Handed {
     Numbers(Vec<f64>),
     Tensors(Vec<Tensor<1>>),
@@ -32,7 +32,7 @@ impl Rank {
         ]
     }
 
-    /// What the other rank hands in at the same place.
+    /// Hands over the own message and returns that of the other rank at the same place.
     fn exchange(&self, own: Handed) -> Result<Handed, StepError> {
         let lost = |reason: &dyn ToString| StepError::Ranks(reason.to_string());
         self.to_other.send(own).map_err(|error| lost(&error))?;

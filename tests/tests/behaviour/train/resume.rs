@@ -1,4 +1,4 @@
-//! What `--resume` goes on from, and what it refuses.
+//! The checkpoints that `--resume` goes on from, and those that it refuses.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ fn a_run_killed_in_its_first_save_begins_again_with_its_model() {
     let small = Small::shipped();
     small.train("whole", &["train.epochs=1"]).run().expect(0);
     let first = |run: &str| small.events(run, "step")[0]["loss"].clone();
-    // What is on disk at that moment: the settings, and a checkpoint that is not complete.
+    // The folder holds, at that moment, the settings and a checkpoint that is not complete.
     let begun = small.path("begun");
     fs::create_dir_all(begun.join("checkpoints/.step-2.tmp")).unwrap();
     fs::copy(small.path("whole").join("config.toml"), begun.join("config.toml")).unwrap();

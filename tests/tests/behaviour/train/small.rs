@@ -80,7 +80,7 @@ impl Small {
         for (count, seed, split) in [("24", "1", "train"), ("4", "2", "val")] {
             small.draw(&sizes, count, seed, split);
         }
-        // With dropout, so that what a run draws at random counts, too.
+        // The model has dropout, so that the random draws of a run count, too.
         let tiny =
             fs::read_to_string(root().join("configs/models/deformable-detr-tiny.toml")).unwrap();
         let dropout = tiny.replacen("dropout = 0.0", "dropout = 0.1", 1);
@@ -90,8 +90,8 @@ impl Small {
         small
     }
 
-    /// The shipped model and eight pictures that it has not seen, for training and validation alike, two
-    /// steps an epoch.
+    /// Prepares the shipped model and eight pictures that it has not seen, for training and validation
+    /// alike, two steps an epoch.
     pub(super) fn shipped() -> Self {
         let small = Self(tempfile::tempdir().unwrap());
         let sizes = ["--size", "256x320", "--objects", "1-6", "--scale", "0.15-0.5"];
@@ -111,7 +111,7 @@ impl Small {
         self.0.path().join(name)
     }
 
-    /// A new run with these settings beside the usual ones.
+    /// Starts a new run with these settings beside the usual ones.
     pub(super) fn train(&self, run: &str, settings: &[&str]) -> Run {
         self.train_on("flex", run, settings)
     }
@@ -120,7 +120,7 @@ impl Small {
         self.train_as(detr(["train", "--backend", backend]), run, settings)
     }
 
-    /// As [`Self::train`], with a trainer that fails in some steps.
+    /// Trains as [`Self::train`] does, with a trainer that fails in some steps.
     pub(super) fn train_with_faults(&self, faults: &str, run: &str, settings: &[&str]) -> Run {
         self.train_as(detr_with_faults(faults, ["train", "--backend", "flex"]), run, settings)
     }
@@ -139,8 +139,8 @@ impl Small {
         self.path(run).join(format!("checkpoints/step-{step}"))
     }
 
-    /// The bytes that a run has learned: model, average and optimizer of the checkpoint after a step, which
-    /// has to be there.
+    /// Reads the bytes that a run has learned: model, average and optimizer of the checkpoint after a step,
+    /// which has to be there.
     pub(super) fn learned(&self, run: &str, step: usize) -> Vec<Vec<u8>> {
         let folder = self.checkpoint(run, step);
         let files = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
@@ -153,23 +153,23 @@ impl Small {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The lines of one kind, in order.
+    /// Returns the lines of one kind, in order.
     pub(super) fn events(&self, run: &str, kind: &str) -> Vec<Value> {
         self.metrics(run).into_iter().filter(|row| row["event"] == kind).collect()
     }
 
-    /// A field of every step; a step that was done twice counts as it was last done.
+    /// Returns a field of every step; a step that was done twice counts as it was last done.
     fn of_steps(&self, run: &str, field: &str) -> BTreeMap<u64, Value> {
         let rows = self.events(run, "step").into_iter();
         rows.map(|row| (row["step"].as_u64().unwrap(), row[field].clone())).collect()
     }
 
-    /// Ids of the images of every step.
+    /// Returns the ids of the images of every step.
     pub(super) fn images(&self, run: &str) -> BTreeMap<u64, Value> {
         self.of_steps(run, "images")
     }
 
-    /// The learning rate of every step.
+    /// Returns the learning rate of every step.
     pub(super) fn rates(&self, run: &str) -> BTreeMap<u64, Value> {
         self.of_steps(run, "lr")
     }
@@ -191,12 +191,12 @@ pub(super) fn wait_until(what: &str, running: &mut Running, done: impl Fn() -> b
     }
 }
 
-/// Numbers of the steps in lines of metrics.
+/// Returns the numbers of the steps in lines of metrics.
 pub(super) fn steps_of(rows: &[Value]) -> Vec<u64> {
     rows.iter().map(|row| row["step"].as_u64().unwrap()).collect()
 }
 
-/// What is in the folder of checkpoints.
+/// Lists the folder of checkpoints.
 pub(super) fn checkpoints(run: &Path) -> Vec<String> {
     crate::support::names_in(&run.join("checkpoints"))
 }

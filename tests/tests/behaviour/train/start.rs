@@ -1,4 +1,4 @@
-//! What a run starts from: nothing, a backbone, or a checkpoint whose sizes are not those of the data.
+//! The start of a run: nothing, a backbone, or a checkpoint whose sizes are not those of the data.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{deformable, detr};
 use crate::support::golden;
 
-/// A folder with recipe weights of a model as `model.safetensors`.
+/// Makes a folder with recipe weights of a model as `model.safetensors`.
 fn saved(config: &ModelConfig) -> (TempDir, StateDict) {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::recipe(config, 3, &Device::flex());
@@ -41,7 +41,7 @@ fn init(settings: &mut ModelSettings) {
     settings.init = Some("model.safetensors".to_owned());
 }
 
-/// Names of the tensors that are not those of the checkpoint.
+/// Returns the names of the tensors that are not those of the checkpoint.
 fn changed(started: &InitialModel, state: &StateDict) -> Vec<String> {
     let found = read_parameters(&started.model).unwrap();
     let differs = |name: &&str| {
@@ -72,7 +72,8 @@ fn a_head_of_other_classes_and_queries_start_anew_and_all_else_is_loaded() {
         let found = read_parameters(&started.model).unwrap();
         assert_eq!(found.shape("query_embed.weight").unwrap()[0], 13);
         if let ModelConfig::DeformableDetr(_) = config {
-            // As the reference initialises it: a hundredth of all scores are objects.
+            // The bias is that of the reference's initialisation: a hundredth of all scores are
+            // objects.
             let bias = found.get("class_embed.0.bias").unwrap().to_f32().unwrap();
             assert_eq!(bias.len(), 7);
             assert!(bias.iter().all(|bias| (bias + 99f32.ln()).abs() < 1e-5), "{bias:?}");

@@ -1,5 +1,5 @@
-//! What a step promises: micro-batches make the large batch, frozen parameters keep their bits, a saved
-//! optimizer goes on as if nothing had happened, and numbers that are not finite change nothing.
+//! The promises of a step: micro-batches make the large batch, frozen parameters keep their bits, a
+//! saved optimizer goes on as if nothing had happened, and numbers that are not finite change nothing.
 
 use burn::tensor::Device;
 use detr_loss::LossName;
@@ -14,14 +14,14 @@ use super::{batch, deformable, detr, model, parameters, poked, same, trainer, up
 /// Objects of the images of a step, and how many images there are in each part.
 const OBJECTS: [usize; 4] = [3, 0, 1, 2];
 
-/// A batch in parts of `size` images.
+/// Splits a batch into parts of `size` images.
 pub(super) fn parts(seed: u64, size: usize) -> Vec<MicroBatch> {
     let parts = OBJECTS.chunks(size).zip((seed..).step_by(size));
     parts.map(|(objects, seed)| batch(seed, objects)).collect()
 }
 
-/// Largest difference of parameters that have a gradient, and where it is. Softmax does not see the biases
-/// of keys: their gradient is rounding noise, which Adam turns into steps of full size.
+/// Returns the largest difference of parameters that have a gradient, and where it is. Softmax does not
+/// see the biases of keys: their gradient is rounding noise, which Adam turns into steps of full size.
 pub(super) fn largest_difference(a: &StateDict, b: &StateDict) -> (f32, String) {
     let mut largest = (0.0, String::new());
     for (name, tensor) in a.iter() {
@@ -121,7 +121,7 @@ fn a_saved_optimizer_goes_on_bit_by_bit() {
         let kept = if matches!(optimizer, OptimizerConfig::Adamw { .. }) { 3 } else { 2 };
         assert_eq!(saved.len(), trained * kept);
 
-        // As a loop resumes: weights into a new model, then the state beside it.
+        // A loop resumes like this: weights into a new model, then the state beside it.
         let device = Device::flex().autodiff();
         let weights = parameters(&first);
         let fresh = config.init(&device);
@@ -168,7 +168,7 @@ fn a_state_that_does_not_fit_is_refused() {
     }
 }
 
-/// A step that has to be skipped, and the reason; nothing may change.
+/// Takes a step that has to be skipped and must change nothing, and returns the reason.
 fn skipped(mut trainer: Trainer, parts: Vec<MicroBatch>) -> NonFinite {
     updated(trainer.step(vec![batch(50, &[1, 1])], 1.0).unwrap());
     let everything = |trainer: &Trainer| {

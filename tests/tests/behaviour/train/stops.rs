@@ -9,13 +9,13 @@ use detr_types::env;
 
 use super::small::{LONG, STEPS, Small, checkpoints, steps_of, wait_until};
 
-/// How many random stops were asked for.
+/// Returns the number of random stops that were asked for.
 fn stops(few: usize) -> usize {
     std::env::var(env::DETR_TEST_STOPS).map_or(few, |stops| stops.parse().unwrap())
 }
 
-/// The learning rates of a run, from settings that stand in `small.rs`: a warm-up of four steps to 5e-4, and
-/// half of that after eight.
+/// Checks the learning rates of a run, from settings that stand in `small.rs`: a warm-up of four steps to
+/// 5e-4, and half of that after eight.
 fn check_rates(small: &Small, run: &str) {
     let rates = small.rates(run);
     for (step, expected) in [(1, 1e-4), (2, 2e-4), (4, 4e-4), (5, 5e-4), (8, 5e-4), (9, 2.5e-4)] {
@@ -70,7 +70,7 @@ fn a_run_that_was_stopped_anywhere_comes_to_the_same_bits() {
     }
 }
 
-/// Whether something in the folder of checkpoints is not complete.
+/// Returns whether something in the folder of checkpoints is not complete.
 fn half_written(run: &Path) -> bool {
     let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());

@@ -50,7 +50,7 @@ fn a_run_ends_only_when_five_steps_in_a_row_are_not_finite() {
     assert_eq!(steps_of(&skipped), [2, 3, 4, 5, 7, 8]);
     let (good, mut found) = (small.images("good"), small.images("run"));
     assert!(found.keys().eq(&[1, 6, 9, 10, 11, 12]), "{found:?}");
-    // Skipped or not, every image has its step.
+    // Every image has its step, skipped or not.
     found.extend(skipped.iter().map(|row| (row["step"].as_u64().unwrap(), row["images"].clone())));
     assert_eq!(found, good);
 }
@@ -93,7 +93,7 @@ fn a_full_disk_costs_checkpoints_and_not_the_run() {
     assert!(small.learned("run", STEPS) == before);
     let left = checkpoints(&small.path("run"));
     assert!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
-    // With space again, it goes on from there, and its checkpoint is written.
+    // The run goes on from there once there is space again, and its checkpoint is written.
     small.resume("run").args(["--set", "train.epochs=2"]).run().expect(0);
     assert!(small.checkpoint("run", 2 * STEPS).join("MANIFEST.json").is_file());
 }

@@ -1,5 +1,5 @@
-//! What comes of validations: with the shipped model, which has learned already, so that two steps are
-//! enough for a high AP.
+//! Tests the effects of validations with the shipped model, which has learned already, so that two
+//! steps are enough for a high AP.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use super::small::{Small, checkpoints, steps_of};
 use crate::support::detr;
 
-/// The step that `best` or `last` points to.
+/// Returns the step that `best` or `last` points to.
 fn pointed(small: &Small, run: &str, name: &str) -> String {
     let text = fs::read_to_string(small.path(run).join("checkpoints").join(name)).unwrap();
     text.trim_end().to_owned()
@@ -88,7 +88,7 @@ fn a_run_that_gets_no_better_ends_early_and_remembers_how_long_it_did_not() {
     let ended = small.train("run", &settings).run().expect(0);
     assert!(ended.stderr.contains("stopped early"), "{}", ended.stderr);
     assert_eq!(steps_of(&small.events("run", "validated")), [2, 4, 6]);
-    // With more patience it goes on, and does not begin to count again.
+    // More patience lets it go on, and does not begin to count again.
     let longer = ["train.epochs=20", "train.early_stopping.patience=3"];
     let resumed = small.resume("run").args(longer.iter().flat_map(|set| ["--set", *set]));
     let ended = resumed.run().expect(0);
@@ -133,6 +133,6 @@ fn overfitting_sees_the_same_images_in_every_step() {
     assert_eq!(images.len(), 2);
     assert!(images[0].len() == 2 && images[0][0] != images[0][1], "{images:?}");
     assert_eq!(images[0], images[1]);
-    // And validates on them: one step an epoch.
+    // The run validates on these images: one step an epoch.
     assert_eq!(steps_of(&small.events("run", "validated")), [1, 2]);
 }

@@ -1,4 +1,5 @@
-//! What the manual says: every setting with its values and default, and where the keys of NVIDIA TAO went.
+//! Checks that the manual lists every setting with its values and default, and where the keys of NVIDIA
+//! TAO went.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::{quoted, rows};
 use crate::support::detr;
 
-/// What cannot be left out, and nothing else, of every table that there is.
+/// The settings that cannot be left out, of every table that there is.
 const REQUIRED: &str = "\
 [model]
 arch = 'detr-r50'
@@ -52,7 +53,7 @@ const VARIANTS: [&str; 6] = [
     "data.loader.pad_to={ height = 1, width = 1 }",
 ];
 
-/// The values of all keys, with what is not stated.
+/// Lists the values of all keys, with those that are not stated.
 fn values() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for flags in [Vec::new()].into_iter().chain(VARIANTS.map(|flag| vec![flag.to_owned()])) {

@@ -16,7 +16,7 @@ epochs = 2
 lr = 1e-4
 ";
 
-/// Settings under a name that is hard to handle.
+/// Writes settings under a name that is hard to handle.
 fn with(text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("set tings")).unwrap();

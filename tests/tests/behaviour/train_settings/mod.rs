@@ -11,7 +11,7 @@ use detr_train::TrainConfig;
 
 use crate::support::root;
 
-/// The recipes, in order.
+/// Lists the recipes, in order.
 fn recipes() -> Vec<PathBuf> {
     let entries = root().join("configs/train").read_dir().unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -25,7 +25,7 @@ fn load(path: &Path) -> TrainConfig {
     TrainConfig::load(path, &text, &[]).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Rows of the tables of a manual: the cells, without the outer bars.
+/// Returns the rows of the tables of a manual: the cells, without the outer bars.
 fn rows(manual: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(root().join("docs").join(manual)).unwrap();
     let lines = text.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
@@ -33,7 +33,7 @@ fn rows(manual: &str) -> Vec<Vec<String>> {
     lines.map(cells).collect()
 }
 
-/// The texts in backticks.
+/// Returns the texts in backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }

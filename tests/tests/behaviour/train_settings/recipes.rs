@@ -22,7 +22,7 @@ fn every_recipe_is_read_and_fits_its_model() {
             let matches = names.iter().any(|(name, _)| name.contains(pattern.as_str()));
             assert!(matches, "{name}: {pattern}");
         }
-        // As the command that users are told to copy, at the path that it is told for.
+        // The text is the command that users are told to copy, at the path that it is told for.
         let text = std::fs::read_to_string(&path).unwrap();
         let file = format!("configs/train/{}", path.file_name().unwrap().to_str().unwrap());
         assert!(text.starts_with("# "), "{name} does not say what it is");

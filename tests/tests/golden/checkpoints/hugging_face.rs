@@ -56,8 +56,9 @@ fn deformable_detr(case: &Case, bench: &Bench, failures: &mut Failures, model: &
     predictions(case, bench, failures, &trace.output, "logits", false);
 }
 
-/// We keep boxes where transformers keeps their logits. Where a token proposes nothing these are
-/// infinite, and our boxes exactly 1. The logistic function shrinks errors to a quarter or less.
+/// Compares proposals: we keep boxes where transformers keeps their logits. Where a token proposes
+/// nothing these are infinite, and our boxes exactly 1. The logistic function shrinks errors to a
+/// quarter or less.
 fn proposals(case: &Case, slack: f64, failures: &mut Failures, encoder: &EncoderOutput) {
     let name = "enc_outputs_coord_logits";
     failures.used(name);
@@ -77,7 +78,7 @@ fn proposals(case: &Case, slack: f64, failures: &mut Failures, encoder: &Encoder
     }
 }
 
-/// What the file says and no tensor shows.
+/// Compares the settings that the file states and no tensor shows.
 fn settings(checkpoint: &Checkpoint, failures: &mut Failures) {
     let text = std::fs::read(checkpoint.path.join("config.json")).expect("readable");
     let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
@@ -98,7 +99,7 @@ fn settings(checkpoint: &Checkpoint, failures: &mut Failures) {
     failures.check(json["two_stage"] == config.two_stage, || "two_stage".into());
 }
 
-/// The last layer of `[layers, B, Q, D]`.
+/// Returns the last layer of `[layers, B, Q, D]`.
 fn last(hidden: &Tensor<4>) -> Tensor<3> {
     let layers = hidden.dims()[0];
     hidden.clone().slice_dim(0, layers - 1..layers).squeeze_dim::<3>(0)

@@ -34,8 +34,8 @@ pub fn run(case: &Case, bench: &Bench) -> Failures {
     failures
 }
 
-/// The `.pth` files of a stem: those that a case names as having these expected tensors, and `STEM_KIND.pth`
-/// unless they are those of a longer stem.
+/// Lists the `.pth` files of a stem: those that a case names as having these expected tensors, and
+/// `STEM_KIND.pth` unless they are those of a longer stem.
 fn pth_files(case: &Case, stem: &str) -> Vec<String> {
     let entries = std::fs::read_dir(&case.folder).expect("a folder").flatten();
     let listed: Vec<String> =
@@ -63,7 +63,7 @@ fn pth_files(case: &Case, stem: &str) -> Vec<String> {
     files
 }
 
-/// Every `.pth` of that stem holds exactly the expected tensors.
+/// Checks that every `.pth` of that stem holds exactly the expected tensors.
 fn stored_tensors(case: &Case, stem: &str, failures: &mut Failures) {
     let files = pth_files(case, stem);
     for file in &files {
@@ -86,7 +86,7 @@ fn stored_tensors(case: &Case, stem: &str, failures: &mut Failures) {
     failures.check(!files.is_empty(), || format!("no .pth file belongs to {stem}"));
 }
 
-/// Elements in f64, which holds every stored type exactly.
+/// Reads the elements in f64, which holds every stored type exactly.
 #[allow(clippy::cast_precision_loss)] // integers in the files are small
 fn exact(tensor: &StoredTensor) -> Vec<f64> {
     let bytes = tensor.bytes().expect("readable bytes");
@@ -136,8 +136,8 @@ fn names(case: &Case, bench: &Bench, failures: &mut Failures) {
     failures.check(published == Some(params), || format!("{params} parameters, not {published:?}"));
 }
 
-/// The preset with that many parameters, or else some, that has the most of the tensors that are listed, and
-/// the least that are not.
+/// Finds the preset with that many parameters, or else some, that has the most of the tensors that are
+/// listed, and the least that are not.
 fn nearest_preset(
     listed: &[(String, Vec<usize>)],
     published: Option<usize>,
@@ -152,18 +152,19 @@ fn nearest_preset(
     nearest.expect("presets")
 }
 
-/// How many numbers are parameters.
+/// Returns the number of elements of all parameters.
 fn parameters(expected: &[(String, Vec<usize>)]) -> usize {
     let counted = expected.iter().filter(|(name, _)| !is_buffer(name));
     counted.map(|(_, shape)| shape.iter().product::<usize>()).sum()
 }
 
-/// Names and shapes in the order of the names.
+/// Returns the names and shapes in the order of the names.
 fn shapes(state: &StateDict) -> Vec<(String, Vec<usize>)> {
     state.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape.clone())).collect()
 }
 
-/// Frozen batch norms are buffers in the reference and count as no parameters.
+/// Returns whether a tensor is a buffer: frozen batch norms are buffers in the reference and count
+/// as no parameters.
 fn is_buffer(name: &str) -> bool {
     name.contains("backbone.0.body")
         && (name.contains(".bn") || name.contains("downsample.1") || name.contains("running_"))
@@ -209,7 +210,7 @@ fn official(case: &Case, bench: &Bench, failures: &mut Failures) {
     }
 }
 
-/// With the settings of a case that no tensor shows.
+/// Returns the configuration with the settings of a case that no tensor shows.
 fn with_heads(config: ModelConfig, case: &Case) -> ModelConfig {
     let nheads = case.number("nheads");
     match config {

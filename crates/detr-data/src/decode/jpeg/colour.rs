@@ -14,8 +14,8 @@ fn ycc([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     .map(|value| value.clamp(0, 255) as u8)
 }
 
-/// One pixel of inverted CMYK, that is 0 for full ink. `k - (255 - c) * k / 255`, rounded as
-/// Pillow does.
+/// Converts one pixel of inverted CMYK, that is 0 for full ink. `k - (255 - c) * k / 255`, rounded
+/// as Pillow does.
 #[allow(clippy::cast_possible_truncation)] // at most `k`
 fn cmyk(cmy: [u8; 3], k: u8) -> [u8; 3] {
     cmy.map(|c| {
@@ -34,8 +34,8 @@ pub(super) fn cmyk_to_rgb(pixels: &[u8]) -> Vec<u8> {
     pixels.as_chunks::<4>().0.iter().flat_map(|&[c, m, y, k]| cmyk([c, m, y], k)).collect()
 }
 
-/// YCCK stores `YCbCr` of the uninverted ink's complement; what comes out is inverted once, like
-/// the black channel beside it.
+/// Converts YCCK, which stores `YCbCr` of the uninverted ink's complement; the result is inverted
+/// once, like the black channel beside it.
 pub(super) fn ycck_to_rgb(pixels: &[u8]) -> Vec<u8> {
     // libjpeg gives 255 - ycc as ink, Pillow inverts both ink and black.
     pixels

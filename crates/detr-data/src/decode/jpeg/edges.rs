@@ -1,9 +1,9 @@
 //! Chroma at the right and bottom edge.
 //!
-//! Where chroma has half the resolution, libjpeg interpolates towards a repetition of the last
-//! sample; zune-jpeg interpolates towards the block's padding, whose content is arbitrary. That
-//! shows in the last column of an even width and the last row of an even height, unless they end
-//! with a block. The stored sample is recovered from the two pixels before it.
+//! Repairs the edges of chroma that has half the resolution: libjpeg interpolates towards a
+//! repetition of the last sample; zune-jpeg interpolates towards the block's padding, whose content
+//! is arbitrary. That shows in the last column of an even width and the last row of an even height,
+//! unless they end with a block. The stored sample is recovered from the two pixels before it.
 
 use detr_types::ImageSize;
 
@@ -15,7 +15,7 @@ pub(super) struct Edges {
 }
 
 impl Edges {
-    /// From the sampling factors (horizontal, vertical) of Y, Cb and Cr.
+    /// Finds the edges from the sampling factors (horizontal, vertical) of Y, Cb and Cr.
     pub(super) fn of(size: ImageSize, [y, cb, cr]: [(u8, u8); 3]) -> Self {
         // Blocks of chroma are 8 samples, 16 pixels, and a length below 4 has no two samples.
         let cut =
@@ -52,7 +52,7 @@ impl Edges {
     }
 }
 
-/// With `near = (3a + b) / 4` and `far = (3b + a) / 4`, sets the chroma of `last` to `a`.
+/// Sets the chroma of `last` to `a`, given `near = (3a + b) / 4` and `far = (3b + a) / 4`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
 fn repeat_sample(last: &mut [u8; 3], near: [u8; 3], far: [u8; 3]) {
     for channel in [1, 2] {

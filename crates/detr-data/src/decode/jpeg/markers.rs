@@ -12,7 +12,7 @@ use super::error::{NAME, corrupt};
 use crate::decode::error::ImageError;
 use crate::decode::pixels::check_pixels;
 
-/// What the components mean.
+/// The meaning of the components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colour {
     Grey,
@@ -22,11 +22,11 @@ pub(super) enum Colour {
     Ycck,
 }
 
-/// What the markers say.
+/// The settings that the markers state.
 pub(super) struct Markers<'a> {
     pub(super) size: ImageSize,
     pub(super) colour: Colour,
-    /// Where `YCbCr` needs repair after decoding.
+    /// The edges where `YCbCr` needs repair after decoding.
     pub(super) edges: Option<Edges>,
     /// TIFF structure of the first EXIF segment.
     pub(super) exif: Option<&'a [u8]>,
@@ -110,9 +110,9 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
         }
     }
     let frame = frame.filter(|_| scans > 0).ok_or_else(|| corrupt("it holds no image data"))?;
-    // Where the whole image is one scan, data that ends early runs into these bits and is found
-    // out, because no Huffman code consists of ones. zune would go on with zeros for ever. With
-    // several scans it looks for the next marker right behind the data.
+    // If the whole image is one scan, data that ends early runs into these bits and is found out,
+    // because no Huffman code consists of ones. The decoder zune-jpeg would go on with zeros for
+    // ever. With several scans it looks for the next marker right behind the data.
     if !frame.progressive && scans == 1 && complete_scan {
         stream.extend([0xff, 0].repeat(16));
     }
@@ -126,8 +126,8 @@ pub(super) fn walk<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Markers<'a>, 
     Ok(Markers { size: frame.size, colour, edges, exif, stream })
 }
 
-/// The next marker at or after `at`, and the position behind it. Fill bytes and stray data before
-/// it are skipped, as libjpeg does.
+/// Finds the next marker at or after `at`, and the position behind it. Fill bytes and stray data
+/// before it are skipped, as libjpeg does.
 fn next_marker(bytes: &[u8], mut at: usize) -> Result<(u8, usize), ImageError> {
     while let Some(&[first, second]) = bytes.get(at..at + 2).and_then(<[u8]>::first_chunk) {
         if first == 0xff && !matches!(second, 0 | 0xff) {
@@ -138,7 +138,7 @@ fn next_marker(bytes: &[u8], mut at: usize) -> Result<(u8, usize), ImageError> {
     Err(truncated("the end-of-image marker is missing", bytes))
 }
 
-/// Body of the segment whose length field is at `at`, and the position behind it.
+/// Returns the body of the segment whose length field is at `at`, and the position behind it.
 fn segment(bytes: &[u8], at: usize) -> Result<(&[u8], usize), ImageError> {
     let Some(&length) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
         return Err(truncated("it ends inside a header", bytes));
@@ -153,7 +153,7 @@ fn segment(bytes: &[u8], at: usize) -> Result<(&[u8], usize), ImageError> {
     }
 }
 
-/// The position of the marker that ends the entropy-coded data, or of the end of the file.
+/// Finds the position of the marker that ends the entropy-coded data, or of the end of the file.
 fn end_of_scan(bytes: &[u8], mut at: usize) -> usize {
     while let Some(offset) = bytes[at..].iter().position(|&byte| byte == 0xff) {
         at += offset;
@@ -214,7 +214,7 @@ fn colour(frame: &Frame, jfif: bool, adobe: Option<u8>) -> Colour {
     }
 }
 
-/// Name of the coding processes that are not decoded.
+/// Returns the name of the coding processes that are not decoded.
 fn process(marker: u8) -> &'static str {
     match marker {
         0xc3 => "a lossless JPEG",

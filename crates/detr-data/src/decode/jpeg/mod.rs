@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, 
     Ok(orient(image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
-/// Row-major RGB.
+/// Decodes the pixels to row-major RGB.
 fn decode_pixels(markers: &Markers<'_>) -> Result<Vec<u8>, ImageError> {
     let strict = DecoderOptions::default()
         .set_strict_mode(true)

@@ -1,4 +1,4 @@
-//! What Python and other tools write instead of plain JSON numbers.
+//! Reads the notations that Python and other tools write instead of plain JSON numbers.
 
 use std::fmt;
 
@@ -25,7 +25,8 @@ pub(crate) enum Id {
     Text(String),
 }
 
-/// A message of the parser without its place, which refers to a part of the file, and without names of types.
+/// Returns a message of the parser without its place, which refers to a part of the file, and without names
+/// of types.
 pub(crate) fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let message = match text.rfind(" at line ") {

@@ -107,7 +107,7 @@ impl<'a> TextIds<'a> {
         Self { records, next: None }
     }
 
-    /// A number above all others.
+    /// Returns a number above all others.
     fn number(&mut self) -> i64 {
         #[derive(Deserialize)]
         struct OnlyId {
@@ -124,7 +124,7 @@ impl<'a> TextIds<'a> {
     }
 }
 
-/// The three lists of the file, or where it stops being JSON.
+/// Parses the three lists of the file, or returns where it stops being JSON.
 pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Result<T, DatasetError> {
     serde_json::from_str(text).map_err(|error| {
         let mut reason = lenient::message(&error);
@@ -215,7 +215,8 @@ fn add_image(builder: &mut Builder, root: Option<&Root>, image: Image) {
     });
 }
 
-/// The file of an image, or of its segments; none if the name leads out. What is wrong is counted.
+/// Finds the file of an image, or of its segments; returns `None` if the name leads out of the
+/// folder. What is wrong is counted.
 pub(super) fn locate(
     builder: &mut Builder,
     root: &Root,
@@ -282,7 +283,7 @@ fn add_object(builder: &mut Builder, annotation: Annotation<'_>, ids: &mut TextI
     builder.object(image_id, object);
 }
 
-/// The outline, without what cannot become a mask.
+/// Returns the outline, without parts that cannot become a mask.
 fn segmentation(
     builder: &mut Builder,
     id: i64,
@@ -327,7 +328,7 @@ fn segmentation(
     (!kept.is_empty()).then_some(Segmentation::Polygons(kept))
 }
 
-/// Where records are, for messages.
+/// The place of records in a file, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) path: &'a Path,
@@ -335,7 +336,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// The records that are right; the others are counted.
+    /// Reads the records that are right, and counts the others.
     pub(super) fn records<T: Deserialize<'a>>(
         self,
         list: &str,
@@ -347,7 +348,7 @@ impl<'a> Place<'a> {
         records.iter().enumerate().filter_map(read).collect()
     }
 
-    /// A record, or none if it is not right, which is counted.
+    /// Reads a record; one that is not right is counted and returned as `None`.
     fn record<T: Deserialize<'a>>(
         self,
         list: &str,
@@ -365,7 +366,7 @@ impl<'a> Place<'a> {
         None
     }
 
-    /// What is wrong with a record: `images[3].id (FILE:7:12): ...`.
+    /// Explains an error in a record: `images[3].id (FILE:7:12): ...`.
     fn explain<T: Deserialize<'a>>(self, list: &str, index: usize, record: &'a RawValue) -> String {
         let json = &mut serde_json::Deserializer::from_str(record.get());
         let (field, reason) = match serde_path_to_error::deserialize::<_, T>(json) {
@@ -377,7 +378,7 @@ impl<'a> Place<'a> {
         format!("{}: {reason}", self.of(&format!("{list}[{index}]{dot}"), record))
     }
 
-    /// The name and the place of a record or of a field of it: `images[3].id (FILE:7:12)`.
+    /// Returns the name and the place of a record or of a field of it: `images[3].id (FILE:7:12)`.
     fn of(self, name: &str, record: &RawValue) -> String {
         // A record is a slice of the text.
         let offset = record.get().as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
@@ -386,7 +387,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The folder of the images, with all files of the data set's own folder inside.
+/// Returns the folder of the images, with all files of the data set's own folder inside.
 pub(super) fn root<'a>(
     path: &Path,
     folder: &Path,
@@ -398,7 +399,7 @@ pub(super) fn root<'a>(
     Ok(root.within(&own_folder(path)).with_tails(all_elsewhere(names)))
 }
 
-/// The folder of the data set: that of the file, or the one above where that is `annotations`.
+/// Returns the folder of the data set: that of the file, or the one above if that is `annotations`.
 fn own_folder(path: &Path) -> PathBuf {
     let here = path.parent().unwrap_or(Path::new("."));
     let real = std::path::absolute(here).unwrap_or_default();
@@ -419,14 +420,14 @@ fn above(here: &Path) -> PathBuf {
     }
 }
 
-/// Whether no name is relative: the file was written at another place.
+/// Returns whether no name is relative: the file was written at another place.
 fn all_elsewhere<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
     let is_elsewhere =
         |name| matches!(paths::clean(name), Err(UnsafeName::Absolute | UnsafeName::Url));
     names.by_ref().all(is_elsewhere)
 }
 
-/// Where images are: the first of the usual places that holds the first image.
+/// Returns the folder of the images: the first of the usual places that holds the first image.
 pub(super) fn image_folder<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> PathBuf {
     let here = path.parent().unwrap_or(Path::new("."));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

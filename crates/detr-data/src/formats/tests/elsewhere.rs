@@ -10,7 +10,7 @@ fn options(split: Option<&str>) -> ReadOptions {
     ReadOptions { split, accept: Accept::Everything, ..ReadOptions::default() }
 }
 
-/// Names of the images and the number of all objects.
+/// Reads a data set, and returns the names of the images and the number of all objects.
 fn found(path: &Path, split: Option<&str>) -> (Vec<String>, usize) {
     let dataset = read(path, &options(split)).unwrap_or_else(|error| panic!("{error}"));
     (dataset.images.iter().map(|i| i.file_name.clone()).collect(), dataset.object_count())

@@ -29,7 +29,7 @@ fn coco(images: &str, annotations: &str, categories: &str) -> String {
     )
 }
 
-/// A folder with files, an image `a.png` among them.
+/// Makes a folder with files, an image `a.png` among them.
 fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, contents) in [("a.png", PNG)].iter().chain(files) {
@@ -128,7 +128,7 @@ fn records_are_counted_by_what_is_wrong_with_them() {
         let finite =
             |object: &crate::ObjectRecord| object.bbox.is_finite() && object.area.is_finite();
         assert!(dataset.images.iter().flat_map(|image| &image.objects).all(finite), "{json}");
-        // What is refused depends on how bad it is.
+        // The severity decides which problems are refused.
         for (accept, least) in
             [(Accept::Errors, Severity::Fatal), (Accept::Warnings, Severity::Error)]
         {

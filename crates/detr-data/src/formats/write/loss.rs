@@ -1,4 +1,4 @@
-//! What a format cannot hold.
+//! Counts the properties of a data set that a format cannot hold.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,7 +70,7 @@ impl Loss {
     }
 }
 
-/// What was written, and what was lost by it.
+/// The files that were written, and the properties that were lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LossReport {
     /// The format written.
@@ -79,7 +79,7 @@ pub struct LossReport {
     pub images: usize,
     /// Objects written.
     pub objects: usize,
-    /// How many of each kind were lost; kinds without loss are absent.
+    /// The number of losses of each kind; kinds without loss are absent.
     pub losses: BTreeMap<Loss, usize>,
     /// Names that had to change, old and new.
     pub renamed: Vec<(String, String)>,
@@ -96,7 +96,7 @@ impl LossReport {
         report
     }
 
-    /// Counts.
+    /// Counts a loss.
     pub(super) fn lose(&mut self, loss: Loss, count: usize) {
         if count > 0 {
             *self.losses.entry(loss).or_default() += count;
@@ -117,7 +117,7 @@ impl LossReport {
         self.lose(Loss::Supercategories, supercategories.count());
     }
 
-    /// Whether nothing was lost.
+    /// Returns whether nothing was lost.
     #[must_use]
     pub fn is_lossless(&self) -> bool {
         self.losses.is_empty()

@@ -6,7 +6,8 @@ use super::loss::{Loss, LossReport};
 use crate::dataset::Dataset;
 use crate::formats::paths;
 
-/// A file name for each image, in their order. In a flat format folders become part of the name.
+/// Chooses a file name for each image, in their order. In a flat format folders become part of the
+/// name.
 pub(super) fn file_names(dataset: &Dataset, flat: bool, report: &mut LossReport) -> Vec<String> {
     let mut stems = HashSet::new();
     let mut names = Vec::with_capacity(dataset.images.len());
@@ -32,7 +33,7 @@ pub(super) fn file_names(dataset: &Dataset, flat: bool, report: &mut LossReport)
     names
 }
 
-/// The label file of an image file.
+/// Names the label file of an image file.
 pub(super) fn with_extension(name: &str, extension: &str) -> String {
     match name.rfind('.') {
         Some(dot) if dot > name.rfind('/').map_or(0, |at| at + 1) => {
@@ -42,7 +43,8 @@ pub(super) fn with_extension(name: &str, extension: &str) -> String {
     }
 }
 
-/// Class names by category id, changed by `change` where they must be, each still unique.
+/// Returns the class names by category id, changed by `change` where they must be, each still
+/// unique.
 pub(super) fn class_names(
     dataset: &Dataset,
     report: &mut LossReport,
@@ -63,8 +65,9 @@ pub(super) fn class_names(
     names
 }
 
-/// Categories that no object has, which formats without a list of classes forget; and whether the
-/// ids of the others will be given again, which readers count in the order of the names.
+/// Counts categories that no object has, which formats without a list of classes forget; and
+/// whether the ids of the others will be given again, which readers count in the order of the
+/// names.
 pub(super) fn lose_categories(
     dataset: &Dataset,
     names: &BTreeMap<i64, String>,

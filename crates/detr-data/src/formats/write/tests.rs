@@ -9,8 +9,8 @@ use crate::dataset::{Category, Problem};
 use crate::formats::{Accept, ReadOptions, ShardOptions, read, shard};
 use crate::synth::{SynthOptions, synthesize};
 
-/// Shapes with everything that formats disagree about: sparse ids, a crowd, a class name with a
-/// space, one that no object has, a folder, an image without objects, a box over the border.
+/// Makes shapes with everything that formats disagree about: sparse ids, a crowd, a class name with
+/// a space, one that no object has, a folder, an image without objects, a box over the border.
 fn awkward(folder: &Path) -> Dataset {
     let options = SynthOptions {
         images: 8,
@@ -39,7 +39,8 @@ fn awkward(folder: &Path) -> Dataset {
     dataset
 }
 
-/// Class, box and crowd flag of every object, image by image in the order of the file's pixels.
+/// Lists class, box and crowd flag of every object, image by image in the order of the file's
+/// pixels.
 fn content(dataset: &Dataset) -> Vec<Vec<(String, [f64; 4], bool)>> {
     let mut images: Vec<_> = dataset
         .images
@@ -121,7 +122,7 @@ fn every_format_comes_back_without_what_it_cannot_hold() {
             assert_eq!(report.objects, objects - left_out);
         }
         assert_close(&content(&found), &expected);
-        // And on to another format.
+        // The result is then converted to another format.
         let next = folder.path().join(format!("{format}-coco"));
         let again = write(&found, Format::Coco, &next, &WriteOptions::default()).unwrap();
         assert!(again.is_lossless(), "{again}");

@@ -1,5 +1,5 @@
-//! What a broken or hostile hub may answer: each fault is an error that names it, and nothing is
-//! kept of what came before.
+//! Answers of a broken or hostile hub: each fault is an error that names it, and nothing is kept of
+//! what came before.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn check_fault(at: &'static str, expected: &str, fault: fn(Answer) -> Answer) ->
     check_fault_with(|_| {}, at, expected, fault)
 }
 
-/// As [`check_fault`], with less patience.
+/// Runs [`check_fault`] with less patience.
 fn check_fault_with(
     hurry: fn(&mut Patience),
     at: &'static str,
@@ -59,7 +59,7 @@ fn damaged_content_is_refused() {
         answer.body.truncate(500_000);
         answer
     });
-    // Without a length of its own, the body must have the one that the hub has announced.
+    // A body that states no length must have the one that the hub has announced.
     check_fault(STORAGE, "got 500000 of 700001 bytes", |mut answer| {
         answer.body.truncate(500_000);
         answer.with("Content-Length", "")

@@ -22,7 +22,7 @@ const CONFIG: &[u8] = b"{\"model_type\": \"detr\"}\n";
 const PREPROCESSOR: &[u8] = b"{\"size\": 800}\n";
 const TOKEN: &str = "hf_secretsecret";
 
-/// Longer than the buffers on the way.
+/// Returns content that is longer than the buffers on the way.
 fn weights() -> Vec<u8> {
     (0..700_001_u32).map(|i| u8::try_from(i % 251).unwrap()).collect()
 }
@@ -31,7 +31,7 @@ fn weights_sha256() -> String {
     hex(&Sha256::digest(weights()))
 }
 
-/// What the real hub would answer: weights by way of a redirect, small files directly.
+/// Answers like the real hub: weights by way of a redirect, small files directly.
 fn good(request: &Request) -> Answer {
     let path = &request.path;
     if path == "/cdn/weights?signature=x" {
@@ -57,7 +57,7 @@ fn good(request: &Request) -> Answer {
     }
 }
 
-/// A hub that does not pause between its tries.
+/// Creates a hub that does not pause between its tries.
 fn hub(endpoint: &str, cache: &TempDir) -> Hub {
     let mut hub = Hub::new(endpoint, cache.path()).unwrap().with_token(TOKEN).unwrap();
     hub.patience.pauses = vec![Duration::ZERO; 2];
@@ -68,7 +68,7 @@ fn repo_dir(cache: &TempDir) -> std::path::PathBuf {
     cache.path().join("models--tiny--detr-test")
 }
 
-/// All files and links below a folder.
+/// Lists all files and links below a folder.
 fn files(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names = Vec::new();
@@ -214,7 +214,7 @@ fn a_missing_preprocessor_config_is_fetched_for_the_commit_in_the_cache() {
         assert_eq!(other.fetch(REPO, "main", &NoProgress).unwrap(), folder);
         assert!(!file.exists());
     }
-    // What is damaged is not put in place.
+    // A damaged file is not put in place.
     let damaged = Server::start(|request| {
         let mut answer = good(request);
         answer.body[0] ^= 1;

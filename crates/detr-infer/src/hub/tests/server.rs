@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What came in.
+/// A request that came in.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) path: String,
     pub(super) authorization: Option<String>,
 }
 
-/// What goes out.
+/// An answer that goes out.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,

@@ -37,7 +37,7 @@ pub struct ResNetConfig {
 }
 
 impl Block {
-    /// Output channels per channel of the 3x3 convolution.
+    /// Returns the number of output channels per channel of the 3x3 convolution.
     #[must_use]
     pub const fn expansion(self) -> usize {
         match self {

@@ -57,7 +57,8 @@ pub struct ResidualBlock {
 }
 
 impl ResNet {
-    /// A network initialised as torchvision does: Kaiming normal by fan out, identity norms.
+    /// Creates a network initialised as torchvision does: Kaiming normal by fan out, identity
+    /// norms.
     #[must_use]
     pub fn new(config: &ResNetConfig, device: &Device) -> Self {
         let mut inputs = config.stem;
@@ -89,7 +90,7 @@ impl ResNet {
         }
     }
 
-    /// All four feature maps, C2 to C5.
+    /// Computes all four feature maps, C2 to C5.
     ///
     /// # Shapes
     /// - input `[B, 3, H, W]`
@@ -168,7 +169,7 @@ impl ResidualBlock {
         FeatureMap { map: layer(last, bn, y, Some(shortcut), true), extent }
     }
 
-    /// The images' part of what the block's 3x3 convolution of its stride puts out.
+    /// Returns the images' part of the output of the block's 3x3 convolution of its stride.
     fn extent_after(&self, extent: Option<Extent>, map: &Tensor<4>) -> Option<Extent> {
         match self.stride {
             1 => extent,
@@ -176,8 +177,8 @@ impl ResidualBlock {
         }
     }
 
-    /// What a 1x1 convolution of this stride looks at. Selecting first leaves a convolution of
-    /// stride 1, which is a matrix product, and is several times faster on the CPU.
+    /// Selects the cells that a 1x1 convolution of this stride looks at. Selecting first leaves a
+    /// convolution of stride 1, which is a matrix product, and is several times faster on the CPU.
     fn subsample(&self, x: Tensor<4>) -> Tensor<4> {
         if self.stride == 1 {
             return x;
@@ -200,7 +201,7 @@ impl ResidualBlock {
     }
 }
 
-/// A convolution with its normalisation, a residual, and a `ReLU` if wanted.
+/// Applies a convolution with its normalisation, a residual, and a `ReLU` if wanted.
 ///
 /// A frozen norm that is not folded, as in training, scales the weights where the operation has a kernel of
 /// ours: that is cheaper than scaling all that they make. Elsewhere it comes after, as in the reference.
@@ -236,7 +237,7 @@ fn fold_conv(conv: Conv2d, bn: Option<FrozenBatchNorm>) -> Conv2d {
     }
 }
 
-/// What distinguishes one residual block from another.
+/// The sizes that distinguish one residual block from another.
 struct BlockShape {
     block: Block,
     inputs: usize,
@@ -281,7 +282,7 @@ impl BlockShape {
     }
 }
 
-/// A square convolution without bias that keeps the size at stride 1.
+/// Creates a square convolution without bias that keeps the size at stride 1.
 fn conv(
     channels: [usize; 2],
     kernel: usize,

@@ -95,8 +95,8 @@ impl DeformableDetrConfig {
         Ok(check_dropout(self.dropout)?)
     }
 
-    /// How many class heads and box heads there are: one for all layers, or one per layer with box
-    /// refinement, and one more for the proposals of a two-stage model.
+    /// Returns the number of class heads and of box heads: one for all layers, or one per layer
+    /// with box refinement, and one more for the proposals of a two-stage model.
     #[must_use]
     pub fn heads(&self) -> usize {
         match (self.with_box_refine, self.two_stage) {

@@ -8,8 +8,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use super::config::{DeformableDetrConfig, GROUPS};
 use crate::nn::{Conv2d, ConvShape, Init, Linear, Mlp};
 
-/// Class heads, equal to each other at first, that give every class a probability of 1 %: focal loss
-/// would drown in background otherwise (Lin et al. 2017, section 3.3).
+/// Creates the class heads, equal to each other at first, that give every class a probability of 1
+/// %: focal loss would drown in background otherwise (Lin et al. 2017, section 3.3).
 pub(crate) fn class_heads(config: &DeformableDetrConfig, device: &Device) -> Vec<Linear> {
     let prior = -(99f32.ln());
     let first = Linear {
@@ -23,8 +23,8 @@ pub(crate) fn class_heads(config: &DeformableDetrConfig, device: &Device) -> Vec
     copies(first, config.heads())
 }
 
-/// Box heads, equal to each other at first, that move no reference. Where the first layer starts from
-/// a point, it gives boxes an eighth of the image wide: a logit of -2.
+/// Creates the box heads, equal to each other at first, that move no reference. Where the first layer
+/// starts from a point, it gives boxes an eighth of the image wide: a logit of -2.
 pub(crate) fn bbox_heads(config: &DeformableDetrConfig, device: &Device) -> Vec<Mlp> {
     let d = config.hidden_dim;
     let mut heads = copies(Mlp::new(d, d, 4, 3, device), config.heads());
@@ -40,8 +40,8 @@ pub(crate) fn bbox_heads(config: &DeformableDetrConfig, device: &Device) -> Vec<
     heads
 }
 
-/// Convolution and normalisation per level: 1x1 for the maps of the backbone, 3x3 with stride 2 for
-/// every coarser level.
+/// Creates a convolution and a normalisation per level: 1x1 for the maps of the backbone, 3x3 with
+/// stride 2 for every coarser level.
 pub(crate) fn input_projections(
     config: &DeformableDetrConfig,
     device: &Device,

@@ -1,4 +1,4 @@
-//! What is particular to `DeformableDetrForObjectDetection`: settings that the weights do not show,
+//! The peculiarities of `DeformableDetrForObjectDetection`: settings that the weights do not show,
 //! and settings that must agree with them.
 
 use std::path::Path;
@@ -130,8 +130,8 @@ fn contradiction(
     )
 }
 
-/// With box refinement but a single stage, current versions of transformers give all layers one
-/// class head, and write it once. Where another layer has any part of one, none is made up.
+/// Copies the one class head that current versions of transformers write for a single-stage model
+/// with box refinement to all layers. If another layer has any part of a head, none is made up.
 fn share_class_head(state: &mut StateDict, layers: usize) {
     let is_of_later_layer = |name: &str| {
         let rest = name.strip_prefix("class_embed.").and_then(|rest| rest.split_once('.'));

@@ -7,7 +7,7 @@ use crate::weights::{DEFAULT_HEADS, StateDict, TrainingArgs};
 /// Queries of the published two-stage models.
 pub(super) const DEFAULT_PROPOSALS: usize = 300;
 
-/// Whether these are tensors of a Deformable DETR, complete or not.
+/// Returns whether these are tensors of a Deformable DETR, complete or not.
 pub(super) fn is_deformable(state: &StateDict) -> bool {
     ["transformer.level_embed", "input_proj.0.0.weight"].iter().any(|n| state.get(n).is_some())
 }

@@ -102,7 +102,7 @@ struct Queries {
     reference: Tensor<3>,
     /// `[B, Q]`, true = stands for nothing.
     absent: Option<Tensor<2, Bool>>,
-    /// Of the first stage.
+    /// The proposals of the first stage.
     proposals: Option<(EncoderOutput, Tensor<2, Int>)>,
 }
 
@@ -237,7 +237,7 @@ impl DeformableDetr {
         levels
     }
 
-    /// Position encodings with the embeddings of their levels, `[B or 1, S, D]`.
+    /// Joins the position encodings with the embeddings of their levels, `[B or 1, S, D]`.
     fn join_positions(&self, levels: &[LevelTrace]) -> Tensor<3> {
         let embeddings = self.transformer.level_embed.val();
         let positions = levels.iter().enumerate().map(|(i, level)| {
@@ -247,7 +247,8 @@ impl DeformableDetr {
         Tensor::cat(positions.collect(), 1)
     }
 
-    /// One-stage: learned positions and contents, references from the positions.
+    /// Makes the queries of a one-stage model: learned positions and contents, references from the
+    /// positions.
     fn learned_queries(&self, embedding: &Embedding, memory: &Tokens) -> Queries {
         let [b, _, d] = memory.values.dims();
         let embedding = embedding.weight.val().unsqueeze::<3>();
@@ -260,8 +261,9 @@ impl DeformableDetr {
         Queries { target, position, reference: sigmoid(reference), absent: None, proposals: None }
     }
 
-    /// Two-stage: the best proposals of the encoder, as constants. The reference lets padding propose
-    /// nothing, but takes it where better tokens run out; with `exact`, such queries are absent.
+    /// Makes the queries of a two-stage model: the best proposals of the encoder, as constants. The
+    /// reference lets padding propose nothing, but takes it where better tokens run out; with
+    /// `exact`, such queries are absent.
     fn proposed_queries(
         &self,
         memory: &Tokens,
@@ -285,7 +287,7 @@ impl DeformableDetr {
         let delta = self.bbox_embed[last].forward(tokens).cast(FloatDType::F32);
         let coordinates = delta + proposals.logits;
 
-        // Ranked by the first class, which stands for "an object" here.
+        // The proposals are ranked by the first class, which stands for "an object" here.
         let mut scores = pred_logits.clone().slice_dim(2, 0..1).squeeze_dim::<2>(2);
         let padding = memory.mask.clone().filter(|_| exact);
         if let Some(padding) = &padding {
@@ -383,7 +385,7 @@ impl Pyramid {
     }
 }
 
-/// Class logits with those of absent queries at [`ABSENT`].
+/// Sets the class logits of absent queries to [`ABSENT`].
 fn without(logits: Tensor<3>, absent: Option<&Tensor<2, Bool>>) -> Tensor<3> {
     let Some(absent) = absent else { return logits };
     let shape = logits.dims();
@@ -417,7 +419,8 @@ fn join_tokens(levels: &[LevelTrace], sizes: &[[usize; 2]]) -> Tokens {
     }
 }
 
-/// The part of each level that is no padding, (x, y): `[B, L, 2]`, or `[1, L, 2]` without padding.
+/// Returns the part of each level that is no padding, (x, y): `[B, L, 2]`, or `[1, L, 2]` without
+/// padding.
 fn valid_ratios(
     sizes: &[[usize; 2]],
     masks: Option<&[Tensor<3, Bool>]>,
@@ -437,7 +440,7 @@ fn extent([h, w]: [usize; 2], device: &Device) -> Tensor<2> {
     Tensor::from_data([[w as f32, h as f32]], (device, DType::F32))
 }
 
-/// Centre of every token on every level, `[B or 1, S, L, 2]`.
+/// Returns the centre of every token on every level, `[B or 1, S, L, 2]`.
 fn encoder_references(sizes: &[[usize; 2]], ratios: &Tensor<3>) -> Tensor<4> {
     let [b, _, _] = ratios.dims();
     let device = ratios.device();
@@ -462,7 +465,8 @@ fn on_levels(reference: &Tensor<3>, ratios: &Tensor<3>) -> Tensor<4> {
     reference.clone().reshape([rb, q, 1, coordinates]) * ratios.reshape([vb, 1, l, coordinates])
 }
 
-/// What a head's answer is added to, `[B or 1, Q, 4]`: a point gives the centre only.
+/// Returns the logits that a head's answer is added to, `[B or 1, Q, 4]`: a point gives the centre
+/// only.
 fn coordinate_logits(reference: &Tensor<3>) -> Tensor<3> {
     let logits = inverse_sigmoid(reference.clone());
     match logits.dims() {

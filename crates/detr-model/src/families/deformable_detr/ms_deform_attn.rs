@@ -11,9 +11,9 @@ use crate::nn::{Init, Linear, softmax_f32};
 /// Multi-scale deformable attention.
 #[derive(Module, Debug)]
 pub struct MSDeformAttn {
-    /// Where to look: `[D] -> [M, L, P, 2]`, (x, y).
+    /// The layer that places the sampling points: `[D] -> [M, L, P, 2]`, (x, y).
     pub sampling_offsets: Linear,
-    /// How much each place counts: `[D] -> [M, L, P]`.
+    /// The layer that weights the sampling points: `[D] -> [M, L, P]`.
     pub attention_weights: Linear,
     /// Projection of the tokens that are looked at.
     pub value_proj: Linear,
@@ -24,7 +24,7 @@ pub struct MSDeformAttn {
     n_points: usize,
 }
 
-/// What is looked at: the tokens of all levels, from fine to coarse, each level row by row.
+/// The tokens that are sampled: those of all levels, from fine to coarse, each level row by row.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// `[B, S, D]`.
@@ -36,8 +36,9 @@ pub struct Tokens {
 }
 
 impl MSDeformAttn {
-    /// Attention of `nheads` heads on vectors of width `hidden_dim`, with `n_points` points in each
-    /// of `n_levels` levels. A fresh one looks with equal weights along one ray per head.
+    /// Creates an attention of `nheads` heads on vectors of width `hidden_dim`, with `n_points`
+    /// points in each of `n_levels` levels. A fresh one looks with equal weights along one ray per
+    /// head.
     #[must_use]
     pub fn new(
         hidden_dim: usize,
@@ -65,7 +66,7 @@ impl MSDeformAttn {
         }
     }
 
-    /// Every query reads the tokens around its reference.
+    /// Lets every query read the tokens around its reference.
     ///
     /// A reference of two numbers is a point, and offsets count cells; one of four is a box (centre
     /// and size), and offsets count halves of the box per point (section A.3 of the paper).
@@ -87,7 +88,8 @@ impl MSDeformAttn {
 
         let mut value = self.value_proj.forward(tokens.values.clone());
         if let Some(mask) = &tokens.mask {
-            // Selected away: whatever a padded token holds, zero times NaN would be NaN.
+            // A padded token is replaced, not multiplied: whatever it holds, zero times NaN would
+            // be NaN.
             let mask = mask.clone().reshape([b, s, 1]).expand([b, s, d]);
             value = value.mask_fill(mask, 0.0);
         }
@@ -127,8 +129,8 @@ impl MSDeformAttn {
     }
 }
 
-/// Head k looks in the direction 2 pi k / M, one cell (in the larger coordinate) further with every
-/// point, and the same on all levels: `[M, L, P, 2]`.
+/// Returns the initial offsets `[M, L, P, 2]`: head k looks in the direction 2 pi k / M, one cell
+/// (in the larger coordinate) further with every point, and the same on all levels.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // small counts, f32 in the end
 fn initial_offsets(nheads: usize, n_levels: usize, n_points: usize) -> Vec<f32> {
     let mut offsets = Vec::with_capacity(nheads * n_levels * n_points * 2);

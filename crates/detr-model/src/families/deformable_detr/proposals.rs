@@ -19,8 +19,8 @@ pub(crate) struct Proposals {
 }
 
 impl Proposals {
-    /// One square around every cell, a twentieth of the image wide on the finest level and twice as
-    /// wide on each coarser one.
+    /// Proposes one square around every cell, a twentieth of the image wide on the finest level and
+    /// twice as wide on each coarser one.
     ///
     /// # Shapes
     /// - `masks`: `[B, h, w]` per level, true = padding; none if all images fill the batch
@@ -74,7 +74,8 @@ pub(crate) fn cell_centres([h, w]: [usize; 2], device: &Device) -> Tensor<3> {
     Tensor::cat(vec![x, y], 2)
 }
 
-/// How many columns of the first row and rows of the first column are no padding: `[B, 2]`, (x, y).
+/// Returns the number of columns of the first row and of rows of the first column that are no
+/// padding: `[B, 2]`, (x, y).
 pub(crate) fn valid_cells(mask: &Tensor<3, Bool>) -> Tensor<2> {
     let [b, _, _] = mask.dims();
     let count = |edge: Tensor<3, Bool>| {
@@ -87,7 +88,8 @@ pub(crate) fn valid_cells(mask: &Tensor<3, Bool>) -> Tensor<2> {
     Tensor::cat(vec![columns, rows], 1).reshape([b, 2])
 }
 
-/// The `k` best tokens of every image by score, `[B, S] -> [B, k]`; the first ones on a tie.
+/// Selects the `k` best tokens of every image by score, `[B, S] -> [B, k]`; the first ones on a
+/// tie.
 ///
 /// They are chosen on the host, because backends differ in how they order equal scores: all tokens
 /// that propose nothing have one. It is the only place where `forward` waits for the device.
@@ -95,7 +97,8 @@ pub(crate) fn best_tokens(scores: Tensor<2>, k: usize) -> Tensor<2, Int> {
     let [b, s] = scores.dims();
     let device = scores.device();
     let read = traffic::read(Transaction::default().register(scores.detach()));
-    // As Burn's operations do where the device fails; who runs the model catches it.
+    // Burn's operations panic where the device fails, and so does this one; the caller of the model
+    // catches it.
     let read = read.unwrap_or_else(|error| panic!("{}", error.message));
     let scores: Vec<f32> =
         read.iter().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect();

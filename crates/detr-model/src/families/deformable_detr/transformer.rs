@@ -86,7 +86,7 @@ pub struct DeformableTransformerDecoderLayer {
 }
 
 impl DeformableTransformer {
-    /// A transformer with the reference's initialisation.
+    /// Creates a transformer with the reference's initialisation.
     #[must_use]
     pub fn new(config: &DeformableDetrConfig, device: &Device) -> Self {
         let d = config.hidden_dim;

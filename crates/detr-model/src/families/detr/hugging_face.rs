@@ -26,7 +26,7 @@ pub(super) fn mask_head_name(name: &str) -> Option<String> {
     Some(format!("mask_head.{}", ours.as_deref().unwrap_or(rest)))
 }
 
-/// The convolution or the normalisation of a layer.
+/// Names the convolution or the normalisation of a layer.
 fn layer(number: &str, part: &str, end: &str) -> Option<String> {
     match part {
         "conv" => Some(format!("lay{number}.{end}")),

@@ -37,7 +37,7 @@ pub(super) fn infer(state: &StateDict, args: TrainingArgs) -> Option<DetrConfig>
     })
 }
 
-/// Whether there is a tensor of a mask head.
+/// Returns whether there is a tensor of a mask head.
 fn has_mask_head(state: &StateDict) -> bool {
     let of_head =
         |name: &str| name.starts_with("bbox_attention.") || name.starts_with("mask_head.");

@@ -79,7 +79,7 @@ impl DetrConfig {
     }
 }
 
-/// Whether so many channels can be normalised in groups.
+/// Returns whether so many channels can be normalised in groups.
 pub(super) const fn groupable(channels: usize) -> bool {
     channels > 0 && channels.is_multiple_of(groups(channels))
 }
@@ -185,7 +185,7 @@ impl MaskHeadSmallConv {
         MaskTrace { attention, norms: [n1, n2, n3, n4, n5], masks }
     }
 
-    /// The number of elements of the largest map of one query.
+    /// Returns the number of elements of the largest map of one query.
     fn elements(&self, image: &ImageContext) -> usize {
         let [.., h, w] = image.projected.dims();
         let channels = self.lay1.weight.dims()[0];

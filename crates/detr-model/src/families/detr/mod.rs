@@ -154,7 +154,7 @@ impl Family for DetrConfig {
             lr: 1e-4,
             weight_decay: 1e-4,
             frozen: frozen.collect(),
-            // Learned positions are `backbone.1`, and train at the backbone's rate, too.
+            // The learned positions are `backbone.1`, and train at the backbone's rate, too.
             groups: vec![ParameterGroup {
                 name: "backbone",
                 patterns: vec!["backbone"],

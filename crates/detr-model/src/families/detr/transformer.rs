@@ -98,7 +98,7 @@ pub struct TransformerDecoderLayer {
     pre_norm: bool,
 }
 
-/// What the decoder attends to.
+/// The encoded image that the decoder attends to.
 #[derive(Clone, Debug)]
 pub struct Memory {
     /// `[B, S, D]`: the encoder's output.
@@ -110,7 +110,7 @@ pub struct Memory {
 }
 
 impl Transformer {
-    /// A transformer with the reference's initialisation.
+    /// Creates a transformer with the reference's initialisation.
     #[must_use]
     pub fn new(config: &TransformerConfig, device: &Device) -> Self {
         Self {
@@ -152,7 +152,7 @@ impl TransformerEncoder {
         (layers, self.finish(x))
     }
 
-    /// What becomes of the last layer's output.
+    /// Applies the last operations to the last layer's output.
     pub(crate) fn finish(&self, x: Tensor<3>) -> Tensor<3> {
         match &self.norm {
             Some(norm) => normalize(norm, x),
@@ -162,7 +162,7 @@ impl TransformerEncoder {
 }
 
 impl TransformerDecoder {
-    /// Normalised outputs of all layers.
+    /// Returns the normalised outputs of all layers.
     ///
     /// # Shapes
     /// - `target` `[B, Q, D]`: content of the queries

@@ -23,7 +23,7 @@ use super::{
 use crate::backbone::Backbone;
 use crate::families::{Model, ModelConfig, Published};
 
-/// Where a checkpoint came from.
+/// The formats of checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A folder made by `detr models convert`.
@@ -45,13 +45,13 @@ pub enum Format {
 pub struct Checkpoint {
     /// File or folder it was opened from.
     pub path: PathBuf,
-    /// What it was.
+    /// The format of the file.
     pub format: Format,
-    /// What the weights are.
+    /// The architecture that the weights belong to.
     pub architecture: Architecture,
-    /// How images become input.
+    /// The way in which images become input.
     pub preprocess: PreprocessSpec,
-    /// What the labels mean; none for a backbone alone.
+    /// The classes of the labels; `None` for a backbone alone.
     pub classes: Option<ClassTable>,
     /// Tensors under official names, each once: see [`Checkpoint::listed`].
     pub state: StateDict,
@@ -63,12 +63,12 @@ pub struct Checkpoint {
     weights: Vec<(PathBuf, Arc<Mmap>)>,
     /// Names that the file lacks although it has other copies of the same tensor.
     missing_copies: Vec<String>,
-    /// What the tensors look like, where the user said otherwise.
+    /// The architecture that the tensors resemble, if the user stated another.
     looks_like: Option<String>,
 }
 
 impl Format {
-    /// Its name for users.
+    /// Returns its name for users.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,7 +83,7 @@ impl Format {
 }
 
 impl Checkpoint {
-    /// Recipe weights for an architecture: a full-size model without a file, which detects
+    /// Makes recipe weights for an architecture: a full-size model without a file, which detects
     /// nothing. Labels are COCO's where the head has their number.
     #[must_use]
     pub fn recipe(config: &ModelConfig, seed: u64, device: &Device) -> Self {
@@ -107,7 +107,7 @@ impl Checkpoint {
         }
     }
 
-    /// A model that was trained, to be saved: its tensors by official name, each once.
+    /// Describes a model that was trained, to be saved: its tensors by official name, each once.
     #[must_use]
     pub fn trained(
         config: &ModelConfig,
@@ -130,9 +130,9 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors as an artifact holds them. The reference's Deformable DETR lists heads that
-    /// several layers share once per layer, and its `load_state_dict` asks for all of them. Its models of masks have
-    /// `detr.` before the names of the detector.
+    /// Returns the tensors as an artifact holds them. The reference's Deformable DETR lists heads that several
+    /// layers share once per layer, and its `load_state_dict` asks for all of them. Its models of masks have `detr.`
+    /// before the names of the detector.
     #[must_use]
     pub fn listed(&self) -> StateDict {
         let Some(config) = self.architecture.model() else { return self.state.clone() };
@@ -143,7 +143,7 @@ impl Checkpoint {
         segmentation::wrap(state, config)
     }
 
-    /// The model's configuration.
+    /// Returns the model's configuration.
     ///
     /// # Errors
     /// The checkpoint is a backbone alone.
@@ -216,7 +216,7 @@ impl Checkpoint {
         artifact::write(folder, &self.listed(), draft, self.weights_file().unwrap_or(&self.path))
     }
 
-    /// The file that holds the tensors; none for a recipe, or where there are several.
+    /// Returns the file that holds the tensors; `None` for a recipe, or if there are several.
     #[must_use]
     pub fn weights_file(&self) -> Option<&Path> {
         match self.weights.as_slice() {
@@ -225,7 +225,7 @@ impl Checkpoint {
         }
     }
 
-    /// SHA-256 of the weights file; none for a recipe, or where there are several.
+    /// Returns the SHA-256 of the weights file; `None` for a recipe, or if there are several.
     #[must_use]
     pub fn sha256(&self) -> Option<String> {
         match self.weights.as_slice() {
@@ -284,7 +284,7 @@ impl Checkpoint {
         WeightsError::Mismatch { path: self.path.clone(), mismatch, hint: self.hint() }
     }
 
-    /// What to try when tensors and architecture disagree.
+    /// Returns a remedy for tensors that disagree with the architecture.
     fn hint(&self) -> Option<Box<str>> {
         let hint = match (self.format, &self.looks_like) {
             (Format::Artifact, _) => {
@@ -304,7 +304,7 @@ impl Checkpoint {
         Some(hint.into())
     }
 
-    /// What the file itself says about its content: the card's hash, or a zip's check sums.
+    /// Checks the content against the file's own statement: the card's hash, or a zip's check sums.
     fn check_hash(&self) -> Result<(), WeightsError> {
         if self.card.is_none() {
             return self.weights.iter().try_for_each(|(path, map)| pth::check_sums(path, map));
@@ -331,7 +331,8 @@ fn unknown(path: &Path, state: &StateDict) -> WeightsError {
     }
 }
 
-/// The class table of a model whose file has no names: 91 slots are COCO's, 250 COCO's things and stuff.
+/// Returns the class table of a model whose file has no names: 91 slots are COCO's, 250 COCO's things
+/// and stuff.
 pub(super) fn default_classes(config: &ModelConfig) -> ClassTable {
     let slots = config.num_classes();
     if let Some(Published { classes, .. }) = config.published() {
@@ -351,7 +352,7 @@ pub(super) fn default_classes(config: &ModelConfig) -> ClassTable {
     }
 }
 
-/// The preprocessing of a model whose file does not tell it.
+/// Returns the preprocessing of a model whose file does not tell it.
 pub(super) fn default_preprocess(config: &ModelConfig) -> PreprocessSpec {
     config.published().map_or_else(PreprocessSpec::default, |published| published.preprocess)
 }

@@ -181,7 +181,8 @@ impl Checkpoint {
         let state = segmentation::unwrap(without_counters(state));
         let mut looks_like = None;
         let architecture = match (arch, Inferred::new(&state, args)) {
-            // Whatever is in the file: what is missing is listed when the weights are loaded.
+            // The stated architecture counts; tensors that the file lacks are listed when the
+            // weights are loaded.
             (Some(arch), Inferred::Model(found)) => {
                 looks_like = Some(found.describe());
                 arch.clone().into()
@@ -353,7 +354,7 @@ fn described(path: &Path) -> Result<Option<Description>, WeightsError> {
     Ok(None)
 }
 
-/// The folder of a file.
+/// Returns the folder of a file.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -361,7 +362,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether a file is a JSON object with these keys.
+/// Returns whether a file is a JSON object with these keys.
 fn has_keys(path: &Path, keys: &[&str]) -> bool {
     let object: Result<serde_json::Map<String, serde_json::Value>, _> = read_json(path);
     object.is_ok_and(|object| keys.iter().all(|key| object.contains_key(*key)))

@@ -14,7 +14,7 @@ use crate::families::{Model, ModelConfig};
 struct Part {
     title: &'static str,
     unit: &'static str,
-    /// What the names of its tensors start with.
+    /// The prefixes of the names of its tensors.
     names: [&'static str; 2],
 }
 
@@ -73,7 +73,7 @@ impl Checkpoint {
                         state.insert(name, tensor.clone());
                     }
                 }
-                // Named when it is filled.
+                // This case is reported when the part is filled.
                 _ => {}
             }
         }
@@ -103,7 +103,7 @@ impl Checkpoint {
             let name = name.strip_prefix(theirs)?;
             Some(format!("{ours}{name}"))
         });
-        // Learned positions of a detector are its own.
+        // The learned positions of a detector are its own.
         let mut state = self
             .read_back(&fresh)?
             .rename(|name| (!name.starts_with(ours)).then(|| name.to_owned()));
@@ -118,7 +118,8 @@ impl Checkpoint {
         Ok((model, vec![note]))
     }
 
-    /// What no tensor shows, where the checkpoint states it.
+    /// Compares the number of attention heads, which no tensor shows, with the number that the
+    /// checkpoint states.
     fn check_heads(&self, config: &ModelConfig) -> Result<Vec<String>, WeightsError> {
         if !matches!(self.format, Format::Artifact | Format::HuggingFace) {
             return Ok(Vec::new());

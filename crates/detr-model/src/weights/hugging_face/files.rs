@@ -91,7 +91,7 @@ fn read_shards(folder: &Path, index: &Path) -> Result<Weights, WeightsError> {
     Ok(weights)
 }
 
-/// The file of every tensor, as an index says.
+/// Returns the file of every tensor, as an index says.
 fn places(index: &Path) -> Result<BTreeMap<String, String>, WeightsError> {
     let json: Value = read_json(index)?;
     let refuse = |reason: String| {
@@ -153,7 +153,7 @@ fn missing(folder: &Path) -> WeightsError {
     )
 }
 
-/// Names, at most five of them.
+/// Lists names, at most five of them.
 fn cut(names: &[&str]) -> String {
     let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(SHOWN) {

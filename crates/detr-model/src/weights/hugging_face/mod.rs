@@ -55,7 +55,7 @@ struct BackboneSettings {
     downsample_in_first_stage: Option<bool>,
 }
 
-/// What a folder holds.
+/// The content of a folder.
 pub(super) struct HuggingFace {
     pub(super) config: ModelConfig,
     pub(super) classes: ClassTable,
@@ -130,7 +130,7 @@ fn unknown_type(config: &Config, path: &Path) -> WeightsError {
     )
 }
 
-/// Whether the last stage is dilated.
+/// Returns whether the last stage is dilated.
 fn is_dilated(config: &Config, path: &Path) -> Result<bool, WeightsError> {
     let refused = |what: &dyn std::fmt::Display| Err(WeightsError::config(path, what));
     if config.dilation == Some(true) && config.use_timm_backbone == Some(false) {
@@ -195,13 +195,14 @@ fn check(config: &Config, path: &Path) -> Result<(), WeightsError> {
     Ok(())
 }
 
-/// Whether a label of a head is COCO's stuff. The file does not say which classes have instances; the published
-/// panoptic models have 250 slots, in which stuff starts at 92.
+/// Returns whether a label of a head is COCO's stuff. The file does not say which classes have instances; the
+/// published panoptic models have 250 slots, in which stuff starts at 92.
 const fn is_stuff(label: usize, slots: usize) -> bool {
     slots == 250 && label > 90
 }
 
-/// Ids are both label and category id, as in the published checkpoints; `N/A` marks a hole.
+/// Reads the classes; ids are both label and category id, as in the published checkpoints, and
+/// `N/A` marks a hole.
 fn class_table(
     config: &Config,
     model: &ModelConfig,

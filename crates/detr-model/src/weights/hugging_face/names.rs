@@ -6,8 +6,8 @@ use super::super::{StateDict, StoredTensor};
 use crate::backbone::resnet;
 use crate::families::{HuggingFaceNames, ModelConfig};
 
-/// A state dict with Hugging Face's names under the official ones. Unknown names stay, so that
-/// they are reported as the file has them.
+/// Renames the tensors of a state dict from Hugging Face's names to the official ones. Unknown
+/// names stay, so that they are reported as the file has them.
 ///
 /// # Errors
 /// What is wrong, with the names: two names that stand for one tensor, or a fused projection of which

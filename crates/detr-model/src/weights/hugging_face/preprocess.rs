@@ -146,7 +146,8 @@ fn shortest(spec: PreprocessSpec, shortest_edge: u32, longest_edge: u32) -> Prep
     PreprocessSpec { shortest_edge, longest_edge, ..spec }
 }
 
-/// The longest side that the program's limits allow beside a short one, for a file that sets none.
+/// Returns the longest side that the program's limits allow beside a short one, for a file that
+/// sets none.
 fn most_beside(short: u32) -> u32 {
     let most = Limits::default().pixels / u64::from(short.max(1));
     u32::try_from(most).unwrap_or(u32::MAX).min(PreprocessSpec::MAX_EDGE)

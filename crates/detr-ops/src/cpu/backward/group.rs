@@ -17,7 +17,7 @@ const AHEAD: usize = 8;
 pub(super) struct Rows<'a> {
     pub(super) value: &'a [f32],
     pub(super) grad_value: &'a Shared<'a>,
-    /// Where the first gradient is.
+    /// The index of the first gradient.
     pub(super) first: usize,
     /// From a cell to the next.
     pub(super) stride: usize,
@@ -30,7 +30,7 @@ impl Rows<'_> {
         self.grad_value.prefetch(self.first + cell * self.stride, d);
     }
 
-    /// The row of a cell, and its gradient.
+    /// Returns the row of a cell, and its gradient.
     ///
     /// # Safety
     ///
@@ -50,7 +50,7 @@ pub(super) struct Points {
     of_query: Range<usize>,
 }
 
-/// All points of a level, by queries.
+/// Returns all points of a level, by queries.
 pub(super) fn groups(q: usize, p: usize) -> impl Iterator<Item = Points> {
     let queries = (GROUP / p).max(1);
     (0..q).step_by(queries).flat_map(move |query| {
@@ -100,7 +100,7 @@ impl Group {
         self.taps.locate(levels, &locations, &self.weights);
         for i in 0..used {
             for cells in &self.taps.cells {
-                // Those nowhere are asked for in vain.
+                // Points outside of the level are prefetched as well, which does no harm.
                 rows.prefetch(cells[i] as usize, d);
             }
         }

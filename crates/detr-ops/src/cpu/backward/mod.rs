@@ -78,7 +78,7 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // With constants the rows of the published models stay in registers.
+        // The sizes of the published models are constants, so that their rows stay in registers.
         match (self.call.sizes.d, self.call.sizes.p) {
             (32, 4) => self.run::<S, 32, 4>(simd),
             (32, _) => self.run::<S, 32, 0>(simd),
@@ -145,14 +145,14 @@ impl Task<'_> {
         }
     }
 
-    /// Number of a query and head.
+    /// Returns the number of a query and head.
     #[inline(always)]
     fn query_head(&self, query: usize) -> usize {
         let Sizes { m, q, .. } = *self.call.sizes;
         (self.image * q + query) * m + self.head
     }
 
-    /// Number of the first of a query's points.
+    /// Returns the number of the first of a query's points.
     #[inline(always)]
     fn points(&self, query: usize) -> usize {
         let sizes = self.call.sizes;

@@ -14,7 +14,7 @@ use crate::cpu::zeros::zeros;
 /// Numbers of the scores of a task.
 const SCORES: usize = 1 << 16;
 
-/// The output `[B, Q, M * d]`; `bias` `[B, S]` is added to the scores.
+/// Computes the output `[B, Q, M * d]`; `bias` `[B, S]` is added to the scores.
 pub(super) fn forward(
     query: &FlexTensor,
     key: &FlexTensor,

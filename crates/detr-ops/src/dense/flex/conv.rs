@@ -15,13 +15,13 @@ use crate::cpu::zeros::zeros;
 /// Numbers of a tile of the unfolded input: some megabytes, which are read again from the cache.
 const UNFOLDED: usize = 1 << 19;
 
-/// Cells of a tile.
+/// Returns the number of cells of a tile.
 fn tile(geometry: &Geometry) -> usize {
     let all = geometry.images * geometry.cells();
     (UNFOLDED / geometry.depth()).min(all.div_ceil(TASKS)).clamp(96, 2048).next_multiple_of(32)
 }
 
-/// What is added to the sums of a convolution.
+/// The terms that are added to the sums of a convolution.
 #[derive(Clone, Copy)]
 pub(super) struct After<'a> {
     pub(super) bias: &'a [f32],
@@ -30,7 +30,7 @@ pub(super) struct After<'a> {
 }
 
 impl After<'_> {
-    /// Cells of one filter; `place` is that of the first in the output.
+    /// Writes the cells of one filter; `place` is that of the first in the output.
     #[inline(always)]
     pub(super) fn apply(&self, filter: usize, place: usize, sums: &[f32], out: &mut [f32]) {
         let bias = self.bias[filter];
@@ -51,7 +51,7 @@ impl After<'_> {
     }
 }
 
-/// The output `[B, C', H', W']`.
+/// Computes the output `[B, C', H', W']`.
 pub(super) fn forward(
     geometry: &Geometry,
     x: &[f32],
@@ -91,12 +91,12 @@ pub(super) fn forward(
     output
 }
 
-/// What becomes of sums.
+/// The last operations on a sum before it is stored.
 struct Finish<'a> {
     cells: usize,
     filters: usize,
     after: After<'a>,
-    /// Of `len` cells from `from` on, one filter after the other.
+    /// The sums of `len` cells from `from` on, one filter after the other.
     sums: &'a [f32],
     from: usize,
     len: usize,
@@ -125,7 +125,7 @@ impl WithSimd for Finish<'_> {
     }
 }
 
-/// At least `floor`; NaN stays.
+/// Returns the number, or `floor` if it is less; NaN stays.
 #[inline(always)]
 pub(super) fn rectified(value: f32, floor: f32) -> f32 {
     if value < floor { floor } else { value }

@@ -14,7 +14,7 @@ use crate::cpu::zeros::zeros;
 /// Cells that are unfolded at once.
 const TILE: usize = 1024;
 
-/// Gradient of the input `[B, C, H, W]`, from that of the output.
+/// Computes the gradient of the input `[B, C, H, W]`, from that of the output.
 pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Vec<f32> {
     if let Some(found) = winograd::input(geometry, weight, grad) {
         return found;
@@ -53,14 +53,14 @@ pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Vec<f3
     found
 }
 
-/// Gradient of the weight `[C', C, kh, kw]`, from that of the output.
+/// Computes the gradient of the weight `[C', C, kh, kw]`, from that of the output.
 pub(super) fn weight(geometry: &Geometry, x: &[f32], grad: &[f32]) -> Vec<f32> {
     let Geometry { images, channels, filters, .. } = *geometry;
     let (cells, depth, taps) = (geometry.cells(), geometry.depth(), geometry.taps());
     let mut found = vec![0f32; filters * depth];
     let block = channels_of_a_task(geometry);
     let blocks = channels.div_ceil(block);
-    // Where there are few channels, filters are shared out, too.
+    // Filters are divided among the threads, too, if there are few channels.
     let filter_block = filters.div_ceil((TASKS / 4).div_ceil(blocks));
     let filter_blocks = filters.div_ceil(filter_block);
     let shared = Parts { data: Shared::new(&mut found), stride: depth };

@@ -32,7 +32,7 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug)]
 struct Tap {
     channel: usize,
-    /// What is added to a cell's place in the input: below zero before the first cell.
+    /// The offset from a cell to its place in the input: below zero before the first cell.
     by: [isize; 2],
 }
 
@@ -65,33 +65,33 @@ impl Geometry {
         [self.images, self.filters, self.output[0], self.output[1]]
     }
 
-    /// Cells of an image of the output.
+    /// Returns the number of cells of an image of the output.
     pub(super) fn cells(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
-    /// Cells of a channel of the input.
+    /// Returns the number of cells of a channel of the input.
     pub(super) fn plane(&self) -> usize {
         self.input[0] * self.input[1]
     }
 
-    /// Weights of a filter for one channel.
+    /// Returns the number of weights of a filter for one channel.
     pub(super) fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Weights of a filter.
+    /// Returns the number of weights of a filter.
     pub(super) fn depth(&self) -> usize {
         self.channels * self.taps()
     }
 
-    /// Whether the input, as it is, is the unfolded one.
+    /// Returns whether the input, as it is, is the unfolded one.
     pub(super) fn is_product(&self) -> bool {
         let ConvOptions { stride, padding, .. } = self.options;
         self.taps() == 1 && stride == [1, 1] && padding == [0, 0]
     }
 
-    /// The rows that `len` cells from `from` on lie in; cells count through all images.
+    /// Returns the rows that `len` cells from `from` on lie in; cells count through all images.
     pub(super) fn runs(&self, from: usize, len: usize) -> Vec<Run> {
         let (cells, columns) = (self.cells(), self.output[1]);
         let mut runs = Vec::with_capacity(len / columns + 2);
@@ -115,7 +115,7 @@ impl Geometry {
         Tap { channel, by }
     }
 
-    /// One tap's input for a run of cells.
+    /// Reads one tap's input for a run of cells.
     #[inline(always)]
     fn read(&self, plane: &[f32], by: [isize; 2], run: &Run, out: &mut [f32]) {
         let Some((line, first)) = self.line(by, run) else {
@@ -142,7 +142,8 @@ impl Geometry {
         }
     }
 
-    /// The row of the input that a tap reads for a run, if it is inside, and the column for its first cell.
+    /// Returns the row of the input that a tap reads for a run, if it is inside, and the column for its
+    /// first cell.
     #[inline(always)]
     fn line(&self, by: [isize; 2], run: &Run) -> Option<(usize, isize)> {
         let [row, column] =
@@ -227,7 +228,7 @@ impl WithSimd for Fold<'_> {
     }
 }
 
-/// Which of `len` places from `first` on, `step` apart, are from 0 to below `width`.
+/// Returns which of `len` places from `first` on, `step` apart, are from 0 to below `width`.
 #[inline(always)]
 fn inside(first: isize, step: usize, len: usize, width: usize) -> Range<usize> {
     let before = (-first).max(0).unsigned_abs().div_ceil(step).min(len);
@@ -235,7 +236,7 @@ fn inside(first: isize, step: usize, len: usize, width: usize) -> Range<usize> {
     before..until.max(before)
 }
 
-/// Sizes of tensors in memory are far below the limit.
+/// Converts a size, since sizes of tensors in memory are far below the limit.
 #[allow(clippy::cast_possible_wrap)]
 fn signed(size: usize) -> isize {
     size as isize

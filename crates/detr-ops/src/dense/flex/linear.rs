@@ -12,7 +12,7 @@ use crate::cpu::zeros::zeros;
 /// Rows of a block.
 const ROWS: usize = 256;
 
-/// The output `[rows, O]` of `x` `[rows, I]`.
+/// Computes the output `[rows, O]` of `x` `[rows, I]`.
 pub(super) fn forward(x: &[f32], weight: View<'_>, bias: &[f32], relu: bool) -> Vec<f32> {
     let [inputs, outputs] = weight.shape;
     let count = x.len().checked_div(inputs).unwrap_or(0);

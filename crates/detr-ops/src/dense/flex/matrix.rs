@@ -17,12 +17,13 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A whole slice, row by row.
+    /// Views a whole slice, row by row.
     pub(super) fn new(data: &'a [f32], shape: [usize; 2]) -> Self {
         Self { data, start: 0, shape, strides: [shape[1], 1] }
     }
 
-    /// The last two dimensions of a tensor, whose others are at these places; none where it runs backward.
+    /// Views the last two dimensions of a tensor, whose others are at these places; returns `None` if a
+    /// stride is negative.
     pub(super) fn of(tensor: &'a FlexTensor, place: &[usize]) -> Option<Self> {
         let layout = tensor.layout();
         let shape: Vec<usize> = layout.shape().iter().copied().collect();
@@ -56,7 +57,7 @@ impl<'a> View<'a> {
         self.transposed().rows(from, len).transposed()
     }
 
-    /// Whether its last element is in the slice.
+    /// Returns whether its last element is in the slice.
     fn fits(&self) -> bool {
         let last =
             self.shape.iter().zip(self.strides).map(|(&n, stride)| n.saturating_sub(1) * stride);
@@ -73,7 +74,7 @@ pub(super) fn multiply(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>,
     unsafe { multiply_part(&Shared::new(out), 0, stride, a, b, add) }
 }
 
-/// The same, into rows that begin at `start` of a shared buffer.
+/// Multiplies into rows that begin at `start` of a shared buffer.
 ///
 /// # Safety
 ///

@@ -134,7 +134,7 @@ fn sizes(tensor: &FlexTensor) -> [usize; 4] {
     [shape[0], shape[1], shape[2], shape[3]]
 }
 
-/// Elements of a contiguous tensor.
+/// Returns the elements of a contiguous tensor.
 fn elements(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("contiguous f32, as the callers made it")
 }

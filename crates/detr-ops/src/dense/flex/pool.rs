@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::cpu::zeros::zeros;
 
-/// The output `[planes, ceil(h / 2), ceil(w / 2)]` of `x` `[planes, h, w]`.
+/// Computes the output `[planes, ceil(h / 2), ceil(w / 2)]` of `x` `[planes, h, w]`.
 pub(super) fn forward(x: &[f32], size: [usize; 2]) -> Vec<f32> {
     let cells = size[0].div_ceil(2) * size[1].div_ceil(2);
     let planes = x.len().checked_div(size[0] * size[1]).unwrap_or(0);
@@ -18,7 +18,8 @@ pub(super) fn forward(x: &[f32], size: [usize; 2]) -> Vec<f32> {
     output
 }
 
-/// Gradient of the input, from that of the output: each goes to the first place with the largest value.
+/// Computes the gradient of the input, from that of the output: each goes to the first place with the
+/// largest value.
 pub(super) fn backward(x: &[f32], size: [usize; 2], grad: &[f32]) -> Vec<f32> {
     let [h, w] = size;
     let columns = w.div_ceil(2);
@@ -41,13 +42,13 @@ pub(super) fn backward(x: &[f32], size: [usize; 2], grad: &[f32]) -> Vec<f32> {
     found
 }
 
-/// Rows, or columns, of the input that one of the output sees.
+/// Returns the rows, or columns, of the input that one of the output sees.
 #[inline(always)]
 fn around(place: usize, len: usize) -> std::ops::Range<usize> {
     (2 * place).saturating_sub(1)..(2 * place + 2).min(len)
 }
 
-/// Not a number is larger than any, as in PyTorch.
+/// Compares as PyTorch does: NaN is larger than any number.
 #[inline(always)]
 fn is_larger(value: f32, than: f32) -> bool {
     value > than || value.is_nan()

@@ -30,7 +30,7 @@ pub(super) struct Lent {
     len: usize,
 }
 
-/// A buffer for an operation of all threads; what is in it is left from before.
+/// Lends a buffer for an operation of all threads, with whatever content was left from before.
 pub(super) fn lend(len: usize) -> Lent {
     let mut kept = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     // The smallest that is large enough, or else the largest.

@@ -22,13 +22,14 @@ const PRODUCTS: usize = 16;
 const SIDE: usize = 4;
 /// Tiles that make a product of matrices worth its while; fewer than that are left to the definition.
 const TILES: usize = 128;
-/// Transformed numbers that all threads work on at once: they stay in the cache that the threads share.
+/// The number of transformed values that all threads work on at once: they stay in the cache that the
+/// threads share.
 const NUMBERS: usize = 1 << 23;
 /// The fewer channels and filters, the more the transformations weigh beside what the products save; a ResNet-50
 /// has this many at least, and with fewer it was not measured.
 const LEAST: usize = 64;
 
-/// Whether this is a convolution for this algorithm.
+/// Returns whether this is a convolution for this algorithm.
 pub(super) fn suits(geometry: &Geometry) -> bool {
     let options = &geometry.options;
     geometry.kernel == [3, 3]
@@ -38,7 +39,7 @@ pub(super) fn suits(geometry: &Geometry) -> bool {
         && geometry.images * tiles(geometry).iter().product::<usize>() >= TILES
 }
 
-/// The output `[B, C', H', W']`.
+/// Computes the output `[B, C', H', W']`.
 pub(super) fn forward(
     geometry: &Geometry,
     x: &[f32],
@@ -69,8 +70,8 @@ pub(super) fn forward(
     output
 }
 
-/// Gradient of the input `[B, C, H, W]` from that of the output, if this is a convolution for this algorithm: that of
-/// the gradient by the filters turned around, with channels and filters exchanged.
+/// Computes the gradient of the input `[B, C, H, W]` from that of the output, if this is a convolution for this
+/// algorithm: that of the gradient by the filters turned around, with channels and filters exchanged.
 pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Option<Vec<f32>> {
     let Geometry { channels, filters, .. } = *geometry;
     let [above, left] = geometry.options.padding.map(|padding| 2usize.checked_sub(padding));
@@ -97,7 +98,7 @@ pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Option
     Some(forward(&turned, grad, &turned_weight, after))
 }
 
-/// Rows and columns of the tiles of an image.
+/// Returns the rows and columns of the tiles of an image.
 fn tiles(geometry: &Geometry) -> [usize; 2] {
     geometry.output.map(|size| size.div_ceil(2))
 }
@@ -125,7 +126,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// A block by one thread.
+    /// Computes a block by one thread.
     fn alone(&self, block: &Block) {
         let Geometry { channels, filters, .. } = *self.geometry;
         let tiles = block.tiles();
@@ -139,7 +140,7 @@ impl Work<'_> {
         });
     }
 
-    /// A block by all threads.
+    /// Computes a block by all threads.
     fn together(&self, block: &Block) {
         let Geometry { channels, filters, .. } = *self.geometry;
         let tiles = block.tiles();
@@ -159,7 +160,7 @@ impl Work<'_> {
         Arch::new().dispatch(Transform { geometry, x, block, channels, inputs });
     }
 
-    /// One product of all tiles, channels and filters: a row for every filter.
+    /// Multiplies all tiles, channels and filters for one product: a row for every filter.
     fn multiply(&self, block: &Block, product: usize, inputs: &[f32], sums: &mut [f32]) {
         let Geometry { channels, filters, .. } = *self.geometry;
         let tiles = block.tiles();
@@ -168,14 +169,14 @@ impl Work<'_> {
         multiply(sums, tiles, weights, inputs, false);
     }
 
-    /// Cells of the output from the products.
+    /// Computes cells of the output from the products.
     fn finish(&self, block: &Block, filters: Range<usize>, sums: &[f32]) {
         let Self { geometry, after, output, .. } = *self;
         Arch::new().dispatch(Finish { geometry, after, block, filters, sums, output });
     }
 }
 
-/// Some of `all` for each of the tasks.
+/// Divides `all` items among the tasks.
 fn parts(all: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
     let part = all.div_ceil(TASKS);
     (0..all.div_ceil(part)).into_par_iter().map(move |i| i * part..((i + 1) * part).min(all))
@@ -309,7 +310,8 @@ impl WithSimd for Transform<'_> {
     }
 }
 
-/// Even, then odd cells of a line that begins with `left` zeros and ends with as many as it takes.
+/// Splits a line that begins with `left` zeros, and ends with as many as it takes, into its even
+/// and its odd cells.
 #[inline(always)]
 fn split(line: &[f32], left: usize, cells: &mut [f32]) {
     let (even, odd) = cells.split_at_mut(cells.len() / 2);

@@ -139,10 +139,10 @@ pub struct DeviceOperations;
 
 impl Operations for DeviceOperations {}
 
-/// Added to variances.
+/// The number that is added to variances.
 const EPSILON: f64 = 1e-5;
 
-/// How much is tested.
+/// The amount of work that is tested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Extent {
     /// Sizes of losses, and of models on pictures of some 400x534 pixels: seconds on a CPU.
@@ -276,12 +276,12 @@ struct Subject {
 }
 
 impl Subject {
-    /// An operation whose results are exact.
+    /// Describes an operation whose results are exact.
     const fn exact(operation: &'static str, need: Need) -> Self {
         Self { operation, need, bound: 0.0 }
     }
 
-    /// An operation that rounds.
+    /// Describes an operation that rounds.
     const fn rounded(operation: &'static str, need: Need, bound: f64) -> Self {
         Self { operation, need, bound }
     }

@@ -118,7 +118,7 @@ fn frozen_norm(test: &mut Test<'_>, shape: [usize; 4]) -> Result<(), OperationEr
     test.compare(backward, &call, shift.grad_remove(&mut grads), &expected_shift)
 }
 
-/// Attention of `[b, m, q, d]` queries to `[b, m, s, d]` keys.
+/// Tests the attention of `[b, m, q, d]` queries to `[b, m, s, d]` keys.
 fn attention(test: &mut Test<'_>, [b, m, q, s, d]: [usize; 5]) -> Result<(), OperationError> {
     let bound = test.bound(F32);
     let forward = Subject::rounded("attention", Need::Prediction, bound);

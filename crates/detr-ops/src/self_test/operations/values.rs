@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use super::super::calls::Numbers;
 use super::super::tensor;
 
-/// How a matrix lies in memory.
+/// The order of a matrix in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     Contiguous,
@@ -15,7 +15,7 @@ pub(super) enum Layout {
 
 pub(super) const LAYOUTS: [Layout; 3] = [Layout::Contiguous, Layout::Transposed, Layout::Sliced];
 
-/// Beside the numbers of a slice, where a wrong stride finds it.
+/// The value of the memory beside a slice, where a wrong stride finds it.
 const POISON: f64 = 4096.0;
 
 /// Returns a matrix of these numbers, row by row, that lies in memory in some way.

@@ -15,7 +15,7 @@ fn json(images: &str, annotations: &str, categories: &str) -> String {
     )
 }
 
-/// An annotation with these fields instead of, or beside, the usual ones.
+/// Makes an annotation with these fields instead of, or beside, the usual ones.
 fn annotation(changes: &[(&str, &str)]) -> String {
     let mut fields = vec![
         ("id", "1"),

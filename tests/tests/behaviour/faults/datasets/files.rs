@@ -6,7 +6,7 @@ use super::{Case, check_all, look};
 use crate::support::images::{jpeg, jpeg_claiming, picture, png, png_claiming, truncated};
 use crate::support::{detr, detr_bench, folder_with};
 
-/// A data set of two images, of which the second has this name.
+/// Makes a data set of two images, of which the second has this name.
 fn json(name: &str) -> Vec<u8> {
     let name = serde_json::Value::from(name);
     format!(

@@ -18,13 +18,13 @@ pub(super) struct Case {
     name: String,
     /// Files beside `a.png`, a good picture of 60 x 40 pixels.
     files: Vec<(&'static str, Vec<u8>)>,
-    /// What is checked.
+    /// The path that is checked.
     path: &'static str,
     code: i32,
     message: &'static str,
 }
 
-/// How many data sets are tried.
+/// Returns the number of data sets that are tried.
 pub(super) fn count() -> usize {
     coco::cases().len() + others::cases().len() + files::cases().len()
 }
@@ -63,7 +63,7 @@ fn look(folder: &Path, path: &str) -> Outcome {
     outcome
 }
 
-/// The kinds of problems that `detr data check --json` finds in the folder.
+/// Returns the kinds of problems that `detr data check --json` finds in the folder.
 fn kinds(folder: &Path, path: &str) -> Vec<(String, u64)> {
     let report = detr(["data", "check", "--json", path]).inside(folder).run().json();
     let findings = report["findings"].as_array().unwrap().iter();

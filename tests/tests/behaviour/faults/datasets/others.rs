@@ -109,14 +109,14 @@ const VOC: &str = "<annotation><filename>1.png</filename>\
     <object><name>cat</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>25</xmax><ymax>25</ymax>\
     </bndbox></object></annotation>";
 
-/// Nine levels of nine aliases each.
+/// Writes nine levels of nine aliases each.
 fn yaml_bomb() -> String {
     let levels =
         (1..9).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", ")));
     format!("a0: &a0 [x, x]\n{}names: *a8\ntrain: images/train\n", levels.collect::<String>())
 }
 
-/// Nine levels of ten entities each.
+/// Writes nine levels of ten entities each.
 fn xml_bomb() -> String {
     let levels =
         (1..9).map(|n| format!("<!ENTITY a{n} \"{}\">", format!("&a{};", n - 1).repeat(10)));

@@ -86,7 +86,7 @@ fn one_stage() -> Vec<Case> {
     ]
 }
 
-/// The file has one class head for all layers.
+/// Lists faults of a file that has one class head for all layers.
 fn refined() -> Vec<Case> {
     vec![(
         "part of a second class head",

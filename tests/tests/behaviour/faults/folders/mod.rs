@@ -13,7 +13,7 @@ use crate::support::{detr, golden};
 
 use super::{check_refused, folder, with_model};
 
-/// What is wrong with a folder, how to make it so, and what the error says.
+/// A fault of a folder: its name, the function that makes it, and the message of the error.
 type Case = (&'static str, fn(&Path), &'static str);
 
 fn edit(path: &Path, change: impl Fn(&mut Value)) {
@@ -45,7 +45,7 @@ fn weights(folder: &Path, change: impl Fn(Vec<u8>) -> Vec<u8>) {
     std::fs::write(&path, change(std::fs::read(&path).unwrap())).unwrap();
 }
 
-/// Nobody ever writes into it: opening it to read would wait for ever.
+/// Makes a pipe that nobody writes into: opening it to read would wait for ever.
 #[cfg(unix)]
 fn pipe(folder: &Path, file: &str) {
     let path = folder.join(file);
@@ -294,7 +294,7 @@ fn copied(from: &Path) -> TempDir {
     folder
 }
 
-/// An artifact of the tiny DETR, made once.
+/// Returns an artifact of the tiny DETR, made once.
 fn artifact() -> &'static Path {
     static FOLDER: OnceLock<std::path::PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

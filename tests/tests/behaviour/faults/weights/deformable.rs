@@ -17,7 +17,7 @@ fn refined() -> Safetensors {
     Safetensors::of("deformable_tiny_refine")
 }
 
-/// Without the tensors whose name starts with one of these.
+/// Returns the file without the tensors whose name starts with one of these.
 fn without(file: &Safetensors, parts: &[&str]) -> Vec<u8> {
     let kept = |name: &str| !parts.iter().any(|part| name.starts_with(part));
     file.renamed(|name| kept(name).then(|| name.to_owned())).bytes()

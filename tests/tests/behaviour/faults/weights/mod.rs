@@ -181,7 +181,8 @@ fn pickles() -> Vec<Bad> {
     ]
 }
 
-/// A `.pth` whose tensors, named 0.w, 1.w and so on, all view one storage of `stored` numbers.
+/// Makes a `.pth` whose tensors, named 0.w, 1.w and so on, all view one storage of `stored`
+/// numbers.
 fn views(count: u8, shape: [i32; 2], strides: [u8; 2], stored: i32) -> Vec<u8> {
     let mut pickle = b"\x80\x02}(".to_vec();
     for index in 0..count {
@@ -226,7 +227,7 @@ fn others() -> Vec<Bad> {
     ]
 }
 
-/// Files that load, with what is special about them.
+/// Lists files that load, with what is special about them.
 pub(super) fn good() -> Vec<(&'static str, Vec<u8>)> {
     let tiny = Safetensors::tiny();
     let mut counters = tiny.clone();
@@ -264,7 +265,7 @@ fn weights_that_cannot_be_trusted_are_refused() {
         if let Some(peak) = outcome.peak_bytes {
             assert!(peak < 700 << 20, "{name}: {peak} bytes at the peak");
         }
-        // What cannot be loaded is not converted either, and leaves nothing.
+        // A file that cannot be loaded is not converted either, and leaves nothing.
         let convert = detr(["models", "convert", name, "converted"]).inside(folder.path());
         let outcome = convert.run();
         check_refused(name, folder.path(), &outcome, 3, message);
