@@ -14,6 +14,8 @@ pub(super) enum JsonKind {
     Coco,
     /// The annotations of one image as labelme writes them.
     Labelme,
+    /// A list of images with boxes around their centres, as `CreateML` has it.
+    CreateMl,
     /// Something else.
     Other,
 }
@@ -24,6 +26,13 @@ const MOST: u64 = 1 << 28;
 /// The reason to refuse files of labelme, and what to do.
 pub(super) const LABELME: &str = "one image's annotations by labelme, whose JSON is not read\n\
      hint: make one COCO file of the folder with labelme's `labelme2coco.py`, and give that";
+
+/// The reason to refuse files of `CreateML`, and what to do.
+pub(super) const CREATE_ML: &str = "annotations of CreateML, which are not read\n\
+     hint: export the data set as COCO, YOLO or Pascal VOC instead";
+
+/// Bytes of a list that are looked at.
+const LIST: usize = 1 << 16;
 
 /// Returns the kind of a JSON file by the names of its outermost fields.
 pub(super) fn json(path: &Path) -> JsonKind {
@@ -49,7 +58,7 @@ pub(super) fn json_of(input: impl BufRead) -> JsonKind {
         match byte {
             b'{' | b'[' => {
                 if depth == 0 && byte == b'[' {
-                    return JsonKind::Other;
+                    return list(bytes);
                 }
                 if depth == 1 && is_images {
                     return if byte == b'[' { JsonKind::Coco } else { JsonKind::Other };
@@ -93,6 +102,14 @@ pub(super) fn json_of(input: impl BufRead) -> JsonKind {
     if looked_at >= MOST { JsonKind::Coco } else { JsonKind::Other }
 }
 
+/// Returns the kind of a list by the names of fields near its beginning.
+fn list(bytes: impl Iterator<Item = u8>) -> JsonKind {
+    let near: Vec<u8> = bytes.take(LIST).collect();
+    let near = String::from_utf8_lossy(&near);
+    let has = |name: &str| near.contains(&format!("\"{name}\""));
+    if has("annotations") && has("coordinates") { JsonKind::CreateMl } else { JsonKind::Other }
+}
+
 /// Returns whether a YAML file names classes or splits, as YOLO's does. Only its outermost lines are looked at, so
 /// that a broken file is told as well.
 pub(super) fn is_yolo(path: &Path) -> bool {
@@ -132,6 +149,10 @@ mod tests {
             (r#"{"name": "images", "list": []}"#, JsonKind::Other),
             (r#"{"images": 3}"#, JsonKind::Other),
             (r#"[{"images": []}]"#, JsonKind::Other),
+            (
+                r#"[{"image": "a", "annotations": [{"label": "b", "coordinates": {"x": 1}}]}]"#,
+                JsonKind::CreateMl,
+            ),
             ("", JsonKind::Other),
             ("hello", JsonKind::Other),
         ] {

@@ -268,13 +268,18 @@ fn unknown(folder: &Path, strangers: &[String]) -> Result<String, DatasetError> 
         let splits = files::listed(&of_kitti);
         return Ok(format!("holds several splits of KITTI: {splits}\nhint: give the split"));
     }
-    let labelme: Vec<&String> = strangers
-        .iter()
-        .filter(|name| contents::json(&folder.join(name)) == JsonKind::Labelme)
-        .collect();
-    if !labelme.is_empty() {
-        let names = files::listed(&labelme);
-        return Ok(format!("holds JSON files ({names}) of {}", contents::LABELME));
+    for (kind, reason) in
+        [(JsonKind::Labelme, contents::LABELME), (JsonKind::CreateMl, contents::CREATE_ML)]
+    {
+        let of_kind = |name: &&String| contents::json(&folder.join(name)) == kind;
+        let names: Vec<&String> = strangers.iter().filter(of_kind).collect();
+        if !names.is_empty() {
+            let names = files::listed(&names);
+            return Ok(format!("holds JSON files ({names}) of {reason}"));
+        }
+    }
+    if let Some(reason) = super::kitti::almost(folder) {
+        return Ok(reason);
     }
     let passed_over = match strangers {
         [] => String::new(),

@@ -104,6 +104,21 @@ fn hold_labels(folder: &Path, list: List) -> bool {
     found.iter().take(50).any(|path| kind_of(path).is_some())
 }
 
+/// Says why the labels of a folder laid out like KITTI are none of KITTI's, if there are some.
+pub(super) fn almost(root: &Path) -> Option<String> {
+    let labels = files::folder(root, &["label_2"])?;
+    let path = files::below(&labels, &["txt"]).ok()?.into_iter().next()?;
+    let text = text::read(&path, LOOKED_AT).ok()?;
+    let (number, line) = text.lines().enumerate().find(|(_, line)| !line.trim().is_empty())?;
+    let reason = KittiLine::parse(line).err()?;
+    Some(format!(
+        "looks like KITTI, but {}:{}: {reason}\n\
+         hint: a line is a class and 14 numbers, with a point before decimals and spaces between them",
+        files::relative(&path, root),
+        number + 1
+    ))
+}
+
 /// Returns the kind of labels in a file, or `None` if they are not KITTI's.
 fn kind_of(path: &Path) -> Option<Labels> {
     labels(&text::read(path, LOOKED_AT).ok()?)

@@ -129,8 +129,14 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, text: &'a str) -> Resul
     serde_json::from_str(text).map_err(|error| {
         let mut reason = lenient::message(&error);
         let kind = contents::json_of(text.as_bytes());
-        if kind == JsonKind::Labelme {
-            return DatasetError::layout(path, format!("is {}", contents::LABELME));
+        match kind {
+            JsonKind::Labelme => {
+                return DatasetError::layout(path, format!("is {}", contents::LABELME));
+            }
+            JsonKind::CreateMl => {
+                return DatasetError::layout(path, format!("holds {}", contents::CREATE_ML));
+            }
+            JsonKind::Coco | JsonKind::Other => {}
         }
         if reason.contains("missing field `images`") {
             reason += "\nhint: this is no COCO file; give that of the annotations, or the folder of the data set";

@@ -417,6 +417,28 @@ fn labelme_is_named_and_long_lists_are_cut() {
 }
 
 #[test]
+fn create_ml_is_named() {
+    let folder = folder(&[]);
+    let path = folder.path().join("_annotations.createml.json");
+    let json = r#"[{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": {"x": 20, "y": 20, "width": 9, "height": 9}}]}]"#;
+    std::fs::write(&path, json).unwrap();
+    for path in [folder.path().to_owned(), path] {
+        let error = refusal(&path, None);
+        assert!(error.contains("CreateML") && error.contains("hint: export"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_laid_out_like_kitti_says_what_its_labels_lack() {
+    let folder = folder(&[]);
+    std::fs::create_dir(folder.path().join("label_2")).unwrap();
+    let line = "\nCar 0,00 0 -1,57 10,5 10 30 30 1 1 3 1 2 3 0\n";
+    std::fs::write(folder.path().join("label_2/000000.txt"), line).unwrap();
+    let error = refusal(folder.path(), None);
+    assert!(error.contains("looks like KITTI, but label_2/000000.txt:2: "), "{error}");
+}
+
+#[test]
 fn a_file_of_almost_that_name_is_named() {
     let folder = folder(&[
         ("images/DSC_0.PNG", PNG),
