@@ -1,5 +1,5 @@
-//! Line charts as SVG, one below the other: the courses of a training, of one run or several. The
-//! curves of precision over recall have a picture of their own ([`crate::curves_svg`]).
+//! Draws line charts as SVG, one below the other: the curves of one training or several. The curves
+//! of precision over recall have a picture of their own ([`crate::curves_svg`]).
 
 use std::fmt::Write;
 
@@ -96,7 +96,7 @@ fn round_step(value: f64) -> f64 {
     [1.0, 2.0, 5.0]
         .map(|digit| digit * power)
         .into_iter()
-        // A value that is one of them to within rounding is one of them.
+        // A value that equals a grid line up to rounding counts as that line.
         .find(|&s| s >= value * (1.0 - 1e-9))
         .unwrap_or(10.0 * power)
 }
@@ -128,7 +128,7 @@ fn draw(svg: &mut String, chart: &Chart, top: f64) {
     let place = |point: &[f64; 2]| {
         [LEFT + x.place(point[0]) * FIELD[0], top + (1.0 - y.place(point[1])) * FIELD[1]]
     };
-    // The most important on top of the others.
+    // The most important line is drawn last, on top of the others.
     for (rank, line) in chart.lines.iter().enumerate().rev() {
         for part in line.points.split(|point| !point.iter().all(|value| value.is_finite())) {
             let part: Vec<[f64; 2]> = part.iter().map(place).collect();
@@ -138,7 +138,7 @@ fn draw(svg: &mut String, chart: &Chart, top: f64) {
     for (row, line) in chart.lines.iter().take(LEGEND).enumerate() {
         let (left, y) = (LEFT + FIELD[0] + 20.0, row_y(top, row));
         let _ = writeln!(svg, "<path d=\"M{left} {}h22\" {}/>", y - 4.0, style(row));
-        // The end of a path says more than its beginning.
+        // A long name, such as a path, keeps its end, which says more than its beginning.
         let cut = line.name.chars().count().saturating_sub(34);
         let name: String = line.name.chars().skip(cut).collect();
         text(svg, [left + 28.0, y], "", &name);

@@ -51,6 +51,6 @@ pub use metrics::{BestF1, ClassMetrics, Confusion, Counts, Metrics, Summary};
 pub use options::{ConfusionOptions, EvalOptions, IouKind};
 pub use read::{read_ground_truth, read_results};
 pub use report::{ReportError, write_report};
-pub use results::{Detected, Results};
+pub use results::{EvalDetection, Results};
 pub use svg::curves_svg;
 pub use truth::{Category, GroundTruth, ImageTruth, TruthObject};

@@ -51,12 +51,16 @@ fn transcript(folder: &Path, commands: &[&[&str]]) -> String {
             "detr-infer" => detr_infer(&command[1..]),
             _ => detr(&command[1..]),
         };
+        // Paths and the number of threads are those of this machine otherwise.
+        let run = run.env("HF_HOME", folder.join("cache")).env("RAYON_NUM_THREADS", "2");
         let outcome = run.inside(folder).run();
         let (shown, code) = (command.join(" "), outcome.code);
         text += &format!("$ {shown}\n{}{}[{code}]\n\n", outcome.stdout, outcome.stderr);
     }
-    // Files of the repository have another place on every machine.
-    text.replace(&root().display().to_string(), "ROOT")
+    for (path, name) in [(root(), "ROOT"), (folder, "FOLDER")] {
+        text = text.replace(&path.display().to_string(), name);
+    }
+    text
 }
 
 #[test]

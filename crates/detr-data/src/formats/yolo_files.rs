@@ -12,7 +12,7 @@ use crate::dataset::{Builder, Problem};
 const IMAGES: &[&str] = &["images", "image", "jpegimages", "imgs", "img"];
 
 /// An image with its name in the data set.
-pub(super) type Listed = (PathBuf, String);
+pub(super) type ListedImage = (PathBuf, String);
 
 /// The folders of a data set, and the places in it that are named.
 pub(super) struct Places<'a> {
@@ -167,7 +167,7 @@ impl<'a> Places<'a> {
         place: &Path,
         root: &Root,
         builder: &mut Builder,
-    ) -> Result<Vec<Listed>, DatasetError> {
+    ) -> Result<Vec<ListedImage>, DatasetError> {
         if place.is_dir() {
             let found = root.images(place, &mut builder.report)?.into_iter();
             return Ok(found.map(|path| (path.clone(), files::relative(&path, place))).collect());
