@@ -98,7 +98,7 @@ fn text_fits(shown: &str, found: &str) -> bool {
 
 /// Returns whether a line fits one of the manual. The device may be another one.
 fn line_fits(shown: &str, found: &str) -> bool {
-    for before_device in ["using ", " ms per image on "] {
+    for before_device in ["using ", " per image on "] {
         if let Some((text, _)) = shown.split_once(before_device) {
             let found = found.split_once(before_device);
             return found.is_some_and(|(found, _)| text_fits(text, found));
