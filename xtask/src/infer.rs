@@ -21,8 +21,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(shell::exit_code(shell::status(&mut command)?))
 }
 
-/// Prepares a run of an optimised program with the features that its arguments ask for; the arguments
-/// are still to come.
+/// An optimised program with the features that its arguments ask for; the arguments are still to come.
 pub(crate) fn program(package: &str, args: &[OsString]) -> Command {
     let mut command = shell::cargo();
     command.args(["run", "--release", "--quiet", "--manifest-path"]);
@@ -31,7 +30,7 @@ pub(crate) fn program(package: &str, args: &[OsString]) -> Command {
     command
 }
 
-/// Returns the last word after `--backend`, in either spelling.
+/// The last word after `--backend`, in either spelling.
 pub(crate) fn backend(args: &[OsString]) -> Option<String> {
     let mut found = None;
     let mut args = args.iter().map(|arg| arg.to_string_lossy());
@@ -45,9 +44,8 @@ pub(crate) fn backend(args: &[OsString]) -> Option<String> {
     found
 }
 
-/// Returns the feature flags for a backend. `flex` stays in, so that a machine without the GPU can still fall back; a
-/// GPU gets fused kernels, and the fastest of several tuned at first use. Unknown words get the defaults: the program
-/// itself explains which ones there are.
+/// Feature flags for a backend. `flex` stays in, so that a machine without the GPU can still fall
+/// back; a GPU gets fused kernels, and the fastest of several tuned at first use. Unknown words get the defaults: the program itself explains which ones there are.
 pub(crate) fn feature_flags(backend: Option<&str>) -> Vec<String> {
     match backend {
         Some("ndarray") => flags("flex,ndarray"),

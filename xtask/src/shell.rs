@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 
-/// Returns the folder of the workspace.
+/// The folder of the workspace.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)
@@ -54,7 +54,7 @@ pub(crate) fn captured(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of `{}`", shown(command)))
 }
 
-/// Returns the text from the last line that names an error, or the last line.
+/// From the last line that names an error on, or the last line.
 fn last_words(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let error = lines.iter().rposition(|line| line.to_lowercase().contains("error"));
@@ -63,7 +63,7 @@ fn last_words(text: &str) -> String {
     if some.is_empty() { "it said nothing".to_owned() } else { some.join("; ") }
 }
 
-/// Writes a command as one would type it: variables, program, arguments.
+/// A command as one would type it: variables, program, arguments.
 pub(crate) fn shown(command: &Command) -> String {
     let quoted = |text: &OsStr| {
         let text = text.to_string_lossy();
@@ -84,13 +84,13 @@ pub(crate) fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-/// Returns whether a program is on the search path.
+/// Whether a program is on the search path.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let search = env::var_os("PATH")?;
     env::split_paths(&search).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Returns another program's exit code as ours; a program ended by a signal has failed.
+/// Another program's exit code as ours; a program ended by a signal has failed.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     args: Vec<OsString>,
 }
 
-/// The backends that `detr train --backend` knows.
+/// What `detr train --backend` knows.
 const BACKENDS: [&str; 7] = ["auto", "cuda", "flex", "metal", "ndarray", "vulkan", "wgpu"];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(shell::exit_code(shell::status(&mut command)?))
 }
 
-/// Checks the arguments at once, since compiling takes minutes.
+/// Compiling takes minutes; a typing error is told at once.
 fn check(args: &[OsString]) -> anyhow::Result<()> {
     match infer::backend(args) {
         Some(name) if !BACKENDS.contains(&name.as_str()) => {

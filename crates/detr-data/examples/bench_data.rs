@@ -80,13 +80,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Returns the seconds that this thread was running, as Linux counts them.
+/// Seconds that this thread was running, as Linux counts them.
 fn cpu_seconds() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
 }
 
-/// Makes eight objects, as an image of COCO has on average.
+/// Eight objects, as an image of COCO has on average.
 fn record(id: i64) -> ImageRecord {
     let object = |number: i32| ObjectRecord {
         id: i64::from(number),

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for number in 1..=count {
         let mut jpeg = Vec::new();
         let mut encoder = Encoder::new(&mut jpeg, 95);
-        // The images of COCO have this sampling factor.
+        // What the images of COCO have.
         encoder.set_sampling_factor(SamplingFactor::F_1_1);
         encoder.encode(&picture(&mut Random(number)), WIDTH, HEIGHT, ColorType::Rgb)?;
         let path = folder.join(format!("{number:03}.jpg"));

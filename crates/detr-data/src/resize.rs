@@ -104,9 +104,10 @@ pub fn crop(image: &RgbImage, region: Region) -> Cow<'_, RgbImage> {
     Cow::Owned(cropped)
 }
 
-/// The order is Pillow's, found by trying sizes on Pillow 13: columns first, except where the
-/// number of rows shrinks by more than twice what the number of columns does. It matters for the
-/// last bit, because pixels are rounded between the passes.
+/// Returns whether rows are resized before columns. The order is Pillow's, found by trying sizes on
+/// Pillow 13: columns first, except where the number of rows shrinks by more than twice as much as
+/// the number of columns. It matters for the last bit, because pixels are rounded between the
+/// passes.
 fn rows_come_first(rows: &Pass, columns: &Pass) -> bool {
     let fewer_rows = i64::from(rows.from) - i64::from(rows.to);
     let fewer_columns = i64::from(columns.from) - i64::from(columns.to);

@@ -1,5 +1,5 @@
-//! Draws line charts as SVG, one below the other: the curves of one training or several. The curves
-//! of precision over recall have a picture of their own ([`crate::curves_svg`]).
+//! Line charts as SVG, one below the other: the courses of a training, of one run or several. The
+//! curves of precision over recall have a picture of their own ([`crate::curves_svg`]).
 
 use std::fmt::Write;
 
@@ -19,11 +19,11 @@ const MARKED: usize = 60;
 /// Lines over a common axis.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chart {
-    /// The title above the chart.
+    /// What is shown.
     pub title: String,
-    /// The label of the horizontal axis.
+    /// What goes to the right.
     pub x: String,
-    /// The label of the vertical axis.
+    /// What goes up.
     pub y: String,
     /// Lines, the most important first.
     pub lines: Vec<ChartLine>,
@@ -63,19 +63,19 @@ impl Scale {
         Self { low: first * step, high: last * step, step }
     }
 
-    /// Returns the place of a value along the axis, from 0 to 1.
+    /// Where a value lies, from 0 to 1.
     fn place(self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 
-    /// Returns the places of grid lines; they are few, whatever the numbers are.
+    /// Grid lines; few, whatever the numbers are.
     fn ticks(self) -> impl Iterator<Item = f64> {
         (0..=12)
             .map(move |index| self.low + f64::from(index) * self.step)
             .take_while(move |value| *value <= self.high + 0.01 * self.step)
     }
 
-    /// Writes a number with as many digits as the grid needs.
+    /// A number with as many digits as the grid needs.
     fn label(self, value: f64) -> String {
         if self.step >= 1e6 || self.step < 1e-5 {
             return format!("{value:.1e}");
@@ -96,7 +96,7 @@ fn round_step(value: f64) -> f64 {
     [1.0, 2.0, 5.0]
         .map(|digit| digit * power)
         .into_iter()
-        // A value that equals a grid line up to rounding counts as that line.
+        // A value that is one of them to within rounding is one of them.
         .find(|&s| s >= value * (1.0 - 1e-9))
         .unwrap_or(10.0 * power)
 }
@@ -128,7 +128,7 @@ fn draw(svg: &mut String, chart: &Chart, top: f64) {
     let place = |point: &[f64; 2]| {
         [LEFT + x.place(point[0]) * FIELD[0], top + (1.0 - y.place(point[1])) * FIELD[1]]
     };
-    // The most important line is drawn last, on top of the others.
+    // The most important on top of the others.
     for (rank, line) in chart.lines.iter().enumerate().rev() {
         for part in line.points.split(|point| !point.iter().all(|value| value.is_finite())) {
             let part: Vec<[f64; 2]> = part.iter().map(place).collect();
@@ -138,7 +138,7 @@ fn draw(svg: &mut String, chart: &Chart, top: f64) {
     for (row, line) in chart.lines.iter().take(LEGEND).enumerate() {
         let (left, y) = (LEFT + FIELD[0] + 20.0, row_y(top, row));
         let _ = writeln!(svg, "<path d=\"M{left} {}h22\" {}/>", y - 4.0, style(row));
-        // A long name, such as a path, keeps its end, which says more than its beginning.
+        // The end of a path says more than its beginning.
         let cut = line.name.chars().count().saturating_sub(34);
         let name: String = line.name.chars().skip(cut).collect();
         text(svg, [left + 28.0, y], "", &name);
@@ -154,7 +154,7 @@ fn row_y(top: f64, row: usize) -> f64 {
     top + 12.0 + 18.0 * row as f64
 }
 
-/// Returns the dash of a line, one of its own if colours come again.
+/// A dash of its own where colours come again.
 fn style(rank: usize) -> String {
     let dash = ["none", "7 3", "2 2"][(rank / COLOURS.len()) % 3];
     let width = if rank == 0 { 2.2 } else { 1.4 };

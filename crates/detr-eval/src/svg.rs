@@ -19,8 +19,8 @@ const LEGEND: usize = 20;
 pub(crate) const COLOURS: [&str; 7] =
     ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800"];
 
-/// Draws precision over recall: the mean in black, every class in a thin line, the best and the
-/// mean by name and average precision.
+/// Precision over recall: the mean in black, every class in a thin line, the best and the mean by
+/// name and average precision.
 #[must_use]
 pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
     let mut svg = format!(
@@ -55,8 +55,7 @@ pub fn curves_svg(curves: &CurveSet, title: &str) -> String {
     svg
 }
 
-/// Returns the style of the line of a class by its rank: colour and dash of its own, grey for those
-/// without a name.
+/// The line of a class by its rank: colour and dash of its own, grey for those without a name.
 fn style(rank: usize) -> String {
     if rank >= LEGEND {
         return "stroke=\"#ccc\"".to_owned();
@@ -70,7 +69,7 @@ fn number(ap: f64) -> String {
     if ap < 0.0 { "-".to_owned() } else { format!("{ap:.3}") }
 }
 
-/// Returns the place of a point of the field in the picture.
+/// Where a point of the field is in the picture.
 fn place(recall: f64, precision: f64) -> [f64; 2] {
     [LEFT + recall * FIELD[0], TOP + (1.0 - precision) * FIELD[1]]
 }
@@ -117,7 +116,7 @@ fn legend(svg: &mut String, x: f64, row: usize, style: &str, words: &str) {
     text(svg, [x + 28.0, y], "", words);
 }
 
-/// Writes words at a place, made harmless.
+/// Words at a place, made harmless.
 pub(crate) fn text(svg: &mut String, [x, y]: [f64; 2], style: &str, words: &str) {
     let mut safe = String::with_capacity(words.len());
     for letter in words.chars() {

@@ -1,7 +1,6 @@
 //! Finds the word that was meant, for messages about names that do not exist.
 
-/// Returns the candidate closest to a word, unless even that one is another word altogether. Case does
-/// not count.
+/// The candidate closest to a word, unless even that one is another word altogether. Case does not count.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let allowed = (lower.chars().count() / 3).max(1);

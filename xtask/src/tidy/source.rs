@@ -1,10 +1,10 @@
 //! A Rust source split into code and comments of equal length, so that a word in a message or a
 //! comment is not taken for code. It follows the lexical grammar, not the syntax.
 
-/// The kind of target that a file belongs to.
+/// What kind of target a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A file that is compiled into other programs.
+    /// Compiled into other programs.
     Library,
     /// The command line: it may print.
     Program,
@@ -35,12 +35,12 @@ impl<'a> Source<'a> {
         Self { path, kind: kind(path), text, code, comments, test_lines }
     }
 
-    /// Returns the line of a byte, from 1.
+    /// Line of a byte, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         self.code[..at].matches('\n').count() + 1
     }
 
-    /// Returns whether a line, counted from 1, is test code.
+    /// Whether a line, counted from 1, is test code.
     pub(super) fn is_test(&self, line: usize) -> bool {
         self.kind == Kind::Test || self.test_lines.get(line - 1).copied().unwrap_or(false)
     }
@@ -65,7 +65,7 @@ fn kind(path: &str) -> Kind {
     }
 }
 
-/// The class of a stretch of the text.
+/// Where a stretch of the text goes.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Code,
@@ -73,7 +73,7 @@ enum Part {
     Literal,
 }
 
-/// Splits a text into code and comments, each with the other blanked out; newlines stay in both.
+/// Code and comments, each with the other blanked out; newlines stay in both.
 fn split(text: &str) -> (String, String) {
     let bytes = text.as_bytes();
     let mut parts = vec![Part::Code; bytes.len()];
@@ -119,7 +119,7 @@ fn follows_identifier(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// Returns whether a byte may be inside a name.
+/// Whether a byte may be inside a name.
 pub(super) fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
@@ -172,7 +172,7 @@ fn raw_string_length(rest: &[u8]) -> usize {
     inside.map_or(rest.len(), |length| start + length + end.len())
 }
 
-/// Returns the length of a character literal; a lifetime or label is one byte of code.
+/// A character literal; a lifetime or label is one byte of code.
 fn char_length(rest: &[u8]) -> usize {
     match rest {
         [_, b'\\', _, tail @ ..] => {
@@ -205,7 +205,7 @@ fn test_lines(code: &str) -> Vec<bool> {
     marked
 }
 
-/// Returns the length up to the semicolon or closing brace that ends an item.
+/// To the semicolon or closing brace that ends an item.
 fn item_length(code: &[u8]) -> usize {
     let (mut braces, mut brackets) = (0_usize, 0_usize);
     for (at, byte) in code.iter().enumerate() {

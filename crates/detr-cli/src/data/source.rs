@@ -52,7 +52,7 @@ pub(crate) struct UprightArgs {
 }
 
 impl UprightArgs {
-    /// Returns the options of decoding an image.
+    /// The options of decoding an image.
     pub(crate) fn decoding(self) -> DecodeOptions {
         DecodeOptions { apply_exif: self.apply_exif, ..DecodeOptions::default() }
     }

@@ -77,7 +77,7 @@ impl<'a> Places<'a> {
         if let Some(folder) = moved {
             return Ok(folder);
         }
-        // Written for another machine or working folder: the splits may be beside the file.
+        // If the file was written for another machine or working folder, the splits may be beside it.
         let is_beside = |place: &&str| {
             let place = place.trim_start_matches("../");
             paths::clean(place).is_ok_and(|place| here.join(place).exists())

@@ -152,7 +152,7 @@ impl Console {
     /// Shows a bar with words of the caller's beside it.
     #[must_use]
     pub fn progress_with_words(&self) -> Progress {
-        // Without a length the bar starts empty; a length of zero would show it full.
+        // A bar without a length starts empty; a length of zero would show it full.
         self.start_bar(None, "{bar:20} {wide_msg}");
         Progress(self.bar.borrow().clone())
     }

@@ -195,7 +195,7 @@ pub(super) fn git_blob_sha1(content: &[u8]) -> String {
     hex(&hasher.finalize())
 }
 
-/// Writes bytes as lower-case hexadecimal digits.
+/// Lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes

@@ -88,7 +88,7 @@ pub enum WeightsError {
         /// Field and reason, with a hint.
         reason: String,
     },
-    /// Written by a newer program.
+    /// A file of a newer program.
     #[error("{path}: format version {found}, but this program knows versions up to {known}\nhint: update detr", path = .path.display())]
     TooNew {
         /// The file.

@@ -64,7 +64,7 @@ impl HeadBuffer {
         Self { heads, value: Aligned::new(heads * head) }
     }
 
-    /// The number of heads that the buffer holds.
+    /// Returns the number of heads that the buffer holds.
     pub(super) fn heads(&self) -> usize {
         self.heads
     }
