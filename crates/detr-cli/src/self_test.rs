@@ -1,4 +1,4 @@
-//! `detr self-test`: whether a device computes what the CPU does, per precision.
+//! `detr self-test`: checks in every precision that a device computes the same numbers as the CPU.
 
 use burn::tensor::Device;
 use clap::Args;
@@ -69,7 +69,8 @@ fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliErr
         Some(precision) => vec![precision],
         None => vec![Precision::F32, Precision::F16, Precision::Bf16],
     };
-    // One device for all precisions, also where `auto` would take another for one that it lacks.
+    // All precisions are tested on one device, even if `auto` would take another for a precision
+    // that it lacks.
     let first = backend::select_untested(args.backend, args.device, precisions[0])?;
     let mut reports = Vec::new();
     for precision in precisions {
@@ -82,7 +83,7 @@ fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliErr
         let extent = if args.full { Extent::Full } else { Extent::Quick };
         let report = self_test_of(Subject::new(extent), &selected, precision, &cpu);
         let failed = report.failure.is_some();
-        // A device that failed may have been short of memory: that is no verdict on its numbers.
+        // A device that failed may have been short of memory, which says nothing about its numbers.
         if !failed {
             match Verdicts::of_user().record_report(&selected, precision, &report) {
                 Ok(false) => {}

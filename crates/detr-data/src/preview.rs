@@ -6,7 +6,7 @@
 use detr_types::{ImageSize, PreprocessSpec, Xyxy};
 use image::{Rgb, RgbImage};
 
-use crate::loader::Loaded;
+use crate::loader::LoadedSample;
 use crate::resize::resize_bilinear;
 use crate::segmentation::Mask;
 use crate::target::Target;
@@ -37,7 +37,12 @@ impl Default for PreviewStyle<'_> {
 /// Returns a grid of samples, `columns` to a row, each shrunk or grown to fit a square of `cell` pixels. No samples
 /// give an empty picture.
 #[must_use]
-pub fn preview(samples: &[Loaded], columns: u32, cell: u32, style: &PreviewStyle<'_>) -> RgbImage {
+pub fn preview(
+    samples: &[LoadedSample],
+    columns: u32,
+    cell: u32,
+    style: &PreviewStyle<'_>,
+) -> RgbImage {
     let columns = columns.clamp(1, 100);
     let cell = cell.clamp(16, 2048);
     let count = u32::try_from(samples.len()).unwrap_or(u32::MAX).min(10_000);
@@ -72,7 +77,7 @@ pub fn class_color(label: usize) -> [u8; 3] {
 }
 
 /// Draws a sample of at most `cell` pixels on each side.
-fn draw(sample: &Loaded, cell: u32, style: &PreviewStyle<'_>) -> RgbImage {
+fn draw(sample: &LoadedSample, cell: u32, style: &PreviewStyle<'_>) -> RgbImage {
     let size = sample.target.size;
     let spec =
         PreprocessSpec { shortest_edge: cell, longest_edge: cell, ..PreprocessSpec::default() };
@@ -152,7 +157,7 @@ mod tests {
                 masks: Some(vec![Mask { size, bits: bits.clone() }, Mask { size, bits }]),
             };
             let image = RgbImage::new(width, height);
-            Loaded { image, target, counts: TargetCounts::default(), scratch_bytes: 0 }
+            LoadedSample { image, target, counts: TargetCounts::default(), scratch_bytes: 0 }
         };
         let samples = [sample(100, 50), sample(1, 400), sample(400, 1), sample(3, 3)];
         let grid = preview(&samples, 3, 40, &PreviewStyle::default());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 
-/// No new image is begun while decoded ones of so many bytes wait.
+/// The limit on the bytes of decoded images that wait: no new image is begun beyond it.
 const WAITING_BYTES: usize = 128 << 20;
 /// Decoding is far faster than detection; more threads would only take cores from it.
 const MAX_WORKERS: usize = 4;
@@ -36,7 +36,7 @@ struct State<S, K, E> {
     done: HashMap<usize, ReadImage<K, E>>,
     /// No image comes after those that were begun.
     exhausted: bool,
-    /// Nobody wants more, or a worker panicked.
+    /// Whether the workers shall end: the caller wants no more, or one of them panicked.
     stopped: bool,
 }
 

@@ -1,10 +1,10 @@
 //! Resizes 8-bit RGB with an antialiased bilinear filter, equal to Pillow's `Image.resize(..,
 //! BILINEAR)` in every byte (`Resample.c`: 22-bit weights, 8-bit pixels between the two passes).
 //!
-//! Not the bilinear interpolation of GPU samplers or `torch.nn.functional.interpolate`: when an
-//! image shrinks, the triangle filter grows with the scale, so every source pixel counts. General
-//! resizing crates use 16-bit weights and their own order of passes, which is off by one or two
-//! levels here and there.
+//! This is not the bilinear interpolation of GPU samplers or `torch.nn.functional.interpolate`:
+//! when an image shrinks, the triangle filter grows with the scale, so every source pixel counts.
+//! General resizing crates use 16-bit weights and their own order of passes, which is off by one or
+//! two levels here and there.
 
 #![allow(clippy::inline_always)] // what runs inside `pulp`'s dispatch has to be
 
@@ -104,9 +104,10 @@ pub fn crop(image: &RgbImage, region: Region) -> Cow<'_, RgbImage> {
     Cow::Owned(cropped)
 }
 
-/// Pillow's order, found by trying sizes on Pillow 13: columns first, except where the number of
-/// rows shrinks by more than twice what the number of columns does. It matters for the last bit,
-/// because pixels are rounded between the passes.
+/// Returns whether rows are resized before columns. The order is Pillow's, found by trying sizes on
+/// Pillow 13: columns first, except where the number of rows shrinks by more than twice as much as
+/// the number of columns. It matters for the last bit, because pixels are rounded between the
+/// passes.
 fn rows_come_first(rows: &Pass, columns: &Pass) -> bool {
     let fewer_rows = i64::from(rows.from) - i64::from(rows.to);
     let fewer_columns = i64::from(columns.from) - i64::from(columns.to);
@@ -115,12 +116,12 @@ fn rows_come_first(rows: &Pass, columns: &Pass) -> bool {
 
 /// One direction of a resize, or of a region of one.
 struct Pass {
-    /// Pixels of the whole source and of the whole target.
+    /// The numbers of pixels of the whole source and of the whole target.
     from: u32,
     to: u32,
-    /// Pixels of the source that count.
+    /// The pixels of the source that have a weight.
     source: Range,
-    /// For those and the pixels of the region; nothing where the source is taken as it is.
+    /// The filter for these pixels and those of the region; `None` if the source is taken as it is.
     filter: Option<Filter>,
     length: u32,
 }
@@ -166,7 +167,7 @@ struct Sum {
 }
 
 impl Sum {
-    /// Half a level, so that the final shift rounds.
+    /// The sum starts with half a level, so that the final shift rounds.
     const START: Self = Self { high: 0, low: 1 << (FRACTION - 1) };
 
     #[inline(always)]
@@ -246,7 +247,7 @@ impl Filter {
 
     #[inline(always)] // compiled once per kind of vectors
     fn convolve_here(&self, source: &[u8], target: &mut [u8], length: usize) {
-        // Two lists, not one of `Sum`, because that is what the compiler vectorises.
+        // The sums are two lists and not one of `Sum`, because the compiler vectorises these.
         let (mut highs, mut lows) = (vec![0; length], vec![0; length]);
         let mut begin = 0;
         for (target, &(start, end)) in target.chunks_exact_mut(length).zip(&self.spans) {

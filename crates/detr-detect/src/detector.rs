@@ -1,4 +1,4 @@
-//! A model with all that makes detections of images.
+//! The way from images to named detections: a model, its classes and its preprocessing.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use detr_data::{HostBatch, Prepared, RgbImage, prepare};
 use detr_model::output::MaskFeatures;
 use detr_model::postprocess::{
-    HostMasks, HostOutput, KeptQuery, MaskSizes, ScoreActivation, Scored, Segments,
+    HostMasks, HostOutput, KeptQuery, MaskSizes, RawDetection, ScoreActivation, Segments,
 };
 use detr_model::{DeviceError, Model, ModelConfig, traffic};
 use detr_types::{ClassTable, Detection, ImageSize, Panoptic, PanopticSegment, PreprocessSpec};
@@ -290,7 +290,7 @@ impl Detector {
 
     /// Thresholds, names and orders the answers for one image. Labels that are holes in the class table
     /// name nothing and are left out. Each comes with its query.
-    fn name(&self, answers: &[Scored]) -> Vec<(usize, Detection)> {
+    fn name(&self, answers: &[RawDetection]) -> Vec<(usize, Detection)> {
         let mut detections: Vec<(usize, Detection)> = answers
             .iter()
             .filter(|answer| answer.score >= self.threshold && self.wants(answer.label))

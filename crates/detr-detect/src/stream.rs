@@ -1,4 +1,4 @@
-//! Detections in any number of images, handed on in the order of the images.
+//! Detects in any number of images, and hands the results on in the order of the images.
 
 use std::collections::VecDeque;
 
@@ -42,7 +42,7 @@ where
     images: I,
     options: StreamOptions,
     ready: VecDeque<StreamItem<K>>,
-    /// Images that were detected in, and the time spent.
+    /// The number of images that went through the model, and the time spent.
     images_done: usize,
     times: StageTimes,
     ended: bool,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use detr_types::{Cxcywh, Xywh, Xyxy};
 
-use crate::results::{Detected, Results};
+use crate::results::{EvalDetection, Results};
 use crate::truth::{GroundTruth, ImageTruth};
 
 /// A form of boxes.
@@ -75,7 +75,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, image: &ImageTruth, found: &[Detected]) {
+    fn add(&mut self, image: &ImageTruth, found: &[EvalDetection]) {
         let boxes: Vec<[f64; 4]> =
             found.iter().filter_map(|found| found.bbox).map(Xywh::to_array).collect();
         self.boxes += boxes.len();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn results(boxes: impl IntoIterator<Item = [f64; 4]>) -> Results {
-        let found = |bbox: [f64; 4]| Detected {
+        let found = |bbox: [f64; 4]| EvalDetection {
             category_id: 1,
             score: 0.5,
             bbox: Some(bbox.into()),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::curves::Arrays;
-use crate::engine::{Confused, Engine, Pair, confused_pairs};
+use crate::engine::{ClassPair, Engine, Pair, confused_pairs};
 use crate::metrics::{Confusion, Counts, Metrics};
 use crate::options::{EvalOptions, IouKind};
-use crate::results::{Detected, Results, check_detections};
+use crate::results::{EvalDetection, Results, check_detections};
 use crate::truth::GroundTruth;
 use crate::{ConfusionOptions, EvalError};
 
@@ -29,9 +29,9 @@ pub struct Evaluator {
     /// Whether an image, by index, is to be evaluated.
     wanted: Vec<bool>,
     /// The results of the images that were added so far, by index.
-    pub(crate) seen: BTreeMap<usize, Seen>,
+    pub(crate) seen: BTreeMap<usize, ImageSummary>,
     /// The images that were added but not matched yet.
-    pending: Vec<(usize, Vec<Detected>)>,
+    pending: Vec<(usize, Vec<EvalDetection>)>,
     pending_detections: usize,
     pub(crate) duplicate_images: usize,
     pub(crate) other_images: usize,
@@ -39,11 +39,11 @@ pub struct Evaluator {
 
 /// The facts about an image that are kept beside its matches.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Seen {
+pub(crate) struct ImageSummary {
     pub(crate) detections: usize,
     pub(crate) below_threshold: usize,
     pub(crate) unknown_category: usize,
-    pub(crate) confused: Vec<Confused>,
+    pub(crate) confused: Vec<ClassPair>,
 }
 
 impl Evaluator {
@@ -89,7 +89,11 @@ impl Evaluator {
     /// # Errors
     /// An image that the ground truth lacks, or a detection that cannot be compared; nothing is
     /// added then.
-    pub fn add(&mut self, image_id: i64, mut detections: Vec<Detected>) -> Result<(), EvalError> {
+    pub fn add(
+        &mut self,
+        image_id: i64,
+        mut detections: Vec<EvalDetection>,
+    ) -> Result<(), EvalError> {
         let rank = self.truth.image_rank(image_id).ok_or(EvalError::UnknownImage { image_id })?;
         if !self.wanted[rank] {
             self.other_images += 1;
@@ -100,7 +104,7 @@ impl Evaluator {
             return Ok(());
         }
         check_detections(&self.truth.images()[rank], &detections, self.options.iou)?;
-        let mut seen = Seen::default();
+        let mut seen = ImageSummary::default();
         detections.retain(|detected| {
             let low = self.options.score_threshold.is_some_and(|least| detected.score < least);
             let unknown = self.truth.category_rank(detected.category_id).is_none();
@@ -173,7 +177,7 @@ impl Evaluator {
     pub fn finish_with_arrays(mut self) -> Result<(Metrics, Arrays), EvalError> {
         for rank in 0..self.wanted.len() {
             if self.wanted[rank] && !self.seen.contains_key(&rank) {
-                self.seen.insert(rank, Seen::default());
+                self.seen.insert(rank, ImageSummary::default());
                 self.pending.push((rank, Vec::new()));
             }
         }

@@ -50,5 +50,5 @@ pub use metrics::{BestF1, ClassMetrics, Confusion, Counts, Metrics, Summary};
 pub use options::{ConfusionOptions, EvalOptions, IouKind};
 pub use read::{read_ground_truth, read_results};
 pub use report::{ReportError, write_report};
-pub use results::{Detected, Results};
+pub use results::{EvalDetection, Results};
 pub use truth::{Category, GroundTruth, ImageTruth, TruthObject};

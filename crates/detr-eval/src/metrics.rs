@@ -121,8 +121,8 @@ pub struct Confusion {
     pub score: f64,
     /// Overlap from which a detection means an object.
     pub iou: f64,
-    /// Names of the classes by row and column; after them comes nothing: the last row are
-    /// detections of nothing, the last column objects not found.
+    /// The names of the classes by row and column. There is one row and one column more: the last
+    /// row counts detections of nothing, the last column objects that were not found.
     pub classes: Vec<String>,
     /// `[K + 1, K + 1]`: true class by row, found class by column.
     pub counts: Vec<Vec<u64>>,

@@ -11,7 +11,7 @@ use crate::{EvalError, Mask};
 
 /// One detected object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Detected {
+pub struct EvalDetection {
     /// Class, by the id of the ground truth.
     pub category_id: i64,
     /// Confidence; only its order matters.
@@ -27,7 +27,7 @@ pub struct Detected {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
     /// Detections by image id.
-    pub images: BTreeMap<i64, Vec<Detected>>,
+    pub images: BTreeMap<i64, Vec<EvalDetection>>,
 }
 
 impl Results {
@@ -47,7 +47,7 @@ impl Results {
 /// Refuses detections that would silently count as misses, or whose order is undefined.
 pub(crate) fn check_detections(
     image: &ImageTruth,
-    detections: &[Detected],
+    detections: &[EvalDetection],
     iou: IouKind,
 ) -> Result<(), EvalError> {
     let has_box = detections.first().is_some_and(|first| first.bbox.is_some());

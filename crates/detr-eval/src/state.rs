@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
-use crate::evaluator::Seen;
+use crate::evaluator::ImageSummary;
 use crate::options::EvalOptions;
 use crate::truth::GroundTruth;
 use crate::{EvalError, Evaluator};
@@ -23,7 +23,7 @@ struct Header {
     options: EvalOptions,
     duplicate_images: usize,
     other_images: usize,
-    seen: BTreeMap<usize, Seen>,
+    seen: BTreeMap<usize, ImageSummary>,
 }
 
 impl Evaluator {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use detr_eval::{
-    Detected, EvalError, EvalOptions, Evaluator, GroundTruth, IouKind, Mask, read_ground_truth,
-    read_results,
+    EvalDetection, EvalError, EvalOptions, Evaluator, GroundTruth, IouKind, Mask,
+    read_ground_truth, read_results,
 };
 use detr_types::ImageSize;
 
@@ -195,10 +195,11 @@ fn detections_that_cannot_be_compared_are_refused_and_nothing_is_added() {
     let folder = tempfile::tempdir().unwrap();
     let truth = Arc::new(files(folder.path(), TRUTH.as_bytes(), b"[]").unwrap());
     let mut evaluator = Evaluator::new(truth, EvalOptions::default()).unwrap();
-    let good = Detected { category_id: 3, score: 0.5, bbox: Some([0.0; 4].into()), mask: None };
+    let good =
+        EvalDetection { category_id: 3, score: 0.5, bbox: Some([0.0; 4].into()), mask: None };
     let runs =
         |height, width, counts| Some(Mask::Runs { size: ImageSize::new(height, width), counts });
-    let with = |score, bbox, mask| Detected { score, bbox, mask, ..good.clone() };
+    let with = |score, bbox, mask| EvalDetection { score, bbox, mask, ..good.clone() };
     let masked = with(0.5, None, runs(30, 40, vec![0, 5]));
     let infinite = Some([0.0, 0.0, f64::INFINITY, 1.0].into());
     for (bad, word) in [

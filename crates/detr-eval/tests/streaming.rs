@@ -8,7 +8,7 @@ mod generated;
 use std::sync::Arc;
 
 use detr_eval::{
-    Category, ConfusionOptions, Detected, EvalError, EvalOptions, Evaluator, GroundTruth,
+    Category, ConfusionOptions, EvalDetection, EvalError, EvalOptions, Evaluator, GroundTruth,
     ImageTruth, IouKind, Metrics, Results, TruthObject,
 };
 
@@ -36,7 +36,7 @@ fn ranks_give_the_result_of_one_whatever_they_share_and_in_whatever_order() {
         let (truth, results) = set(iou);
         let options = options(iou);
         let mut expected = whole(&truth, &results, &options);
-        let images: Vec<(i64, Vec<Detected>)> = results.images.into_iter().collect();
+        let images: Vec<(i64, Vec<EvalDetection>)> = results.images.into_iter().collect();
         // A sampler that gives every rank the same number of images repeats some: here two come
         // twice.
         let mut ranks: Vec<Evaluator> = Vec::new();
@@ -136,7 +136,7 @@ fn what_is_left_out_is_counted() {
     let images: Vec<i64> = results.images.keys().copied().collect();
     for image in &images {
         let bbox = Some([0.0, 0.0, 9.0, 9.0].into());
-        let stray = Detected { category_id: -4, score: 0.99, bbox, mask: None };
+        let stray = EvalDetection { category_id: -4, score: 0.99, bbox, mask: None };
         results.images.get_mut(image).unwrap().push(stray);
     }
     let found = whole(&truth, &results, &plain);
@@ -182,7 +182,7 @@ fn confusion_counts_every_object_and_every_detection_once() {
             assert_eq!(row.iter().sum::<u64>(), class.objects as u64);
         }
         let found: u64 = confusion.counts.iter().flat_map(|row| &row[..nothing]).sum();
-        let high = |found: &&Detected| found.score >= 0.3;
+        let high = |found: &&EvalDetection| found.score >= 0.3;
         let all = results.images.values().flatten().filter(high).count() as u64;
         let crowded = truth.images().iter().filter(|one| one.objects.iter().any(|o| o.iscrowd));
         let maybe: usize = crowded
@@ -214,7 +214,7 @@ fn confusion_knows_right_wrong_missed_spurious_and_crowd() {
     let images = vec![ImageTruth { id: 1, size: None, objects }];
     let category = |id: i64| Category { id, name: id.to_string() };
     let truth = Arc::new(GroundTruth::new(images, vec![category(2), category(1)]).unwrap());
-    let found = |category_id, x, score| Detected {
+    let found = |category_id, x, score| EvalDetection {
         category_id,
         score,
         bbox: Some([x, 0.0, 10.0, 9.0].into()),

@@ -1,14 +1,14 @@
 //! Multi-scale deformable attention in f64 on the host, forward and backward, written for clarity
-//! alone: what the self-test and the tests measure errors against.
+//! alone. The self-test and the tests measure errors against it.
 
-/// Sizes and inputs of a call, row by row as the tensors of [`msda`](crate::msda) are.
+/// The sizes and inputs of a call, row by row as the tensors of [`msda`](crate::msda) are.
 #[derive(Clone, Debug)]
 pub struct HostCall {
     /// (H, W) of every level.
     pub levels: Vec<[usize; 2]>,
-    /// B, S, M, D.
+    /// The sizes of the value: B, S, M, D.
     pub value_shape: [usize; 4],
-    /// B, Q, M, L, P, 2.
+    /// The sizes of the locations: B, Q, M, L, P, 2.
     pub locations_shape: [usize; 6],
     /// The values.
     pub value: Vec<f64>,
@@ -20,14 +20,14 @@ pub struct HostCall {
     pub grad: Vec<f64>,
 }
 
-/// Gradients of the inputs, laid out as they are.
+/// The gradients of the inputs, in the same order of memory.
 #[derive(Clone, Debug)]
 pub struct HostGradients {
-    /// By the values.
+    /// The gradient by the values.
     pub value: Vec<f64>,
-    /// By the locations.
+    /// The gradient by the locations.
     pub locations: Vec<f64>,
-    /// By the weights.
+    /// The gradient by the attention weights.
     pub weights: Vec<f64>,
 }
 
@@ -58,7 +58,7 @@ impl HostCall {
         output
     }
 
-    /// Gradients of the sum of output times `grad`.
+    /// Computes the gradients of the sum of output times `grad`.
     #[must_use]
     pub fn gradients(&self) -> HostGradients {
         let d = self.value_shape[3];
@@ -89,8 +89,9 @@ impl HostCall {
         point / (l * p)
     }
 
-    /// The cells inside the level around a point; none if it is a whole cell outside or not finite.
-    /// At the centre of a cell, derivatives are those towards the next cell, as in the reference.
+    /// Returns the cells inside the level around a point; none if it is a whole cell outside or not
+    /// finite. At the centre of a cell, derivatives are those towards the next cell, as in the
+    /// reference.
     #[allow(
         clippy::cast_possible_truncation, // checked to be inside the level
         clippy::cast_sign_loss,

@@ -44,7 +44,7 @@ pub use heap::keep_freed_memory;
 
 use burn::tensor::{FloatDType, Tensor};
 
-use problem::{Adding, Options};
+use problem::{Accumulation, Options};
 
 /// Computes multi-scale deformable attention; this is [`try_msda`] with a panic in place of an
 /// error.
@@ -99,7 +99,7 @@ pub fn try_msda(
     weights: Tensor<5>,
 ) -> Result<Tensor<3>, MsdaError> {
     check::arguments(&value, levels, &locations, &weights)?;
-    Ok(run(value, levels, locations, weights, Adding::Best))
+    Ok(run(value, levels, locations, weights, Accumulation::Best))
 }
 
 /// [`msda`] as on a GPU without atomic addition of f32, for tests.
@@ -116,7 +116,7 @@ pub fn msda_compare_and_swap(
     weights: Tensor<5>,
 ) -> Tensor<3> {
     match check::arguments(&value, levels, &locations, &weights) {
-        Ok(()) => run(value, levels, locations, weights, Adding::CompareAndSwap),
+        Ok(()) => run(value, levels, locations, weights, Accumulation::CompareAndSwap),
         Err(error) => panic!("{error}"),
     }
 }
@@ -127,7 +127,7 @@ fn run(
     levels: &[[usize; 2]],
     locations: Tensor<6>,
     weights: Tensor<5>,
-    adding: Adding,
+    adding: Accumulation,
 ) -> Tensor<3> {
     let locations = locations.cast(FloatDType::F32);
     let weights = weights.cast(FloatDType::F32);

@@ -10,13 +10,13 @@ pub(crate) type Levels = Vec<[usize; 2]>;
 pub(crate) struct Options {
     pub(crate) levels: Levels,
     #[cfg_attr(not(feature = "cube"), allow(dead_code))] // the CPU adds in order
-    pub(crate) adding: Adding,
+    pub(crate) adding: Accumulation,
 }
 
 /// The ways in which the backward kernel of a GPU adds to the gradient of the value.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(feature = "cube"), allow(dead_code))]
-pub(crate) enum Adding {
+pub(crate) enum Accumulation {
     /// By the device's own instruction, where it has one.
     Best,
     /// A compare-and-swap loop, as on a device without such an instruction, so that tests run it

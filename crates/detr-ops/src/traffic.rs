@@ -23,10 +23,10 @@ impl DeviceError {
     }
 }
 
-/// All reads of the process.
+/// The number of reads of the whole process.
 static READS: AtomicUsize = AtomicUsize::new(0);
 
-/// Reads tensors: the one way, so that [`watch`] counts it.
+/// Reads tensors. All reads go through here, so that [`watch`] counts them.
 ///
 /// # Errors
 /// The device failed, now or in an operation before.
@@ -58,7 +58,7 @@ pub fn wait(device: &Device) -> Result<(), DeviceError> {
 pub struct Traffic {
     /// Calls of [`read`].
     pub reads: usize,
-    /// Kernels by name, as often as they were launched; none on the CPU.
+    /// The number of launches of each kernel by name; empty on the CPU.
     pub launches: BTreeMap<String, usize>,
 }
 

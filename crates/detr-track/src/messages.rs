@@ -1,4 +1,4 @@
-//! Messages for the user: what is said of steps, validations and other events. Nothing is printed here; a sink such
+//! Messages for the user about steps, validations and other events. Nothing is printed here; a sink such
 //! as the command line's console shows them.
 
 use std::path::Path;

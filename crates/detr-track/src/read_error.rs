@@ -36,7 +36,7 @@ impl ReadError {
     }
 }
 
-/// Reads a file of at most so many bytes.
+/// Reads a file of at most `limit` bytes.
 pub(crate) fn read_small(path: &Path, limit: u64) -> Result<String, ReadError> {
     if path.metadata()?.len() > limit {
         return Err(ReadError::TooLarge);

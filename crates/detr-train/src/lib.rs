@@ -33,9 +33,9 @@ pub use settings::{
     SettingsError, TrainConfig, TrainSettings,
 };
 pub use step::{
-    AccumulatedGradients, AllReduce, Alone, Ema, EmaConfig, GradientNorm, GroupConfig, GroupRow,
+    AccumulatedGradients, AllReduce, Ema, EmaConfig, GradientNorm, GroupConfig, GroupRow,
     GroupTable, Groups, GroupsConfig, GroupsError, LossScale, MicroBatch, NonFinite,
     NonFiniteInput, Optimizer, OptimizerConfig, Outcome, ParameterSlot, PrecisionError, Schedule,
-    ScheduleConfig, StateError, StepConfig, StepError, StepReport, Trainer, TrainingStep, Unit,
-    Warmup, check_precision, clip_coefficient,
+    ScheduleConfig, SingleRank, StateError, StepConfig, StepError, StepReport, Trainer,
+    TrainingStep, Unit, Warmup, check_precision, clip_coefficient,
 };

@@ -38,7 +38,7 @@ pub enum LockError {
 }
 
 impl LockFile {
-    /// Takes the file, which is made if it is not there.
+    /// Takes the file, which is made if it does not exist.
     ///
     /// # Errors
     /// Another process has it, or it cannot be opened.

@@ -1,4 +1,4 @@
-//! A detector over the images of a data set, scored as the reference's evaluation does.
+//! Runs a detector over the images of a data set and scores it as the reference's evaluation does.
 
 use std::ops::ControlFlow;
 
@@ -6,7 +6,7 @@ use detr_data::RgbImage;
 use detr_detect::{
     Detect, DetectionStream, ImageFault, PredictError, StageTimes, StreamItem, StreamOptions,
 };
-use detr_eval::{Detected, EvalError, Evaluator, Mask};
+use detr_eval::{EvalDetection, EvalError, Evaluator, Mask};
 use detr_model::postprocess::ScoreActivation;
 use detr_types::Detection;
 
@@ -31,7 +31,7 @@ pub struct EvaluatedImage<'a> {
     /// detections.
     pub found: Result<&'a [Detection], &'a ImageFault>,
     /// The detections that count: those of categories of the data, best first.
-    pub scored: &'a [Detected],
+    pub scored: &'a [EvalDetection],
 }
 
 /// Detects in all images and adds what was found to an evaluator. `on_image` sees every image in its order,
@@ -52,7 +52,7 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
     for item in stream.by_ref() {
         let StreamItem { key: image_id, found } = item?;
         let found = found.as_ref().map(|(_, detections)| detections.as_slice());
-        let scored: Vec<Detected> = found
+        let scored: Vec<EvalDetection> = found
             .iter()
             .flat_map(|detections| detections.iter())
             .filter_map(|detection| scored(detection, categories))
@@ -67,12 +67,12 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
 }
 
 /// Returns a detection by the ids of the data; `None` if the data lack its class.
-fn scored(detection: &Detection, categories: &CategoryMap) -> Option<Detected> {
+fn scored(detection: &Detection, categories: &CategoryMap) -> Option<EvalDetection> {
     let mask = detection
         .mask
         .as_ref()
         .map(|rle| Mask::Runs { size: rle.size, counts: rle.counts.clone() });
-    Some(Detected {
+    Some(EvalDetection {
         category_id: categories.category(detection.label)?,
         score: detection.score.into(),
         // The area of a mask decides about its size class only where there is no box, as in the reference's results.

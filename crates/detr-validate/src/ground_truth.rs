@@ -1,5 +1,5 @@
-//! A data set as ground truth. Nothing is rounded, clamped or left out, so that the metrics are
-//! pycocotools' to the last bit.
+//! Converts a data set to ground truth. Nothing is rounded, clamped or left out, so that the
+//! metrics are pycocotools' to the last bit.
 
 use detr_data::{Dataset, ObjectRecord, Segmentation};
 use detr_eval::{Category, EvalError, GroundTruth, ImageTruth, IouKind, Mask, TruthObject};

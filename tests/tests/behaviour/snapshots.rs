@@ -1,4 +1,4 @@
-//! The texts that people read, as files in `snapshots/`: help, tables and errors.
+//! The texts that people read, as files in `texts/`: help, tables and errors.
 //!
 //! A test fails if a text changes. `INSTA_UPDATE=always cargo test -p detr-tests --test behaviour --
 //! snapshots` writes the files anew, and the difference is then reviewed like code.
@@ -13,6 +13,7 @@ use crate::support::{Run, detr, detr_infer, golden, root};
 #[track_caller]
 fn check(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("texts");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(name, text));
@@ -51,12 +52,16 @@ fn transcript(folder: &Path, commands: &[&[&str]]) -> String {
             "detr-infer" => detr_infer(&command[1..]),
             _ => detr(&command[1..]),
         };
+        // Paths and the number of threads are those of this machine otherwise.
+        let run = run.env("HF_HOME", folder.join("cache")).env("RAYON_NUM_THREADS", "2");
         let outcome = run.inside(folder).run();
         let (shown, code) = (command.join(" "), outcome.code);
         text += &format!("$ {shown}\n{}{}[{code}]\n\n", outcome.stdout, outcome.stderr);
     }
-    // Files of the repository have another place on every machine.
-    text.replace(&root().display().to_string(), "ROOT")
+    for (path, name) in [(root(), "ROOT"), (folder, "FOLDER")] {
+        text = text.replace(&path.display().to_string(), name);
+    }
+    text
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn tables() {
                         {"id": 2, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}],
         "categories": [{"id": 1, "name": "star"}]}"#;
     fs::write(folder.path().join("broken.json"), broken).unwrap();
-    // The model's own detections are perfect: the boxes of the data set with a score of 1.
+    // The detections are perfect: the boxes of the data set with a score of 1.
     let truth = fs::read(folder.path().join("shapes/annotations/instances_train.json")).unwrap();
     let truth: serde_json::Value = serde_json::from_slice(&truth).unwrap();
     let mut results = truth["annotations"].clone();

@@ -4,7 +4,7 @@ use burn::tensor::{Bool, Int, Tensor};
 use detr_model::backbone::BackboneConfig;
 use detr_model::backbone::resnet::ResNetConfig;
 use detr_model::position::PositionKind;
-use detr_model::postprocess::{HostOutput, Scored};
+use detr_model::postprocess::{HostOutput, RawDetection};
 use detr_model::{Detr, DetrConfig, DetrDemo, DetrDemoConfig, DetrOutput, ModelConfig};
 use detr_types::ImageSize;
 use serde_json::Value;
@@ -174,7 +174,7 @@ pub fn post_process(
     case: &Case,
     slack: f64,
     failures: &mut Failures,
-    answers: Vec<Vec<Scored>>,
+    answers: Vec<Vec<RawDetection>>,
     prefix: &str,
 ) {
     let (b, q) = (answers.len(), answers[0].len());

@@ -1,6 +1,6 @@
 //! Group 09: post-processing of crafted outputs.
 
-use detr_model::postprocess::{HostOutput, Scored};
+use detr_model::postprocess::{HostOutput, RawDetection};
 
 use crate::backends::Bench;
 use crate::case::{Case, Failures, index};
@@ -40,7 +40,11 @@ pub fn answers_each(case: &Case, prefix: &str) -> usize {
 
 /// Answers in the order of the case, where equal scores stand in no particular one, and nearly equal
 /// ones in either. Scores are compared place by place afterwards, so nothing else can have moved.
-pub fn as_in_case(case: &Case, mut answers: Vec<Vec<Scored>>, prefix: &str) -> Vec<Vec<Scored>> {
+pub fn as_in_case(
+    case: &Case,
+    mut answers: Vec<Vec<RawDetection>>,
+    prefix: &str,
+) -> Vec<Vec<RawDetection>> {
     const PIXELS: f64 = 0.01;
     let most = answers.first().map_or(1, Vec::len).max(1);
     let labels = &case.tensors[&format!("{prefix}.labels")].values;
@@ -48,7 +52,7 @@ pub fn as_in_case(case: &Case, mut answers: Vec<Vec<Scored>>, prefix: &str) -> V
     let expected: Vec<_> = labels.iter().map(|&label| index(label)).zip(boxes).collect();
     for (answers, expected) in answers.iter_mut().zip(expected.chunks(most)) {
         for (i, &(label, bbox)) in expected.iter().enumerate() {
-            let same = |a: &Scored| {
+            let same = |a: &RawDetection| {
                 let found = [a.bbox.x1, a.bbox.y1, a.bbox.x2, a.bbox.y2].map(f64::from);
                 let near = found.iter().zip(bbox).all(|(a, b)| (a - b).abs() < PIXELS);
                 a.label == label && near

@@ -7,7 +7,7 @@ use super::Violation;
 use super::source::Source;
 
 /// Words that open a fragment, such as "What is wrong." or "As before.".
-const FRAGMENTS: [&str; 25] = [
+const FRAGMENTS: [&str; 24] = [
     "And",
     "As",
     "Beside",
@@ -31,12 +31,11 @@ const FRAGMENTS: [&str; 25] = [
     "Whom",
     "Whose",
     "With",
-    "Within",
     "Without",
 ];
 
 /// Participles that open a fragment, such as "Added to the sum.".
-const PARTICIPLES: [&str; 30] = [
+const PARTICIPLES: [&str; 29] = [
     "Added",
     "Applied",
     "Asked",
@@ -66,7 +65,6 @@ const PARTICIPLES: [&str; 30] = [
     "Subtracted",
     "Taken",
     "Used",
-    "Written",
 ];
 
 /// Words other than verbs that often open the doc comment of a function.

@@ -74,7 +74,7 @@ enum Files {
 struct Report<'a> {
     #[serde(flatten)]
     findings: &'a Findings,
-    /// Files of the two data sets that are the same.
+    /// The files that are in both data sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     shared_images: Option<Vec<(String, String)>>,
     /// The differences between the classes of the two data sets.

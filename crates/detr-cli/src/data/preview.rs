@@ -1,4 +1,5 @@
-//! `detr data preview`: augmented images in a grid, with boxes, names and masks, as training will see them.
+//! `detr data preview`: draws augmented images in a grid, with boxes, names and masks, as training will see
+//! them.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `detr data shard`: annotations in balanced parts, for distributed work.
+//! `detr data shard`: splits annotations into balanced parts, for distributed work.
 
 use std::fmt::Write;
 use std::path::PathBuf;

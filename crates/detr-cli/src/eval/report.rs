@@ -13,7 +13,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Makes the folder, before work is done in vain.
+    /// Makes the folder, so that a folder that cannot be made is found before the work.
     ///
     /// # Errors
     /// A folder that cannot be made.

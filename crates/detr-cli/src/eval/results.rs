@@ -1,11 +1,12 @@
-//! Results of any tool, as COCO's JSON: read to be scored, and written of a model.
+//! Reads the results of any tool in COCO's JSON and scores them, and writes those of a model.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use detr_eval::{
-    Detected, EvalError, EvalOptions, Evaluator, GroundTruth, Metrics, read_results, suspected_form,
+    EvalDetection, EvalError, EvalOptions, Evaluator, GroundTruth, Metrics, read_results,
+    suspected_form,
 };
 use detr_infer::cli::{CliError, Console};
 use detr_types::Xywh;
@@ -43,8 +44,8 @@ pub(super) fn score(
     Ok(metrics)
 }
 
-/// A file of results in the making. Numbers are written in full, so that scoring the file gives
-/// what scoring the detections gave.
+/// A file of results that is being written. Numbers are written in full, so that the file has the
+/// same score as the detections.
 pub(super) struct ResultsFile {
     file: PendingFile,
     path: PathBuf,
@@ -73,9 +74,9 @@ impl ResultsFile {
     /// Adds the detections of an image.
     ///
     /// # Errors
-    /// A full disk and the like.
-    pub(super) fn add(&mut self, image_id: i64, found: &[Detected]) -> Result<(), CliError> {
-        for &Detected { category_id, score, bbox, .. } in found {
+    /// The error of the disk, such as one that is full.
+    pub(super) fn add(&mut self, image_id: i64, found: &[EvalDetection]) -> Result<(), CliError> {
+        for &EvalDetection { category_id, score, bbox, .. } in found {
             let bbox = bbox.map(Xywh::to_array);
             let entry = Entry { image_id, category_id, bbox, score };
             let start: &[u8] = if self.any { b",\n" } else { b"\n" };
@@ -91,7 +92,7 @@ impl ResultsFile {
     /// Completes the file and puts it in place.
     ///
     /// # Errors
-    /// A full disk and the like.
+    /// The error of the disk, such as one that is full.
     pub(super) fn finish(mut self) -> Result<(), CliError> {
         let path = self.path;
         self.file

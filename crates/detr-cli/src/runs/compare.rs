@@ -1,4 +1,4 @@
-//! `detr runs compare`: where the settings of runs differ, and what came of it.
+//! `detr runs compare`: shows where the settings of runs differ, and their results.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

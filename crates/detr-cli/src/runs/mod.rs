@@ -1,4 +1,4 @@
-//! `detr runs`: what came of the runs of `detr train`. It reads the files that `detr-track` writes and changes nothing;
+//! `detr runs`: shows the results of the runs of `detr train`. It reads the files that `detr-track` writes and changes nothing;
 //! folders that are broken or in use are shown as far as they can be read.
 
 mod checkpoints;

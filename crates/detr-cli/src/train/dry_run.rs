@@ -7,7 +7,7 @@ use detr_infer::cli::{CliError, Console, print};
 use detr_track::clock::format_duration;
 use detr_train::{Outcome, RunError, TrainConfig, Trainer, micro_batch};
 
-use super::parts::Built;
+use super::parts::RunParts;
 use super::to_cli;
 
 /// Batches that are looked at for the largest one.
@@ -17,10 +17,10 @@ const STEPS: usize = 4;
 
 pub(super) fn run(
     config: &TrainConfig,
-    built: Built<'_>,
+    built: RunParts<'_>,
     console: &Console,
 ) -> Result<(), CliError> {
-    let Built { parts, start, .. } = built;
+    let RunParts { parts, start, .. } = built;
     let step = config.train.step(&parts.model);
     let steps = parts.steps_per_epoch(config.train.accumulate) * config.train.epochs;
     let mut trainer = Trainer::new(start, &step).map_err(|error| to_cli(error.into()))?;

@@ -23,7 +23,7 @@ use detr_train::{
     TrainLoop, ValidateError, Watch, begin, run_info,
 };
 
-use parts::Built;
+use parts::RunParts;
 use recorder::recorder;
 
 use crate::WrapTrainer;
@@ -102,7 +102,7 @@ pub(crate) fn run(
     // A folder of checkpoints of which none is usable is refused later, before anything is written.
     let goes_on = args.resume && checkpoints.newest() != (None, Vec::new());
     let build = || parts::build(&config, &base, devices, folder.clone(), goes_on, console);
-    let Built { parts, start, val, notes } = match guarded(build) {
+    let RunParts { parts, start, val, notes } = match guarded(build) {
         Ok(built) => built,
         Err(error) => {
             // Nothing began here.

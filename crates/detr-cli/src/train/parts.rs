@@ -22,7 +22,7 @@ use crate::classes::{Renaming, shared_classes};
 use crate::data::unreadable;
 
 /// The parts of a run, built from its settings.
-pub(super) struct Built<'a> {
+pub(super) struct RunParts<'a> {
     pub(super) parts: TrainInputs,
     /// The weights that it starts with.
     pub(super) start: Model,
@@ -41,7 +41,7 @@ pub(super) fn build<'a>(
     folder: PathBuf,
     goes_on: bool,
     console: &'a Console,
-) -> Result<Built<'a>, CliError> {
+) -> Result<RunParts<'a>, CliError> {
     let apply_exif = config.data.apply_exif;
     let load = |spec| load(spec, base, apply_exif);
     let mut notes = StartNotes::new(console);
@@ -98,7 +98,7 @@ pub(super) fn build<'a>(
     let preprocess = config.data.preprocess;
     let parts =
         TrainInputs { model, device, others, classes, loader, validation, preprocess, folder };
-    Ok(Built { parts, start, val, notes })
+    Ok(RunParts { parts, start, val, notes })
 }
 
 /// Says which classes only the model or only the validation has, which are joined by name as in `detr eval`.

@@ -7,10 +7,10 @@ use detr_types::{ImageSize, Xywh, Xyxy};
 
 use super::{Category, Dataset, ImageRecord, ObjectRecord, Problem, ReadReport};
 
-/// Share of boxes reaching over the border from which corners are suspected.
+/// The share of boxes over the border from which the numbers are suspected to be corners.
 const SUSPICIOUS: f64 = 0.3;
 
-/// A data set in the making.
+/// A data set that is being put together.
 #[derive(Default)]
 pub(crate) struct Builder {
     images: Vec<ImageRecord>,
@@ -58,7 +58,7 @@ impl Builder {
         self.by_id.get(&image_id).and_then(|&at| self.images.get(at)?.size)
     }
 
-    /// Notes fields of a record that are there, but not kept.
+    /// Notes the fields of a record that are not kept.
     pub(crate) fn other_fields<const N: usize>(&mut self, fields: [(&'static str, bool); N]) {
         self.other_fields.extend(fields.iter().filter(|field| field.1).map(|field| field.0));
     }
@@ -75,7 +75,7 @@ impl Builder {
 
     /// Adds a segment, whose id is its own only on its image.
     pub(crate) fn segment(&mut self, image_id: i64, mut object: ObjectRecord) {
-        // The product of two huge sides.
+        // The product of two huge sides may not be finite.
         object.area = if object.area.is_finite() { object.area } else { f64::MAX };
         if !object.bbox.is_finite() {
             return self

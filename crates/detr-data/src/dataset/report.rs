@@ -200,7 +200,7 @@ problems! {
     /// A run-length code that does not fit.
     BadRle, Error, "run-length code that does not fit its image",
         "the object keeps its box and loses its outline";
-    /// A file that is listed and not there.
+    /// A listed file that does not exist.
     MissingFile, Error, "image file that is not there",
         "copy the file, or give the folder of the images";
     /// An absolute name of another place, whose end is the name of a file below the data set's folder.

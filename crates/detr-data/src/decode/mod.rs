@@ -39,7 +39,7 @@ use image::{DynamicImage, ImageDecoder, RgbImage};
 pub use error::ImageError;
 pub use options::DecodeOptions;
 use pixels::{check_pixels, into_rgb, orient};
-use sniff::{Format, Sniffed};
+use sniff::{ContentType, Format};
 
 /// Decodes an image that is in memory.
 ///
@@ -51,10 +51,10 @@ pub fn decode_image(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, I
         return Err(ImageError::TooLarge { bytes: length, limit: options.limits.file_bytes });
     }
     match sniff::sniff(bytes) {
-        Sniffed::Empty => Err(ImageError::Empty),
-        Sniffed::Unsupported(found) => Err(ImageError::UnsupportedFormat { found }),
-        Sniffed::NotAnImage(looks_like) => Err(ImageError::NotAnImage { looks_like }),
-        Sniffed::Readable(format) => decode_format(format, bytes, options),
+        ContentType::Empty => Err(ImageError::Empty),
+        ContentType::Unsupported(found) => Err(ImageError::UnsupportedFormat { found }),
+        ContentType::NotAnImage(looks_like) => Err(ImageError::NotAnImage { looks_like }),
+        ContentType::Readable(format) => decode_format(format, bytes, options),
     }
 }
 

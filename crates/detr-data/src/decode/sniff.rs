@@ -24,7 +24,7 @@ impl Format {
 
 /// The verdict on some bytes; the texts are for messages and carry an article.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sniffed {
+pub(super) enum ContentType {
     Empty,
     Readable(Format),
     Unsupported(&'static str),
@@ -72,19 +72,19 @@ const NOT_AN_IMAGE: &[(&[u8], &str)] = &[
     (b"version https://git-lfs", "a Git LFS pointer (the file itself was not fetched)"),
 ];
 
-pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
+pub(super) fn sniff(bytes: &[u8]) -> ContentType {
     match bytes {
-        [] => Sniffed::Empty,
-        [0xff, 0xd8] | [0xff, 0xd8, 0xff, ..] => Sniffed::Readable(Format::Jpeg),
-        [0x89, b'P', b'N', b'G', ..] => Sniffed::Readable(Format::Png),
+        [] => ContentType::Empty,
+        [0xff, 0xd8] | [0xff, 0xd8, 0xff, ..] => ContentType::Readable(Format::Jpeg),
+        [0x89, b'P', b'N', b'G', ..] => ContentType::Readable(Format::Png),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => {
-            Sniffed::Readable(Format::WebP)
+            ContentType::Readable(Format::WebP)
         }
         [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace() || *space == b'#' => {
-            Sniffed::Readable(Format::Pnm)
+            ContentType::Readable(Format::Pnm)
         }
         [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' ', ..] => {
-            Sniffed::NotAnImage("an AVI video")
+            ContentType::NotAnImage("an AVI video")
         }
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => sniff_iso_media(brand),
         _ => sniff_table(bytes),
@@ -92,45 +92,45 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
 }
 
 /// Tells AVIF, HEIC and videos, which share a container, apart by the brand.
-fn sniff_iso_media(brand: &[u8]) -> Sniffed {
+fn sniff_iso_media(brand: &[u8]) -> ContentType {
     match brand.get(..4) {
-        Some(b"avif" | b"avis") => Sniffed::Unsupported("an AVIF image"),
+        Some(b"avif" | b"avis") => ContentType::Unsupported("an AVIF image"),
         Some(b"heic" | b"heix" | b"hevc" | b"heim" | b"heis" | b"mif1" | b"msf1") => {
-            Sniffed::Unsupported("a HEIC image")
+            ContentType::Unsupported("a HEIC image")
         }
-        Some(b"crx ") => Sniffed::Unsupported("a camera raw image"),
-        _ => Sniffed::NotAnImage("an MP4 or QuickTime video"),
+        Some(b"crx ") => ContentType::Unsupported("a camera raw image"),
+        _ => ContentType::NotAnImage("an MP4 or QuickTime video"),
     }
 }
 
-fn sniff_table(bytes: &[u8]) -> Sniffed {
+fn sniff_table(bytes: &[u8]) -> ContentType {
     let find = |table: &[(&[u8], &'static str)]| {
         table.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|&(_, name)| name)
     };
     if let Some(found) = find(UNSUPPORTED) {
-        return Sniffed::Unsupported(found);
+        return ContentType::Unsupported(found);
     }
     if let Some(looks_like) = find(NOT_AN_IMAGE) {
-        return Sniffed::NotAnImage(looks_like);
+        return ContentType::NotAnImage(looks_like);
     }
     if bytes.get(257..262) == Some(b"ustar") {
-        return Sniffed::NotAnImage("a tar archive");
+        return ContentType::NotAnImage("a tar archive");
     }
     if let Some(found) = sniff_text(&bytes[..bytes.len().min(1024)]) {
         return found;
     }
     // Last, because two letters are a weak sign.
     if bytes.starts_with(b"BM") {
-        return Sniffed::Readable(Format::Bmp);
+        return ContentType::Readable(Format::Bmp);
     }
     if bytes.iter().all(|&byte| byte == 0) {
-        return Sniffed::NotAnImage("a block of zeros, as after a failed copy");
+        return ContentType::NotAnImage("a block of zeros, as after a failed copy");
     }
-    Sniffed::NotAnImage("binary data of an unknown kind")
+    ContentType::NotAnImage("binary data of an unknown kind")
 }
 
 /// Recognises error pages and documents saved under an image's name.
-fn sniff_text(start: &[u8]) -> Option<Sniffed> {
+fn sniff_text(start: &[u8]) -> Option<ContentType> {
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     if start.iter().any(|&byte| byte < b' ' && !byte.is_ascii_whitespace()) {
         return None;
@@ -146,13 +146,13 @@ fn sniff_text(start: &[u8]) -> Option<Sniffed> {
     let text = text.trim_start().to_ascii_lowercase();
     Some(match text.as_str() {
         t if t.starts_with("<svg") || (t.starts_with("<?xml") && t.contains("<svg")) => {
-            Sniffed::Unsupported("an SVG drawing")
+            ContentType::Unsupported("an SVG drawing")
         }
         t if t.starts_with("<!doctype html") || t.contains("<html") || t.contains("<head") => {
-            Sniffed::NotAnImage("an HTML page")
+            ContentType::NotAnImage("an HTML page")
         }
-        t if t.starts_with('<') => Sniffed::NotAnImage("an XML document"),
-        t if t.starts_with(['{', '[']) => Sniffed::NotAnImage("a JSON document"),
-        _ => Sniffed::NotAnImage("a text file"),
+        t if t.starts_with('<') => ContentType::NotAnImage("an XML document"),
+        t if t.starts_with(['{', '[']) => ContentType::NotAnImage("a JSON document"),
+        _ => ContentType::NotAnImage("a text file"),
     })
 }

@@ -17,7 +17,7 @@ use crate::decode::{DecodeOptions, ImageError, read_image};
 use crate::formats::ImageHeader;
 
 /// The result of a look at one file.
-enum Looked {
+enum FileState {
     /// Not there; counted while reading unless it vanished since.
     Missing,
     Unreadable(ImageError),
@@ -43,21 +43,21 @@ pub(super) fn check(
         }
         looked
     };
-    let looked: Vec<Looked> = dataset.images.par_iter().map(look).collect();
+    let looked: Vec<FileState> = dataset.images.par_iter().map(look).collect();
     let counted = report.count(Problem::MissingFile);
-    let missing = looked.iter().filter(|looked| matches!(looked, Looked::Missing)).count();
+    let missing = looked.iter().filter(|looked| matches!(looked, FileState::Missing)).count();
     let mut turned = Vec::new();
     for (image, looked) in dataset.images.iter().zip(looked) {
         match looked {
             // Readers that look at the files have listed these already.
-            Looked::Missing if counted >= missing => {}
-            Looked::Missing => report.add(Problem::MissingFile, &image.file_name),
-            Looked::Unreadable(error) => {
+            FileState::Missing if counted >= missing => {}
+            FileState::Missing => report.add(Problem::MissingFile, &image.file_name),
+            FileState::Unreadable(error) => {
                 let reason = error.reason().to_string();
                 let reason = reason.lines().next().unwrap_or_default();
                 report.add(Problem::UnreadableImage, format!("{} {reason}", image.file_name));
             }
-            Looked::Readable(header) => {
+            FileState::Readable(header) => {
                 sizes.insert(image.id, header.size(options.apply_exif));
                 compare(image, header, options.apply_exif, report);
                 if header.is_turned() && !options.apply_exif {
@@ -78,7 +78,7 @@ pub(super) fn check(
     sizes
 }
 
-fn look(path: &Path, options: &CheckOptions<'_>) -> Looked {
+fn look(path: &Path, options: &CheckOptions<'_>) -> FileState {
     let decoded = match options.files {
         FileCheck::Decode => {
             let decode = DecodeOptions { limits: options.limits, ..DecodeOptions::default() };
@@ -87,12 +87,12 @@ fn look(path: &Path, options: &CheckOptions<'_>) -> Looked {
         _ => Ok(()),
     };
     match decoded.and_then(|()| ImageHeader::read(path, &options.limits)) {
-        Ok(header) => Looked::Readable(header),
+        Ok(header) => FileState::Readable(header),
         Err(error) => match error.reason() {
             ImageError::Io { error } if error.kind() == std::io::ErrorKind::NotFound => {
-                Looked::Missing
+                FileState::Missing
             }
-            _ => Looked::Unreadable(error),
+            _ => FileState::Unreadable(error),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! The kind of a JSON or YAML file by its contents: strangers lie beside many data sets, such as a `dvc.yaml` or a
+//! The kind of a JSON or YAML file by its contents: other tools leave files beside many data sets, such as a `dvc.yaml` or a
 //! `label_map.json`.
 
 use std::fs::File;

@@ -7,7 +7,7 @@ use super::{DatasetError, Format, ReadOptions, files, splits, text};
 
 /// The format and the place of a data set that was detected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Detected {
+pub struct DatasetLocation {
     /// The format; COCO panoptic is told from COCO by the contents of the file.
     pub format: Format,
     /// The file of COCO and YOLO, the folder of the others.
@@ -19,7 +19,7 @@ pub struct Detected {
 ///
 /// # Errors
 /// Nothing known, or several files that could be meant.
-pub fn detect(path: &Path, options: &ReadOptions) -> Result<Detected, DatasetError> {
+pub fn detect(path: &Path, options: &ReadOptions) -> Result<DatasetLocation, DatasetError> {
     let metadata = path.metadata().map_err(DatasetError::io(path))?;
     if metadata.is_file() {
         return detect_file(path, options);
@@ -32,15 +32,15 @@ pub fn detect(path: &Path, options: &ReadOptions) -> Result<Detected, DatasetErr
     if wants(Format::Yolo)
         && let Some(file) = yaml(path, options, &mut strangers)?
     {
-        return Ok(Detected { format: Format::Yolo, path: file });
+        return Ok(DatasetLocation { format: Format::Yolo, path: file });
     }
     let coco = wants(Format::Coco) || wants(Format::CocoPanoptic);
     let json = if coco { json(path, options, &mut strangers)? } else { Json::None };
     if let Json::One(file) = json {
         let format = options.format.unwrap_or(Format::Coco);
-        return Ok(Detected { format, path: file });
+        return Ok(DatasetLocation { format, path: file });
     }
-    let folder = |format| Ok(Detected { format, path: path.to_owned() });
+    let folder = |format| Ok(DatasetLocation { format, path: path.to_owned() });
     if wants(Format::Voc) && super::voc_files::are_in(path)? {
         return folder(Format::Voc);
     }
@@ -50,7 +50,7 @@ pub fn detect(path: &Path, options: &ReadOptions) -> Result<Detected, DatasetErr
     if wants(Format::Yolo)
         && let Some(file) = super::yolo_files::outline_file(path)?
     {
-        return Ok(Detected { format: Format::Yolo, path: file });
+        return Ok(DatasetLocation { format: Format::Yolo, path: file });
     }
     if let (Json::OtherSplits(found), Some(split)) = (&json, &options.split) {
         return Err(splits::refuse(path, split, found));
@@ -58,7 +58,7 @@ pub fn detect(path: &Path, options: &ReadOptions) -> Result<Detected, DatasetErr
     Err(DatasetError::layout(path, unknown(path, &strangers)?))
 }
 
-fn detect_file(path: &Path, options: &ReadOptions) -> Result<Detected, DatasetError> {
+fn detect_file(path: &Path, options: &ReadOptions) -> Result<DatasetLocation, DatasetError> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let format = match (options.format, extension.as_str()) {
         (Some(format @ (Format::Coco | Format::CocoPanoptic | Format::Yolo)), _) => format,
@@ -86,7 +86,7 @@ fn detect_file(path: &Path, options: &ReadOptions) -> Result<Detected, DatasetEr
         );
         return Err(DatasetError::layout(path, reason));
     }
-    Ok(Detected { format, path: path.to_owned() })
+    Ok(DatasetLocation { format, path: path.to_owned() })
 }
 
 /// `data.yaml`, or the only file that names classes or splits. Others are strangers, such as `dvc.yaml`.

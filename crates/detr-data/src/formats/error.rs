@@ -52,7 +52,7 @@ pub enum DatasetError {
         /// The reason; a hint may follow on a line of its own.
         reason: String,
     },
-    /// Something that the format needs is not there.
+    /// A part that the format needs is missing.
     #[error("{}: {reason}", path.display())]
     Layout {
         /// File or folder.

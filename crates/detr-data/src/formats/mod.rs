@@ -1,5 +1,5 @@
 //! Annotation formats: COCO, COCO panoptic, KITTI, YOLO and Pascal VOC, read into a
-//! [`Dataset`] and written from it. Which one a path holds is found by looking, unless it is said.
+//! [`Dataset`] and written from it. The format of a path is detected from its files, unless it is stated.
 
 mod class_names;
 mod coco;
@@ -31,7 +31,7 @@ mod yolo_line;
 
 use std::path::Path;
 
-pub use detect::{Detected, detect};
+pub use detect::{DatasetLocation, detect};
 pub use error::DatasetError;
 pub use format::Format;
 pub use header::{ImageHeader, image_size};
@@ -49,7 +49,7 @@ use crate::dataset::{Category, Dataset, ImageRecord, Severity};
 /// A path that holds no known format, a file that is not what it should be, and problems beyond
 /// [`ReadOptions::accept`].
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, DatasetError> {
-    let Detected { format, path } = detect(path, options)?;
+    let DatasetLocation { format, path } = detect(path, options)?;
     let dataset = match format {
         Format::Coco | Format::CocoPanoptic => read_coco(&path, options)?,
         Format::Kitti => kitti::read(&path, options)?,

@@ -1,4 +1,4 @@
-//! A file that is not there may be there under a name that people take for the same: in another case, another form
+//! Finds a missing file under a name that people take for the same: in another case, another form
 //! of Unicode, another encoding, or with another extension.
 
 use std::ffi::OsStr;

@@ -134,7 +134,7 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    /// Adds a folder; one that is not there holds nothing.
+    /// Adds a folder; one that does not exist holds nothing.
     pub(super) fn add(&mut self, folder: &Path) {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         if let Ok(real) = folder.canonicalize() {
@@ -180,7 +180,7 @@ impl Folders {
 }
 
 /// A file of a data set.
-pub(super) struct Located {
+pub(super) struct DataFile {
     /// The path of the image.
     pub(super) path: PathBuf,
     /// Its name with `/`, relative to the root.
@@ -242,7 +242,7 @@ impl Root {
     }
 
     /// Finds the file of that name, which must be a regular one inside the root if it exists.
-    pub(super) fn locate(&self, name: &str) -> Result<Located, UnsafeName> {
+    pub(super) fn locate(&self, name: &str) -> Result<DataFile, UnsafeName> {
         let name = match clean(name) {
             Ok(name) => name,
             Err(reason @ (UnsafeName::Absolute | UnsafeName::Url | UnsafeName::Parent)) => {
@@ -252,10 +252,10 @@ impl Root {
         };
         let path = self.folder.join(&name);
         if !self.check_files {
-            return Ok(Located { path, name, exists: true, by_tail: false });
+            return Ok(DataFile { path, name, exists: true, by_tail: false });
         }
         let exists = self.check(&path)?;
-        Ok(Located { path, name, exists, by_tail: false })
+        Ok(DataFile { path, name, exists, by_tail: false })
     }
 
     /// Returns whether a file is there; it must be a regular one inside the root.
@@ -295,7 +295,7 @@ impl Root {
     }
 
     /// Finds the file of a name that is not relative to the root; `None` if it leads nowhere.
-    fn locate_elsewhere(&self, name: &str) -> Option<Result<Located, UnsafeName>> {
+    fn locate_elsewhere(&self, name: &str) -> Option<Result<DataFile, UnsafeName>> {
         let native = Path::new(name);
         let slashes = name.replace('\\', "/");
         let mut given = Vec::new();
@@ -313,7 +313,7 @@ impl Root {
         let by_tail = by_tail && path.is_some();
         let path = path.or_else(|| given.into_iter().next().filter(|_| self.allow_outside))?;
         let name = self.name_of(&path);
-        Some(self.check(&path).map(|exists| Located { path, name, exists, by_tail }))
+        Some(self.check(&path).map(|exists| DataFile { path, name, exists, by_tail }))
     }
 
     /// Returns whether each file is looked for.

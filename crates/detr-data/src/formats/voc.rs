@@ -15,7 +15,7 @@ use detr_types::{ImageSize, Xyxy};
 use roxmltree::{Document, Node};
 
 use super::named::{NamedImage, NamedObject, assemble};
-use super::paths::{Located, Root, UnsafeName};
+use super::paths::{DataFile, Root, UnsafeName};
 use super::voc_files::{self, Stems};
 use super::{DatasetError, Format, ReadOptions, class_names, files, neighbour, text, xml_text};
 use crate::dataset::{Builder, Dataset, Problem};
@@ -96,7 +96,7 @@ fn locate(
     file: &VocFile,
     stems: &mut Option<Stems>,
     builder: &mut Builder,
-) -> Result<Option<Located>, DatasetError> {
+) -> Result<Option<DataFile>, DatasetError> {
     let stem = xml.file_stem().unwrap_or_default().to_string_lossy();
     let name = file.name.clone().unwrap_or_else(|| format!("{stem}.jpg"));
     let named = folder.locate(&name);

@@ -12,7 +12,7 @@ use crate::dataset::{Builder, Problem};
 const IMAGES: &[&str] = &["images", "image", "jpegimages", "imgs", "img"];
 
 /// An image with its name in the data set.
-pub(super) type Listed = (PathBuf, String);
+pub(super) type ListedImage = (PathBuf, String);
 
 /// The folders of a data set, and the places in it that are named.
 pub(super) struct Places<'a> {
@@ -77,7 +77,7 @@ impl<'a> Places<'a> {
         if let Some(folder) = moved {
             return Ok(folder);
         }
-        // Written for another machine or working folder: the splits may be beside the file.
+        // If the file was written for another machine or working folder, the splits may be beside it.
         let is_beside = |place: &&str| {
             let place = place.trim_start_matches("../");
             paths::clean(place).is_ok_and(|place| here.join(place).exists())
@@ -167,7 +167,7 @@ impl<'a> Places<'a> {
         place: &Path,
         root: &Root,
         builder: &mut Builder,
-    ) -> Result<Vec<Listed>, DatasetError> {
+    ) -> Result<Vec<ListedImage>, DatasetError> {
         if place.is_dir() {
             let found = root.images(place, &mut builder.report)?.into_iter();
             return Ok(found.map(|path| (path.clone(), files::relative(&path, place))).collect());

@@ -32,7 +32,7 @@ pub(super) struct Cache {
     held: AtomicU64,
     files: Vec<OnceLock<Arc<[u8]>>>,
     /// Reads ahead as long as the cache lives.
-    _warming: Option<Warming>,
+    _warming: Option<CacheWarmer>,
 }
 
 impl Cache {
@@ -42,7 +42,8 @@ impl Cache {
             CacheMode::Memory => paths.iter().map(|_| OnceLock::new()).collect(),
             _ => Vec::new(),
         };
-        let warming = (mode == CacheMode::DiskPage).then(|| Warming::start(paths, limit)).flatten();
+        let warming =
+            (mode == CacheMode::DiskPage).then(|| CacheWarmer::start(paths, limit)).flatten();
         Self { limit, held: AtomicU64::new(0), files, _warming: warming }
     }
 
@@ -78,12 +79,12 @@ impl Cache {
 }
 
 /// The thread that reads ahead; dropping it stops and joins it.
-struct Warming {
+struct CacheWarmer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Warming {
+impl CacheWarmer {
     /// Starts a thread that reads ahead; returns `None` if the system gives none, since reading
     /// ahead is only a help.
     fn start(paths: Vec<PathBuf>, limit: u64) -> Option<Self> {
@@ -104,7 +105,7 @@ impl Warming {
     }
 }
 
-impl Drop for Warming {
+impl Drop for CacheWarmer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

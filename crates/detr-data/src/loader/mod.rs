@@ -35,7 +35,7 @@ pub use batches::Batches;
 pub use cache::CacheMode;
 pub use config::{LoaderConfig, Shard};
 pub use error::{LoaderError, SampleError};
-pub use source::{DatasetSource, Loaded, SampleSource};
+pub use source::{DatasetSource, LoadedSample, SampleSource};
 
 /// Makes the batches of a source, epoch by epoch.
 pub struct Loader {

@@ -15,7 +15,7 @@ use detr_types::{ImageSize, PreprocessSpec};
 
 use super::batch::{BadImage, Batch};
 use super::config::LoaderConfig;
-use super::source::{Loaded, SampleSource};
+use super::source::{LoadedSample, SampleSource};
 use super::stack::{batch_bytes, padded_size, stack};
 use crate::target::{Target, TargetCounts};
 
@@ -48,9 +48,9 @@ struct State {
     front: usize,
     /// The batch that is admitted next.
     admitted: usize,
-    /// Samples of admitted batches that nobody works on yet.
+    /// The samples of admitted batches that no worker has taken yet.
     tasks: VecDeque<Task>,
-    building: BTreeMap<usize, Building>,
+    building: BTreeMap<usize, PartialBatch>,
     done: BTreeMap<usize, Batch>,
     /// Bytes accounted to each batch between admission and the consumer, their sum, and its peak.
     held: BTreeMap<usize, u64>,
@@ -71,8 +71,8 @@ struct Task {
 }
 
 /// A batch whose samples are not all there.
-struct Building {
-    slots: Vec<Option<Loaded>>,
+struct PartialBatch {
+    slots: Vec<Option<LoadedSample>>,
     missing: usize,
     bytes: u64,
     replaced: Vec<(usize, BadImage)>,
@@ -120,7 +120,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nobody panics while holding the lock.
+        // No thread panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,7 +173,7 @@ impl Queue {
         state.admitted += 1;
         let tasks = samples.iter().enumerate().map(|(slot, &index)| Task { batch, slot, index });
         state.tasks.extend(tasks);
-        let building = Building {
+        let building = PartialBatch {
             slots: samples.iter().map(|_| None).collect(),
             missing: samples.len(),
             bytes: 0,
@@ -188,7 +188,7 @@ impl Queue {
 
     /// Loads a sample, or the next one of the source that can be used. More failures than the limit
     /// allows give no sample; the consumer stops there.
-    fn load(&self, index: usize, alarm: &Alarm<'_>) -> (Option<Loaded>, Vec<BadImage>) {
+    fn load(&self, index: usize, alarm: &Alarm<'_>) -> (Option<LoadedSample>, Vec<BadImage>) {
         let source = &self.job.source;
         let mut bad = Vec::new();
         for next in 0..=self.job.bad_limit {
@@ -206,7 +206,7 @@ impl Queue {
         (None, bad)
     }
 
-    fn load_patiently(&self, index: usize) -> Result<Loaded, String> {
+    fn load_patiently(&self, index: usize) -> Result<LoadedSample, String> {
         let config = &self.job.config;
         let mut delay = Duration::from_millis(config.retry_delay_ms);
         let mut left = config.retries;
@@ -241,9 +241,9 @@ impl Queue {
     fn finish_sample(
         &self,
         task: Task,
-        loaded: Option<Loaded>,
+        loaded: Option<LoadedSample>,
         bad: Vec<BadImage>,
-    ) -> Option<Building> {
+    ) -> Option<PartialBatch> {
         let mut state = self.lock();
         let building = state.building.get_mut(&task.batch)?;
         if let Some(loaded) = &loaded {
@@ -261,8 +261,8 @@ impl Queue {
         state.building.remove(&task.batch)
     }
 
-    fn finish_batch(&self, index: usize, building: Building) {
-        let Building { slots, mut replaced, bytes, .. } = building;
+    fn finish_batch(&self, index: usize, building: PartialBatch) {
+        let PartialBatch { slots, mut replaced, bytes, .. } = building;
         replaced.sort_by_key(|(slot, _)| *slot);
         let count = slots.len() as u64;
         let (mut images, mut targets) = (Vec::new(), Vec::new());

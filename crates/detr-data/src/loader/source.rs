@@ -31,16 +31,16 @@ pub trait SampleSource: Send + Sync + 'static {
     /// Returns the mean and standard deviation of the pixels that batches are normalised with.
     fn normalization(&self) -> PreprocessSpec;
 
-    /// Loads and augments a sample. What comes out depends on nothing but the arguments.
+    /// Loads and augments a sample. The result depends on nothing but the arguments.
     ///
     /// # Errors
     /// An image that cannot be read or decoded.
-    fn load(&self, index: usize, epoch: u64) -> Result<Loaded, SampleError>;
+    fn load(&self, index: usize, epoch: u64) -> Result<LoadedSample, SampleError>;
 }
 
 /// A sample that is ready for a batch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
+pub struct LoadedSample {
     /// The augmented pixels, not yet normalised.
     pub image: RgbImage,
     /// Its objects.
@@ -51,7 +51,7 @@ pub struct Loaded {
     pub scratch_bytes: u64,
 }
 
-impl Loaded {
+impl LoadedSample {
     /// Returns the size in memory in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -157,13 +157,13 @@ impl SampleSource for DatasetSource {
         self.augmentation.normalization()
     }
 
-    fn load(&self, index: usize, epoch: u64) -> Result<Loaded, SampleError> {
+    fn load(&self, index: usize, epoch: u64) -> Result<LoadedSample, SampleError> {
         let record = &self.dataset.images[index];
         let (scratch, image) = self.read_counted(index)?;
         let (mut sample, counts) = self.rules.sample(record, image);
         let mut dice = Dice::new(self.seed, epoch, Purpose::Sample(record.id));
         self.augmentation.apply(&mut sample, &mut dice);
         let (image, target) = Target::finish(sample);
-        Ok(Loaded { image, target, counts, scratch_bytes: scratch as u64 })
+        Ok(LoadedSample { image, target, counts, scratch_bytes: scratch as u64 })
     }
 }

@@ -25,7 +25,7 @@ struct Synthetic {
     panics_on: Option<usize>,
     /// Fails on these, for good.
     broken: HashSet<usize>,
-    /// The file system fails on every sample so many times.
+    /// The number of times that the file system fails on every sample.
     stalls: usize,
     loads: AtomicUsize,
 }
@@ -55,7 +55,7 @@ impl SampleSource for Synthetic {
         PreprocessSpec::default()
     }
 
-    fn load(&self, index: usize, epoch: u64) -> Result<Loaded, SampleError> {
+    fn load(&self, index: usize, epoch: u64) -> Result<LoadedSample, SampleError> {
         let loads = self.loads.fetch_add(1, Ordering::Relaxed);
         assert!(self.panics_on != Some(index), "sample {index} is not liked");
         let image_id = self.image_id(index);
@@ -80,7 +80,7 @@ impl SampleSource for Synthetic {
             iscrowd: Vec::new(),
             masks: None,
         };
-        Ok(Loaded { image, target, counts: TargetCounts::default(), scratch_bytes: 100 })
+        Ok(LoadedSample { image, target, counts: TargetCounts::default(), scratch_bytes: 100 })
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn check(part: usize, points: &[f64]) -> Result<(), SegmentationError
 }
 
 /// A point of the fine grid.
-type Fine = (i64, i64);
+type FinePoint = (i64, i64);
 
 /// Draws a checked polygon as runs.
 #[allow(clippy::cast_possible_truncation)] // pixels of an image, within the limit
@@ -52,15 +52,16 @@ pub(super) fn rasterize_part(
         return Err(SegmentationError::TooLarge { size, limit });
     }
     let fine = |value: f64| (SCALE * value + 0.5) as i64;
-    let corners: Vec<Fine> =
+    let corners: Vec<FinePoint> =
         points.as_chunks::<2>().0.iter().map(|&[x, y]| (fine(x), fine(y))).collect();
     let edges = || corners.iter().copied().zip(corners.iter().copied().cycle().skip(1));
-    let steps = |((xs, ys), (xe, ye)): (Fine, Fine)| xs.abs_diff(xe).max(ys.abs_diff(ye)) + 1;
+    let steps =
+        |((xs, ys), (xe, ye)): (FinePoint, FinePoint)| xs.abs_diff(xe).max(ys.abs_diff(ye)) + 1;
     if edges().map(steps).sum::<u64>() > MAX_STEPS {
         return Err(SegmentationError::TooLong { part, limit: MAX_STEPS / 5 });
     }
     let mut crossings = Vec::new();
-    let mut previous: Option<Fine> = None;
+    let mut previous: Option<FinePoint> = None;
     for edge in edges() {
         draw(edge, |point| {
             if let Some(crossing) = previous.and_then(|before| crossing(before, point, size)) {
@@ -76,7 +77,7 @@ pub(super) fn rasterize_part(
 
 /// Visits the points of an edge, both ends included, in its direction.
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // checked coordinates
-fn draw(((xs, ys), (xe, ye)): (Fine, Fine), mut visit: impl FnMut(Fine)) {
+fn draw(((xs, ys), (xe, ye)): (FinePoint, FinePoint), mut visit: impl FnMut(FinePoint)) {
     let (dx, dy) = ((xe - xs).abs(), (ye - ys).abs());
     if dx == 0 && dy == 0 {
         return visit((xs, ys));
@@ -107,7 +108,7 @@ fn draw(((xs, ys), (xe, ye)): (Fine, Fine), mut visit: impl FnMut(Fine)) {
     clippy::cast_precision_loss,
     clippy::float_cmp
 )] // whole numbers within the image
-fn crossing(before: Fine, point: Fine, size: ImageSize) -> Option<u32> {
+fn crossing(before: FinePoint, point: FinePoint, size: ImageSize) -> Option<u32> {
     if point.0 == before.0 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Random changes of colour, which leave boxes and masks alone.
+//! Changes colours at random; boxes and masks stay.
 //!
 //! Mirrors `ColorJitter` of `torchvision` on Pillow images: brightness, contrast, saturation and hue
 //! in a random order, each by Pillow's 8-bit arithmetic (`ImageEnhance`, `Blend.c`, `Convert.c`).

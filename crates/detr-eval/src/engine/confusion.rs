@@ -10,9 +10,9 @@ use crate::EvalError;
 use crate::options::{ConfusionOptions, EvalOptions, IouKind};
 use crate::truth::GroundTruth;
 
-/// Index of the true class and of the found one; none stands for nothing there. Every object that
+/// The index of the true class and of the detected one; `None` stands for nothing there. Every object that
 /// is no crowd and every detection from the score on occurs once, but for detections in a crowd.
-pub(crate) type Confused = (Option<u32>, Option<u32>);
+pub(crate) type ClassPair = (Option<u32>, Option<u32>);
 
 /// Matches one image across classes, best scores first: an object is taken by the detection that
 /// overlaps it most. `classes` are the indices of those that count, sorted.
@@ -22,7 +22,7 @@ pub(crate) fn confused_pairs(
     pair: &Pair<'_>,
     options: &EvalOptions,
     at: ConfusionOptions,
-) -> Result<Vec<Confused>, EvalError> {
+) -> Result<Vec<ClassPair>, EvalError> {
     let mut objects: Vec<_> = convert::objects(truth, pair, options.iou).collect();
     for (object, id) in objects.iter_mut().zip(1..) {
         object.id = id;

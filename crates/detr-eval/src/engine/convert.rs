@@ -1,11 +1,11 @@
-//! Our types as `hotcoco`'s, and its errors as ours.
+//! Converts our types to those of `hotcoco`, and its errors to ours.
 
 use detr_types::Xywh;
 use hotcoco::mask::{fr_polys, rle_to_string};
 use hotcoco::{Annotation, Category, Image, Rle, Segmentation};
 
 use crate::options::IouKind;
-use crate::results::Detected;
+use crate::results::EvalDetection;
 use crate::truth::{GroundTruth, ImageTruth, TruthObject};
 use crate::{EvalError, Mask};
 
@@ -16,7 +16,7 @@ pub(crate) struct Pair<'a> {
     /// The true objects.
     pub(crate) truth: &'a ImageTruth,
     /// The detections, all of known classes.
-    pub(crate) found: &'a [Detected],
+    pub(crate) found: &'a [EvalDetection],
 }
 
 /// Converts all classes, by index.
@@ -81,7 +81,7 @@ pub(super) fn detections(
 
 /// Returns the mask that a detection is compared by, or that its box and area come from.
 fn region(
-    detected: &Detected,
+    detected: &EvalDetection,
     image: &ImageTruth,
     iou: IouKind,
 ) -> Result<Option<Segmentation>, EvalError> {

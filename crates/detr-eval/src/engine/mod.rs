@@ -15,7 +15,7 @@ use crate::curves::Arrays;
 use crate::options::{EvalOptions, IouKind};
 use crate::truth::GroundTruth;
 
-pub(crate) use confusion::{Confused, confused_pairs};
+pub(crate) use confusion::{ClassPair, confused_pairs};
 pub(crate) use convert::Pair;
 use convert::internal;
 

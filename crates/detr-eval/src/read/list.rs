@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::fields::{Id, RawBox, RawMask};
 use crate::Mask;
-use crate::results::{Detected, Results};
+use crate::results::{EvalDetection, Results};
 
-/// Results to be compared by their boxes. Masks are kept only for want of boxes.
+/// Results to be compared by their boxes. Masks are kept only if there are no boxes.
 pub(super) struct BoxResults(pub(super) Results);
 
 /// Results to be compared by their masks.
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for List {
                 let message = format!("[{index}].bbox, segmentation: both missing");
                 return Err(A::Error::custom(message));
             }
-            results.images.entry(raw.image_id.0).or_default().push(Detected {
+            results.images.entry(raw.image_id.0).or_default().push(EvalDetection {
                 category_id: raw.category_id.0,
                 score: raw.score,
                 bbox: found.filter(|_| boxed).map(Xywh::from),

@@ -11,7 +11,9 @@
     clippy::unwrap_used // the sets are consistent
 )]
 
-use detr_eval::{Category, Detected, GroundTruth, ImageTruth, IouKind, Mask, Results, TruthObject};
+use detr_eval::{
+    Category, EvalDetection, GroundTruth, ImageTruth, IouKind, Mask, Results, TruthObject,
+};
 use detr_types::{ImageSize, Xywh};
 
 /// Ground truth with results for it.
@@ -227,7 +229,7 @@ fn draw(stream: &mut Stream, plan: &Plan) -> Set {
             let score = stream.score();
             let mask = (plan.iou == IouKind::Segm).then(|| place.runs(stream, size));
             let bbox = mask.is_none().then(|| place.pixels());
-            Detected { category_id, score, bbox, mask }
+            EvalDetection { category_id, score, bbox, mask }
         });
         results.images.insert(image_id, detected.collect());
     }

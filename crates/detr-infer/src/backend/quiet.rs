@@ -1,6 +1,6 @@
 //! Keeps drivers quiet about what is harmless.
 
-/// Runs `f`, and drops what the Wayland library says meanwhile where there is no desktop: graphics drivers ask it
+/// Runs `f`, and drops the messages of the Wayland library meanwhile if there is no desktop: graphics drivers ask it
 /// for a display while adapters are listed, and in a container each question becomes a line on standard error that
 /// looks like a failure. Everything else that was written to standard error follows after `f`. One call at a time:
 /// standard error is the whole program's.
@@ -9,7 +9,7 @@ pub(super) fn without_desktop_messages<T>(f: impl FnOnce() -> T) -> T {
     if std::env::var_os(detr_types::env::XDG_RUNTIME_DIR).is_some() {
         return f();
     }
-    let captured = unix::Captured::start();
+    let captured = unix::StderrCapture::start();
     let value = f();
     drop(captured);
     value
@@ -31,12 +31,12 @@ mod unix {
     const HARMLESS: &[u8] = b"error: XDG_RUNTIME_DIR is invalid or not set";
 
     /// Standard error while it goes to a file.
-    pub(super) struct Captured {
+    pub(super) struct StderrCapture {
         terminal: OwnedFd,
         file: File,
     }
 
-    impl Captured {
+    impl StderrCapture {
         /// Returns `None` where standard error cannot be moved; it stays as it is then.
         pub(super) fn start() -> Option<Self> {
             let file = tempfile::tempfile().ok()?;
@@ -59,9 +59,9 @@ mod unix {
         }
     }
 
-    impl Drop for Captured {
+    impl Drop for StderrCapture {
         fn drop(&mut self) {
-            // Nobody could be told of a failure: standard error is what failed.
+            // A failure cannot be reported: standard error itself has failed.
             let _ = rustix::stdio::dup2_stderr(&self.terminal);
             let _ = self.hand_on();
         }

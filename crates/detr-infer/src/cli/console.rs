@@ -145,14 +145,15 @@ impl Console {
     /// Shows a bar for work of several threads; `unit` is what is counted.
     #[must_use]
     pub fn progress(&self, unit: &str) -> Progress {
-        self.start_bar(None, &format!("{{bar:30}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}}"));
+        self.start_bar(None, &format!("{{bar:20}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}}"));
         Progress(self.bar.borrow().clone())
     }
 
     /// Shows a bar with words of the caller's beside it.
     #[must_use]
     pub fn progress_with_words(&self) -> Progress {
-        self.start_bar(Some(0), "{bar:20} {wide_msg}");
+        // A bar without a length starts empty; a length of zero would show it full.
+        self.start_bar(None, "{bar:20} {wide_msg}");
         Progress(self.bar.borrow().clone())
     }
 
@@ -174,7 +175,7 @@ impl Console {
         self.bar.replace(bar);
     }
 
-    /// Moves the bar on by so many images.
+    /// Moves the bar on by `count` images.
     pub fn advance(&self, count: u64) {
         self.bar.borrow().inc(count);
     }

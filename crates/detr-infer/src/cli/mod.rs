@@ -23,7 +23,7 @@ pub use exit::CliError;
 pub use model::{HubProgress, host_device, hub, open_model, open_model_sized, read_text};
 pub use output::{print, print_json, write_png, write_text};
 pub use predict::predict;
-pub use stream::{Found, Stream, make_predictor};
+pub use stream::{Stream, StreamResult, make_predictor};
 pub use timings::Timings;
 
 pub use crate::text::escaped;

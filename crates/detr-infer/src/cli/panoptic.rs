@@ -104,7 +104,7 @@ fn refuse_flags(args: &PredictArgs) -> Result<(), CliError> {
     }
 }
 
-/// One run: where its results go, and what came of it so far.
+/// The state of one run: where its results go, and the results so far.
 struct Job<'a> {
     args: &'a PredictArgs,
     console: &'a Console,
@@ -186,7 +186,7 @@ impl<'a> Job<'a> {
         Ok(self.flow())
     }
 
-    /// Ends the run when nobody is left to read.
+    /// Ends the run when no output has a reader.
     fn flow(&self) -> ControlFlow<()> {
         let unread = self.printer.is_closed() && self.writer.is_none() && self.pictures.is_none();
         if unread { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

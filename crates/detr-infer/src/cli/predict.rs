@@ -8,7 +8,7 @@ use detr_types::{Detection, ImageSize};
 
 use super::output::{Pictures, Printer, check_output};
 use super::panoptic::predict_panoptic;
-use super::stream::{Found, Stream, make_predictor};
+use super::stream::{Stream, StreamResult, make_predictor};
 use super::timings::Timings;
 use super::{CliError, Console, PredictArgs, open_model_sized};
 use crate::palette::Palette;
@@ -76,7 +76,7 @@ fn check_flags(args: &PredictArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// One run: where its results go, and what came of it so far.
+/// The state of one run: where its results go, and the results so far.
 struct Job<'a> {
     args: &'a PredictArgs,
     console: &'a Console,
@@ -121,8 +121,8 @@ impl<'a> Job<'a> {
         Ok(Self { args, console, names, printer, writer, pictures, failed: 0 })
     }
 
-    /// Takes the result of an image, and ends the run when nobody is left to read.
-    fn take(&mut self, index: usize, found: Found) -> Result<ControlFlow<()>, CliError> {
+    /// Takes the result of an image, and ends the run when no output has a reader.
+    fn take(&mut self, index: usize, found: StreamResult) -> Result<ControlFlow<()>, CliError> {
         match found {
             Ok((image, detections)) => self.deliver(index, image, detections)?,
             Err(fault) => self.fail(index, &fault.to_string())?,

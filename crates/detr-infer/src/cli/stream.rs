@@ -19,7 +19,7 @@ use crate::{PredictOptions, Predictor};
 const BAR_FROM: usize = 4;
 
 /// An image and what was found in it, or why nothing could be.
-pub type Found = Result<(RgbImage, Vec<Detection>), ImageFault>;
+pub type StreamResult = Result<(RgbImage, Vec<Detection>), ImageFault>;
 
 /// Makes a checkpoint ready to detect, with the image size of the flags.
 ///
@@ -63,7 +63,7 @@ impl Stream<'_> {
         &self,
         sources: &[Source],
         timings: &mut Timings,
-        mut deliver: impl FnMut(usize, Found) -> Result<ControlFlow<()>, CliError>,
+        mut deliver: impl FnMut(usize, StreamResult) -> Result<ControlFlow<()>, CliError>,
     ) -> Result<(), CliError> {
         self.read(sources, timings, |images, timings| {
             let mut stream = self.predictor.stream(images, self.options());
@@ -99,7 +99,7 @@ impl Stream<'_> {
         ) -> Result<T, CliError>,
     ) -> Result<T, CliError> {
         if sources.len() >= BAR_FROM {
-            let template = "{bar:30} {pos}/{len} images {per_sec} {eta}";
+            let template = "{bar:20} {pos}/{len} images {per_sec} {eta}";
             self.console.start_bar(Some(sources.len() as u64), template);
         }
         let options = self.images.decoding();

@@ -130,7 +130,7 @@ fn visible(bbox: Xyxy, width: u32, height: u32) -> Option<Rect> {
     let span = |low: f32, high: f32, side: u32| {
         let side = f64::from(side);
         let (low, high) = (f64::from(low), f64::from(high));
-        // Written so that a NaN fails.
+        // The condition is such that a NaN fails.
         if !(low <= high && low < side && high > 0.0) {
             return None;
         }

@@ -148,7 +148,7 @@ pub enum HubError {
         kind: &'static str,
         /// The hash announced.
         expected: String,
-        /// The hash of what came.
+        /// The hash of the content that was sent.
         actual: String,
     },
     /// The server could not be reached, or said nothing for too long.

@@ -15,7 +15,7 @@ use super::http::{Client, ContentHash, GONE, Reply};
 use super::progress::Progress;
 
 /// A verified file that is not in the cache yet.
-struct Small {
+struct SmallFile {
     file: &'static str,
     content: Vec<u8>,
     hash: ContentHash,
@@ -97,13 +97,13 @@ impl<'a> Session<'a> {
         Ok(reply)
     }
 
-    fn read(&self, mut reply: Reply, file: &'static str) -> Result<Small, HubError> {
+    fn read(&self, mut reply: Reply, file: &'static str) -> Result<SmallFile, HubError> {
         let content = download::to_memory(&mut reply, file, self.rules(self.hub.json_limit))?;
-        Ok(Small { file, content, hash: reply.hash })
+        Ok(SmallFile { file, content, hash: reply.hash })
     }
 
     /// Fetches the optional file, and notes in the cache if it does not exist.
-    fn preprocessor(&self, cache: &RepoCache, commit: &str) -> Result<Option<Small>, HubError> {
+    fn preprocessor(&self, cache: &RepoCache, commit: &str) -> Result<Option<SmallFile>, HubError> {
         match self.ask(commit, PREPROCESSOR, self.hub.json_limit) {
             Ok(reply) => self.read(reply, PREPROCESSOR).map(Some),
             Err(HubError::NotFound { what, .. }) if !GONE.contains(&what) => {
@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn place(cache: &RepoCache, commit: &str, small: &Small) -> Result<(), HubError> {
+fn place(cache: &RepoCache, commit: &str, small: &SmallFile) -> Result<(), HubError> {
     cache.write_blob(small.hash.text(), &small.content)?;
     cache.link(commit, small.file, small.hash.text())
 }

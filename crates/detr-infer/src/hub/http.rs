@@ -18,7 +18,7 @@ use super::error::{shown, shown_url};
 const MAX_REDIRECTS: usize = 5;
 /// The possible meanings of a 404 that says nothing of the file.
 pub(super) const GONE: [&str; 2] = ["the repository", "the revision"];
-/// The hint for a file that is not there.
+/// The hint for a file that does not exist.
 const NEEDED: &str = "check the name; a usable model has config.json and model.safetensors (OWNER/NAME@REVISION selects another revision)";
 
 /// Patience; the tests shorten it.
@@ -49,7 +49,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Returns the time by which so many bytes of a body must be there, from its start.
+    /// Returns the time, from the start of a body, by which this number of bytes must have come.
     pub(super) fn deadline(&self, bytes: u64) -> Duration {
         let whole = Duration::from_secs(bytes / u64::from(self.rate));
         let rest = u32::try_from(bytes % u64::from(self.rate)).unwrap_or_default();
@@ -109,7 +109,7 @@ pub(super) struct Reply {
 /// The headers of the hub's own answers, before they are judged; a later answer overrides an
 /// earlier.
 #[derive(Default)]
-struct Claims {
+struct HubHeaders {
     commit: Option<String>,
     linked_etag: Option<String>,
     etag: Option<String>,
@@ -178,7 +178,7 @@ impl<'a> Client<'a> {
     fn follow(&self, url: &str, limit: u64, tries: usize) -> Result<Reply, HubError> {
         let unusable = |reason| HubError::Endpoint { endpoint: shown(url), reason };
         let mut current: Uri = url.parse().map_err(|_| unusable("it is not an address"))?;
-        let mut claims = Claims::default();
+        let mut claims = HubHeaders::default();
         for _ in 0..=MAX_REDIRECTS {
             let own = self.endpoint.owns(&current);
             let mut request = self.agent.get(&current);
@@ -239,7 +239,7 @@ impl<'a> Client<'a> {
     }
 }
 
-impl Claims {
+impl HubHeaders {
     fn take(&mut self, headers: &HeaderMap) {
         for (place, name) in [
             (&mut self.commit, "x-repo-commit"),

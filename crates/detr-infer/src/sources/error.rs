@@ -20,7 +20,7 @@ pub enum SourceError {
         list.display(), file.display(), file.display()
     )]
     MissingList {
-        /// The list that is not there.
+        /// The list that does not exist.
         list: PathBuf,
         /// The file that starts with `@`.
         file: PathBuf,

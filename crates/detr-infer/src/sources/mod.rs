@@ -80,7 +80,7 @@ pub fn expand_sources_counted(
     if args.is_empty() {
         return Err(SourceError::Nothing);
     }
-    let mut collected = Collected::default();
+    let mut collected = SourceList::default();
     for arg in args {
         let arg = arg.as_ref();
         if arg == "-" {
@@ -105,7 +105,7 @@ pub fn expand_sources_counted(
 
 /// The sources so far, and what is needed to see a file a second time.
 #[derive(Default)]
-struct Collected {
+struct SourceList {
     sources: Vec<Source>,
     seen: HashSet<(PathBuf, OsString)>,
     /// Folders by the way they were written; resolving one asks the file system.
@@ -113,7 +113,7 @@ struct Collected {
     duplicates: usize,
 }
 
-impl Collected {
+impl SourceList {
     fn extend(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
             if self.is_new(&path) {

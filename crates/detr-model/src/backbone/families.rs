@@ -56,7 +56,7 @@ pub(crate) trait BackboneFamily: fmt::Debug {
 
 /// A configuration with its kind.
 #[derive(Serialize)]
-pub(crate) struct Tagged<'a, T> {
+pub(crate) struct TaggedConfig<'a, T> {
     pub(crate) kind: &'static str,
     #[serde(flatten)]
     pub(crate) config: &'a T,

@@ -15,7 +15,7 @@ use crate::flops::BackboneFlops;
 use crate::nested::NestedTensor;
 use crate::weights::StateDict;
 pub(crate) use families::BackboneFamily;
-use families::Tagged;
+use families::TaggedConfig;
 pub use features::{FeatureMap, Features};
 pub use frozen_batch_norm::FrozenBatchNorm;
 use resnet::{ResNet, ResNetConfig};
@@ -97,7 +97,7 @@ macro_rules! backbones {
                     $(Self::$name(config) => {
                         let kind = <$config as BackboneFamily>::kind();
                         if always || kind != DEFAULT_KIND {
-                            Tagged { kind, config }.serialize(serializer)
+                            TaggedConfig { kind, config }.serialize(serializer)
                         } else {
                             config.serialize(serializer)
                         }

@@ -24,7 +24,7 @@ pub enum ScoreActivation {
 
 /// An answer before names and thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scored {
+pub struct RawDetection {
     /// The query that answers.
     pub query: usize,
     /// Class.
@@ -82,7 +82,7 @@ impl HostOutput {
         sizes: &[ImageSize],
         most: usize,
         wanted: impl Fn(usize) -> bool,
-    ) -> Vec<Vec<Scored>> {
+    ) -> Vec<Vec<RawDetection>> {
         match activation {
             ScoreActivation::Softmax => self.detr(sizes),
             ScoreActivation::Sigmoid => self.deformable(sizes, most, wanted),
@@ -96,7 +96,7 @@ impl HostOutput {
     /// - `sizes`: one original size per image
     /// - output `[B][Q]`
     #[must_use]
-    pub fn detr(&self, sizes: &[ImageSize]) -> Vec<Vec<Scored>> {
+    pub fn detr(&self, sizes: &[ImageSize]) -> Vec<Vec<RawDetection>> {
         self.images(sizes)
             .map(|(size, logits, boxes)| {
                 logits
@@ -105,7 +105,7 @@ impl HostOutput {
                     .enumerate()
                     .map(|(query, (logits, &bbox))| {
                         let (label, score) = softmax_best(logits, logits.len() - 1);
-                        Scored { query, label, score, bbox: to_pixels(bbox, size) }
+                        RawDetection { query, label, score, bbox: to_pixels(bbox, size) }
                     })
                     .collect()
             })
@@ -124,13 +124,13 @@ impl HostOutput {
         sizes: &[ImageSize],
         most: usize,
         wanted: impl Fn(usize) -> bool,
-    ) -> Vec<Vec<Scored>> {
+    ) -> Vec<Vec<RawDetection>> {
         let columns: Vec<bool> = (0..self.columns).map(wanted).collect();
         self.images(sizes)
             .map(|(size, logits, boxes)| {
                 best_pairs(logits, &columns, most)
                     .into_iter()
-                    .map(|pair| Scored {
+                    .map(|pair| RawDetection {
                         query: pair / self.columns,
                         label: pair % self.columns,
                         score: 1.0 / (1.0 + (-logits[pair]).exp()),

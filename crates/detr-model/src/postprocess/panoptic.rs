@@ -7,7 +7,7 @@ use super::masks::{HostMasks, MaskSizes};
 use super::resample::{Bilinear, Tap, bilinear, pillow_nearest};
 use super::softmax_best;
 
-/// Segments of at most so many pixels are dropped.
+/// The largest number of pixels of a segment that is dropped.
 const SMALL: u64 = 4;
 
 /// A query that was kept.
@@ -146,7 +146,7 @@ fn argmax(masks: &HostMasks, left: &[usize], rows: &[Tap], columns: &[Tap]) -> V
 /// Returns the queries whose best class, "no object" included, is a class with a probability above `threshold`.
 ///
 /// # Shapes
-/// - `logits` `[Q, C + 1]`, row-major with so many `columns`
+/// - `logits` `[Q, C + 1]`, row-major with `columns` numbers in a row
 pub(super) fn kept(logits: &[f32], columns: usize, threshold: f32) -> Vec<KeptQuery> {
     logits
         .chunks_exact(columns.max(1))

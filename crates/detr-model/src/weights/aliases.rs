@@ -24,7 +24,7 @@ const DECODER: &str = "transformer.decoder.";
 
 /// A state dict that has every tensor once, under our module's name.
 #[derive(Default)]
-pub(super) struct Merged {
+pub(super) struct MergedState {
     pub(super) state: StateDict,
     /// Names that are missing although there are other copies of the same tensor.
     pub(super) missing: Vec<String>,
@@ -40,12 +40,12 @@ pub(super) enum MergeError {
 
 /// Drops the copies of every tensor. A file may have all of a kind of heads once or all of them in
 /// every place: formats that may not repeat tensors leave the copies out.
-pub(super) fn merge(state: &StateDict, heads: &SharedHeads) -> Result<Merged, MergeError> {
+pub(super) fn merge(state: &StateDict, heads: &SharedHeads) -> Result<MergedState, MergeError> {
     let mut found: BTreeMap<String, Vec<(&str, &StoredTensor)>> = BTreeMap::new();
     for (name, tensor) in state.iter() {
         found.entry(our_name(name, heads)).or_default().push((name, tensor));
     }
-    let mut merged = Merged::default();
+    let mut merged = MergedState::default();
     let repeated: HashSet<&str> = found
         .iter()
         .filter(|(_, copies)| copies.len() > 1)
@@ -164,7 +164,7 @@ mod tests {
         let names = ["class_embed.0.weight", "class_embed.1.weight", "class_embed.0.bias"];
         let half = merge(&state(&names.map(|name| (name, 1.0))), &config).ok().unwrap();
         assert!(half.missing.contains(&"class_embed.1.bias".to_owned()), "{:?}", half.missing);
-        // A seventh layer is not a copy, but a stranger.
+        // A seventh layer is no copy but does not belong to the model.
         let more = merge(&state(&[("class_embed.6.bias", 1.0)]), &config).ok().unwrap();
         assert!(more.state.get("class_embed.6.bias").is_some());
         let other = state(&[("class_embed.0.bias", 1.0), ("class_embed.4.bias", 1.5)]);

@@ -21,7 +21,7 @@ const MARKERS: [Marker; 7] = [
     Marker { name: "layer1.0.conv1.weight", kind: Kind::Backbone },
 ];
 
-/// Keys that hold the model in files of the reference and of most programs; nobody need be told of them.
+/// Keys that hold the model in files of the reference and of most programs; no message names them.
 const USUAL: [&str; 2] = ["model.", "state_dict."];
 /// Keys of models in the order in which they are preferred; others come after them.
 const PREFERRED: [&str; 7] =

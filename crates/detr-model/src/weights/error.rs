@@ -65,7 +65,7 @@ pub enum WeightsError {
         hint: Option<Box<str>>,
     },
     /// NaN or infinite numbers.
-    #[error("{path}: {count} tensors hold NaN or infinite numbers:{list}\nhint: the training run that wrote this file diverged; use an earlier checkpoint", path = .path.display(), count = .names.len(), list = Listed(names))]
+    #[error("{path}: {count} tensors hold NaN or infinite numbers:{list}\nhint: the training run that wrote this file diverged; use an earlier checkpoint", path = .path.display(), count = .names.len(), list = IndentedList(names))]
     NonFinite {
         /// The file.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub enum WeightsError {
         names: Vec<String>,
     },
     /// Numbers that the asked-for precision cannot hold.
-    #[error("{path}: {count} tensors hold numbers beyond the range of f16, which ends at 65504:{list}\nhint: use f32 or bf16", path = .path.display(), count = .names.len(), list = Listed(names))]
+    #[error("{path}: {count} tensors hold numbers beyond the range of f16, which ends at 65504:{list}\nhint: use f32 or bf16", path = .path.display(), count = .names.len(), list = IndentedList(names))]
     BeyondHalf {
         /// The file.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum WeightsError {
         /// Field and reason, with a hint.
         reason: String,
     },
-    /// Written by a newer program.
+    /// A file of a newer program.
     #[error("{path}: format version {found}, but this program knows versions up to {known}\nhint: update detr", path = .path.display())]
     TooNew {
         /// The file.
@@ -140,10 +140,10 @@ impl Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.missing.is_empty() {
-            write!(f, "\n{} missing:{}", self.missing.len(), Listed(&self.missing))?;
+            write!(f, "\n{} missing:{}", self.missing.len(), IndentedList(&self.missing))?;
         }
         if !self.unexpected.is_empty() {
-            write!(f, "\n{} unexpected:{}", self.unexpected.len(), Listed(&self.unexpected))?;
+            write!(f, "\n{} unexpected:{}", self.unexpected.len(), IndentedList(&self.unexpected))?;
         }
         if !self.shapes.is_empty() {
             let shapes: Vec<String> = self
@@ -153,7 +153,7 @@ impl fmt::Display for Mismatch {
                     format!("{name}: the model has {model:?}, the file {file:?}")
                 })
                 .collect();
-            write!(f, "\n{} of another shape:{}", shapes.len(), Listed(&shapes))?;
+            write!(f, "\n{} of another shape:{}", shapes.len(), IndentedList(&shapes))?;
         }
         Ok(())
     }
@@ -169,9 +169,9 @@ impl fmt::Display for Hint<'_> {
 }
 
 /// One indented line an item, the first ten of them.
-struct Listed<'a>(&'a [String]);
+struct IndentedList<'a>(&'a [String]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for IndentedList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for item in self.0.iter().take(SHOWN) {
             write!(f, "\n  {item}")?;

@@ -59,7 +59,7 @@ enum Source {
     Mapped(Arc<Mmap>, Range<usize>),
     /// A tensor of a pickle, possibly strided.
     Pickled(Arc<pytorch_reader::Tensor>),
-    /// Made in memory.
+    /// Bytes that were made in memory.
     Owned(Arc<Vec<u8>>),
     /// Tensors of one type, joined along the first axis.
     Joined(Vec<StoredTensor>),

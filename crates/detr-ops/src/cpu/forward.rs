@@ -52,7 +52,7 @@ pub(super) fn forward(
     };
     let by_image = output.chunks_exact_mut(q * row).zip(value.chunks_exact(s * row)).enumerate();
     if m > 1 && heads::worth_moving(sizes) {
-        let mut moved = heads::Moved::new(sizes);
+        let mut moved = heads::HeadBuffer::new(sizes);
         for (image, (output, value)) in by_image {
             for first in (0..m).step_by(moved.heads()) {
                 run(image, output, &moved.fill(sizes, value, first));

@@ -1,5 +1,5 @@
-//! Values with the cells of one head together: rows of a head are then near each other, and share no
-//! part of the processor's cache with those of all other heads.
+//! Rearranges values so that the cells of one head lie together: rows of a head are then near each
+//! other, and share no part of the processor's cache with those of all other heads.
 
 use std::ops::Range;
 
@@ -7,19 +7,19 @@ use rayon::prelude::*;
 
 use super::geometry::Sizes;
 
-/// Cells that a task moves.
+/// The number of cells that a task moves.
 const BLOCK: usize = 256;
 
-/// Numbers that are moved at once, about as many as the nearest cache holds of them.
+/// The number of values that are moved at once, about as many as the nearest cache holds.
 const AT_ONCE: usize = 1 << 18;
 
-/// Rows of some heads.
+/// The rows of some heads.
 pub(super) struct HeadRows<'a> {
     pub(super) value: &'a [f32],
     pub(super) heads: Range<usize>,
-    /// From the first cell of a head to that of the next.
+    /// The distance from the first cell of a head to that of the next.
     pub(super) head: usize,
-    /// From a cell to the next.
+    /// The distance from a cell to the next.
     pub(super) stride: usize,
 }
 
@@ -28,14 +28,14 @@ pub(super) fn worth_moving(sizes: &Sizes) -> bool {
     sizes.q * sizes.points() > sizes.s
 }
 
-/// Room for numbers that starts where a line of the cache does, so that no vector lies in two lines.
+/// A buffer that starts where a line of the cache does, so that no vector lies in two lines.
 pub(super) struct Aligned {
     room: Vec<f32>,
     start: usize,
     len: usize,
 }
 
-/// Bytes of a line.
+/// The number of bytes in a line of the cache.
 const LINE: usize = 64;
 
 impl Aligned {
@@ -51,20 +51,20 @@ impl Aligned {
     }
 }
 
-/// Room for the cells of some heads.
-pub(super) struct Moved {
+/// A buffer for the cells of some heads.
+pub(super) struct HeadBuffer {
     heads: usize,
     value: Aligned,
 }
 
-impl Moved {
+impl HeadBuffer {
     pub(super) fn new(sizes: &Sizes) -> Self {
         let head = sizes.s * sizes.d;
         let heads = (AT_ONCE / head).clamp(1, sizes.m);
         Self { heads, value: Aligned::new(heads * head) }
     }
 
-    /// Heads that there is room for.
+    /// Returns the number of heads that the buffer holds.
     pub(super) fn heads(&self) -> usize {
         self.heads
     }

@@ -1,4 +1,4 @@
-//! `AdamW`: a unit for every vector of numbers.
+//! `AdamW` as a kernel, in which every unit updates one vector of numbers.
 
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;

@@ -29,7 +29,7 @@ use cubecl::prelude::*;
 use cubecl::{calculate_cube_count_elemwise, client::Client};
 
 use crate::extension::MsdaOps;
-use crate::problem::{Adding, Levels, Options, output_shape};
+use crate::problem::{Accumulation, Levels, Options, output_shape};
 
 impl MsdaOps for CubeBackend {
     fn msda_forward(
@@ -88,7 +88,7 @@ impl MsdaOps for CubeBackend {
         let count = calculate_cube_count_elemwise(&client, units, dim);
         let (heights, widths) = sides(&options.levels);
         let launch = match options.adding {
-            Adding::Best if has_atomic_add(&client) => {
+            Accumulation::Best if has_atomic_add(&client) => {
                 backward::backward_kernel::launch::<backward::Native>
             }
             _ => backward::backward_kernel::launch::<backward::CompareAndSwap>,
@@ -148,7 +148,7 @@ fn vector_size(client: &Client, d: usize, dtype: DType) -> usize {
     client.io_optimized_vector_sizes(dtype.size()).find(|&n| d.is_multiple_of(n)).unwrap_or(1)
 }
 
-/// Cubes, and units in each, for so many units.
+/// Returns the number of cubes, and of units in each, for a number of units.
 fn grid(client: &Client, units: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new(client, units);
     (calculate_cube_count_elemwise(client, units, dim), dim)

@@ -1,4 +1,4 @@
-//! A sink whose failures are told once.
+//! Wraps a sink so that each kind of failure is reported once.
 
 use crate::{Delivery, Sink, SinkError, SinkResult};
 
@@ -40,13 +40,13 @@ mod tests {
     use super::*;
 
     /// A sink that is never called.
-    struct Nowhere;
+    struct UnusedSink;
 
-    impl Sink for Nowhere {}
+    impl Sink for UnusedSink {}
 
     #[test]
     fn a_failure_is_told_once_and_its_end_once() {
-        let mut sink = MonitoredSink::new(Box::new(Nowhere));
+        let mut sink = MonitoredSink::new(Box::new(UnusedSink));
         let mut call = |result: SinkResult| sink.call(|_| result);
         let full = || Err(SinkError::new("a", "full"));
         assert_eq!(call(Ok(Delivery::Written)), None);

@@ -118,7 +118,7 @@ fn a_disk_that_takes_nothing_stops_no_run() {
     assert_eq!(RunStatus::read(&place).unwrap().error.as_deref(), Some("lost"));
 }
 
-/// A sink that fails at every step, beside one that hears all messages.
+/// A sink that fails at every step, beside one that collects all messages.
 struct Broken;
 
 impl Sink for Broken {
@@ -128,9 +128,9 @@ impl Sink for Broken {
 }
 
 #[derive(Clone, Default)]
-struct Heard(Rc<RefCell<Vec<Message>>>);
+struct MessageLog(Rc<RefCell<Vec<Message>>>);
 
-impl Sink for Heard {
+impl Sink for MessageLog {
     fn message(&mut self, message: &Message, _: &RunContext) -> SinkResult {
         self.0.borrow_mut().push(message.clone());
         Ok(Delivery::Written)
@@ -140,7 +140,7 @@ impl Sink for Heard {
 #[test]
 fn a_sink_that_fails_is_told_of_once_and_disturbs_no_other() {
     let folder = tempfile::tempdir().unwrap();
-    let heard = Heard::default();
+    let heard = MessageLog::default();
     let sinks: Vec<Box<dyn Sink>> = vec![Box::new(Broken), Box::new(heard.clone())];
     let mut tracker = Tracker::new(info(folder.path()), sinks);
     (1..=4).for_each(|number| tracker.step(&step(number)));

@@ -57,7 +57,7 @@ impl Dashboard {
         }
     }
 
-    /// Shows the numbers after so many batches of an epoch or a validation.
+    /// Shows the numbers after a number of batches of an epoch or a validation.
     fn show(&mut self, split: Split, scalars: &Scalars, batches: usize) {
         for metric in metrics_of(split, &mut self.training, &mut self.validation) {
             let text = metric.record(scalars);

@@ -117,7 +117,7 @@ impl Checkpoints {
         (None, passed)
     }
 
-    /// Returns the checkpoints that are named and not there.
+    /// Returns the names of checkpoints that do not exist.
     fn gone(&self) -> Vec<RejectedCheckpoint> {
         let mut gone: Vec<RejectedCheckpoint> = Vec::new();
         for pointer in POINTERS {

@@ -19,7 +19,7 @@ use super::retention::expired;
 use super::stop::StopFlag;
 use super::validation::validate_trainer;
 use crate::settings::TrainConfig;
-use crate::step::{Alone, NonFinite, Outcome, StepReport, TrainingStep};
+use crate::step::{NonFinite, Outcome, SingleRank, StepReport, TrainingStep};
 
 /// A run that is ready to go on.
 pub struct TrainLoop {
@@ -199,7 +199,7 @@ impl TrainLoop {
             let micro = batches.into_iter().map(|batch| micro_batch(batch, classes, device));
             let micro = micro.collect::<Result<Vec<_>, _>>()?;
             device.seed(seed);
-            self.trainer.step_together(micro, plan.factor, &Alone)
+            self.trainer.step_together(micro, plan.factor, &SingleRank)
         };
         outcome.map_err(|error| RunError::Step { step, batch: plan.batch.clone(), error })
     }

@@ -1,7 +1,7 @@
 //! Activation checkpointing (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>): the backbone, the
 //! projections and every layer of the encoder keep nothing but their inputs in the forward pass, and run once
 //! more, one by one and from the last to the first, in the backward pass. So the activations of only one such
-//! segment are in memory at a time. Within each, Burn recomputes cheap operations. The decoder runs once: it
+//! block are in memory at a time. Within each, Burn recomputes cheap operations. The decoder runs once: it
 //! has a few hundred queries, where the encoder has thousands of tokens.
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -10,8 +10,8 @@ use detr_model::backbone::Features;
 use detr_model::encoding::Encoding;
 use detr_model::{DetrOutput, Model, NestedTensor};
 
-/// The inputs of all segments of a forward pass, with which the backward pass runs them again.
-pub(crate) struct SegmentInputs {
+/// The inputs of all checkpointed blocks of a forward pass, with which the backward pass runs them again.
+pub(crate) struct CheckpointedBlocks {
     images: NestedTensor,
     /// The backbone's maps, as leaves of the graph.
     features: Features,
@@ -29,7 +29,7 @@ struct EncoderInputs {
     seed: Option<u64>,
 }
 
-impl SegmentInputs {
+impl CheckpointedBlocks {
     /// Returns the model's output, differentiable down to the end of the encoder. A seed is needed if layers of the
     /// encoder drop activations.
     pub(crate) fn forward(
@@ -51,7 +51,7 @@ impl SegmentInputs {
         (output, Self { images, features, encoder })
     }
 
-    /// Backpropagates through every segment, starting from `after`, the gradients of the layers behind them. Passes each
+    /// Backpropagates through every block, starting from `after`, the gradients of the layers behind them. Passes each
     /// result to `hand_on`.
     pub(crate) fn backward(
         self,

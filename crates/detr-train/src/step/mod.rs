@@ -30,7 +30,7 @@ pub use groups::{
 pub use optimizer::{Optimizer, OptimizerConfig, StateError};
 pub use outcome::{NonFinite, NonFiniteInput, Outcome, StepError, StepReport};
 pub use precision::{LossScale, PrecisionError, check_precision};
-pub use ranks::{AllReduce, Alone};
+pub use ranks::{AllReduce, SingleRank};
 pub use schedule::{Schedule, ScheduleConfig, Unit, Warmup};
 pub use trainer::Trainer;
 pub use training_step::TrainingStep;

@@ -30,9 +30,9 @@ pub trait AllReduce {
 
 /// A rank that has no others beside it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleRank;
 
-impl AllReduce for Alone {
+impl AllReduce for SingleRank {
     fn ranks(&self) -> (usize, usize) {
         (1, 0)
     }

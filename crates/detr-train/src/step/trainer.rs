@@ -9,7 +9,7 @@ use detr_model::Model;
 use detr_types::Precision;
 
 use super::accumulate::{AccumulatedGradients, MicroBatch};
-use super::activation_checkpointing::{SegmentInputs, random_bits, seed};
+use super::activation_checkpointing::{CheckpointedBlocks, random_bits, seed};
 use super::clip::{GradientNorm, clip_coefficient};
 use super::config::StepConfig;
 use super::ema::Ema;
@@ -18,7 +18,7 @@ use super::non_finite::{non_finite_input, read};
 use super::optimizer::Optimizer;
 use super::outcome::{NonFinite, Outcome, StepError, StepReport};
 use super::precision::{LossScale, check_precision, compute_copy};
-use super::ranks::{AllReduce, Alone, whole_batch};
+use super::ranks::{AllReduce, SingleRank, whole_batch};
 
 /// A model in training, with its optimizer and its moving average.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl Trainer {
         micro_batches: Vec<MicroBatch>,
         factor: f64,
     ) -> Result<Outcome, StepError> {
-        self.step_together(micro_batches, factor, &Alone)
+        self.step_together(micro_batches, factor, &SingleRank)
     }
 
     /// Makes a step on the batch that the micro-batches of all ranks make together. All ranks have the same
@@ -174,14 +174,14 @@ impl Trainer {
             let pixels = images.pixels.clone();
             // A copy's casts are part of the graph, which the backward pass takes apart.
             let copy = compute_copy(self.precision, &self.model);
-            let (mut output, segments) = if self.recompute {
+            let (mut output, blocks) = if self.recompute {
                 let seed = if copy.encoder_drops() {
                     Some(seed(&read(random_bits(&pixels.device()))?))
                 } else {
                     None
                 };
-                let (output, segments) = SegmentInputs::forward(&copy, images, seed);
-                (output, Some(segments))
+                let (output, blocks) = CheckpointedBlocks::forward(&copy, images, seed);
+                (output, Some(blocks))
             } else {
                 (copy.forward(images), None)
             };
@@ -209,8 +209,8 @@ impl Trainer {
             };
             let gradients = total.backward();
             let mut add = |gradients| accumulated.add_gradients(&self.model, gradients);
-            match segments {
-                Some(segments) => segments.backward(&copy, gradients, add),
+            match blocks {
+                Some(blocks) => blocks.backward(&copy, gradients, add),
                 None => add(gradients),
             }
         }
@@ -229,7 +229,7 @@ impl Trainer {
         accumulated: AccumulatedGradients,
         factor: f64,
     ) -> Result<Outcome, StepError> {
-        self.apply_together(accumulated, factor, &Alone)
+        self.apply_together(accumulated, factor, &SingleRank)
     }
 
     /// Does the same as [`Trainer::apply`] for gradients that are already summed over all ranks.

@@ -87,10 +87,6 @@ fn runs_are_listed_at_any_depth_for_people_and_programs() {
     let folder = two_runs();
     let outcome = detr(["runs", "list", "."]).inside(folder.path()).run().expect(0);
     assert_eq!(outcome.stderr, "");
-    let line = words(&outcome.stdout, "a");
-    let expected =
-        ["a", "finished", "2/2", "6/6", "0.500", "3.0000", "1m15s", "detr-r50", "c.toml"];
-    assert_eq!(line, expected);
     let list = list(&folder);
     assert_eq!((&list[1]["run"], &list[1]["best_ap"]), (&json!("deep/b"), &json!(0.75)));
     assert_eq!((&list[0]["last_ap"], &list[0]["problems"]), (&json!(0.25), &json!([])));
@@ -158,12 +154,6 @@ fn runs_are_compared_by_settings_and_numbers() {
         let run = detr(["runs", "compare", "a", "deep/b"]).args(more).inside(folder.path());
         run.run().expect(0)
     };
-    let text = compare(&[]).stdout;
-    assert_eq!(words(&text, "train.lr"), ["train.lr", "0.0001", "0.0002"]);
-    assert!(!text.contains("model.arch"), "only what differs: {text}");
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("deep/b")).collect();
-    assert!(rows[1].contains("0.750") && rows[2].contains("0.750"), "{text}");
-
     let json = compare(&["--json", "--svg", "out/curves.svg"]).json();
     assert_eq!(json["settings"], json!({ "train.lr": ["0.0001", "0.0002"] }));
     assert_eq!(json["runs"][0]["best"]["metrics"]["ap"], 0.5);

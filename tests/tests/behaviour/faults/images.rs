@@ -50,7 +50,7 @@ pub(super) fn bad() -> Vec<Bad> {
     add("bomb-50k.png", png_claiming(50_000, 50_000, &[0x78, 0x9c]), "more than the limit");
     add("bomb-65k.jpg", jpeg_claiming(65_500, 65_500), "more than the limit");
     add("bomb-12k.png", png_claiming(12_000, 12_000, &[0x78, 0x9c, 1, 2]), "more than the limit");
-    // Within the limit of pixels, but the data are not there.
+    // The size is within the limit of pixels, but the data are missing.
     add("short-9k.png", png_claiming(9_000, 9_000, &[0x78, 0x9c, 0x63, 0]), "PNG");
     add("short-9k.jpg", jpeg_claiming(9_000, 9_000), "JPEG");
     add("flat.png", png_claiming(0, 100, &[]), "PNG");

@@ -58,8 +58,8 @@ fn refused(outcome: &Outcome, message: &str) {
 // Files of `torch.save`, made by hand.
 
 /// A value in a pickle.
-enum Pickled {
-    Dict(Vec<(String, Pickled)>),
+enum PickleNode {
+    Dict(Vec<(String, PickleNode)>),
     Number(u8),
     /// Shape and place in the one storage of the file.
     Tensor(Vec<usize>, usize),
@@ -76,10 +76,10 @@ fn integer(out: &mut Vec<u8>, value: usize) {
     out.extend(i32::try_from(value).unwrap().to_le_bytes());
 }
 
-fn pickle(out: &mut Vec<u8>, value: &Pickled, elements: usize) {
+fn pickle(out: &mut Vec<u8>, value: &PickleNode, elements: usize) {
     match value {
-        Pickled::Number(number) => out.extend([b'K', *number]),
-        Pickled::Dict(entries) => {
+        PickleNode::Number(number) => out.extend([b'K', *number]),
+        PickleNode::Dict(entries) => {
             out.extend(b"}(");
             for (key, value) in entries {
                 text(out, key);
@@ -87,7 +87,7 @@ fn pickle(out: &mut Vec<u8>, value: &Pickled, elements: usize) {
             }
             out.push(b'u');
         }
-        Pickled::Tensor(shape, at) => {
+        PickleNode::Tensor(shape, at) => {
             out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
             text(out, "storage");
             out.extend(b"ctorch\nFloatStorage\n");
@@ -136,16 +136,16 @@ fn archive(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Pickles the tensors of a file of f32 numbers as a dictionary, under other names.
-fn tensors(file: &Safetensors, name: impl Fn(&str) -> String) -> Pickled {
+fn tensors(file: &Safetensors, name: impl Fn(&str) -> String) -> PickleNode {
     let entry = |old: String| {
         let shape = serde_json::from_value(file.header[&old]["shape"].clone()).unwrap();
-        (name(&old), Pickled::Tensor(shape, file.range(&old).start / 4))
+        (name(&old), PickleNode::Tensor(shape, file.range(&old).start / 4))
     };
-    Pickled::Dict(file.names().into_iter().map(entry).collect())
+    PickleNode::Dict(file.names().into_iter().map(entry).collect())
 }
 
 /// Writes a file of `torch.save` whose numbers are those of a safetensors file.
-fn pth(root: &Pickled, file: &Safetensors) -> Vec<u8> {
+fn pth(root: &PickleNode, file: &Safetensors) -> Vec<u8> {
     let mut data = b"\x80\x02".to_vec();
     pickle(&mut data, root, file.data.len() / 4);
     data.push(b'.');
@@ -156,8 +156,8 @@ fn pth(root: &Pickled, file: &Safetensors) -> Vec<u8> {
     ])
 }
 
-fn dict<const N: usize>(entries: [(&str, Pickled); N]) -> Pickled {
-    Pickled::Dict(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+fn dict<const N: usize>(entries: [(&str, PickleNode); N]) -> PickleNode {
+    PickleNode::Dict(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 #[test]
@@ -332,7 +332,10 @@ fn a_prefix_that_all_names_share_is_left_out_and_told() {
             (
                 "lightning.ckpt",
                 pth(
-                    &dict([("state_dict", tensors(&tiny, named)), ("epoch", Pickled::Number(3))]),
+                    &dict([
+                        ("state_dict", tensors(&tiny, named)),
+                        ("epoch", PickleNode::Number(3)),
+                    ]),
                     &tiny,
                 ),
             ),
@@ -382,7 +385,7 @@ fn of_several_models_in_a_file_the_one_taken_is_named() {
             dict([
                 ("state_dict_ema", same()),
                 ("state_dict", same()),
-                ("epoch", Pickled::Number(9)),
+                ("epoch", PickleNode::Number(9)),
             ]),
             "(`state_dict`, `state_dict_ema`), of which `state_dict` is taken",
         ),
@@ -391,7 +394,7 @@ fn of_several_models_in_a_file_the_one_taken_is_named() {
             dict([
                 ("model_state_dict", same()),
                 ("optimizer_state_dict", optimizer()),
-                ("epoch", Pickled::Number(20)),
+                ("epoch", PickleNode::Number(20)),
             ]),
             "the weights are those under `model_state_dict`",
         ),

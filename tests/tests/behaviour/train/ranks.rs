@@ -11,7 +11,7 @@ use super::steps::{largest_difference, parts};
 use super::{deformable, detr, model, parameters, trainer, updated};
 
 /// A message from one rank to the other.
-enum Handed {
+enum RankMessage {
     Numbers(Vec<f64>),
     Tensors(Vec<Tensor<1>>),
 }
@@ -19,8 +19,8 @@ enum Handed {
 /// A rank in a thread of this process. One that is gone, or hangs, is an error of the other.
 struct Rank {
     number: usize,
-    to_other: Sender<Handed>,
-    from_other: Receiver<Handed>,
+    to_other: Sender<RankMessage>,
+    from_other: Receiver<RankMessage>,
 }
 
 impl Rank {
@@ -33,7 +33,7 @@ impl Rank {
     }
 
     /// Hands over the own message and returns that of the other rank at the same place.
-    fn exchange(&self, own: Handed) -> Result<Handed, StepError> {
+    fn exchange(&self, own: RankMessage) -> Result<RankMessage, StepError> {
         let lost = |reason: &dyn ToString| StepError::Ranks(reason.to_string());
         self.to_other.send(own).map_err(|error| lost(&error))?;
         self.from_other.recv_timeout(Duration::from_mins(2)).map_err(|error| lost(&error))
@@ -46,7 +46,8 @@ impl AllReduce for Rank {
     }
 
     fn sum_numbers(&self, numbers: &mut [f64]) -> Result<(), StepError> {
-        let Handed::Numbers(others) = self.exchange(Handed::Numbers(numbers.to_vec()))? else {
+        let RankMessage::Numbers(others) = self.exchange(RankMessage::Numbers(numbers.to_vec()))?
+        else {
             panic!("the other rank is elsewhere");
         };
         assert_eq!(numbers.len(), others.len());
@@ -55,7 +56,8 @@ impl AllReduce for Rank {
     }
 
     fn sum_tensors(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, StepError> {
-        let Handed::Tensors(others) = self.exchange(Handed::Tensors(tensors.clone()))? else {
+        let RankMessage::Tensors(others) = self.exchange(RankMessage::Tensors(tensors.clone()))?
+        else {
             panic!("the other rank is elsewhere");
         };
         assert_eq!(tensors.len(), others.len());

@@ -174,7 +174,7 @@ impl Small {
         self.of_steps(run, "lr")
     }
 
-    /// Waits until a run that was started has done so many steps.
+    /// Waits until a run that was started has reached a step.
     pub(super) fn wait_for(&self, run: &str, running: &mut Running, step: u64) {
         let done = || self.images(run).keys().max().is_some_and(|&done| done >= step);
         wait_until(&format!("step {step} of {run}"), running, done);

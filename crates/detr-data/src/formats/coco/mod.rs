@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::contents::{self, JsonKind};
-use super::paths::{self, Located, Root, UnsafeName};
+use super::paths::{self, DataFile, Root, UnsafeName};
 use super::{DatasetError, Format, ReadOptions, files, neighbour, splits, text};
 use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
 use crate::segmentation::{Rle, Segmentation};
@@ -208,7 +208,7 @@ fn add_image(builder: &mut Builder, root: Option<&Root>, image: Image) {
     let name = image.file_name.map_or_else(String::new, |name| name.0);
     let located = match root {
         Some(root) => locate(builder, root, id, &name),
-        None => Some(Located { path: PathBuf::new(), name, exists: false, by_tail: false }),
+        None => Some(DataFile { path: PathBuf::new(), name, exists: false, by_tail: false }),
     };
     let Some(located) = located else { return };
     let size = image.height.zip(image.width).filter(|&(h, w)| h > 0 && w > 0);
@@ -228,7 +228,7 @@ pub(super) fn locate(
     root: &Root,
     image_id: i64,
     name: &str,
-) -> Option<Located> {
+) -> Option<DataFile> {
     match root.locate(name) {
         Ok(located) => {
             if !located.exists {

@@ -90,11 +90,11 @@ fn assert_nothing_kept(cache: &TempDir) {
     }
 }
 
-/// Writes down what it hears.
+/// Records the progress that it is told.
 #[derive(Default)]
-struct Ear(Mutex<Vec<String>>);
+struct ProgressLog(Mutex<Vec<String>>);
 
-impl Progress for Ear {
+impl Progress for ProgressLog {
     fn announce(&self, url: &str, size: Option<u64>, hash: &str) {
         let path = url.split_once(REPO).map_or(url, |(_, path)| path);
         self.0.lock().unwrap().push(format!("{path} {size:?} {hash}"));
@@ -111,7 +111,7 @@ impl Progress for Ear {
 fn a_model_is_laid_out_as_the_python_tools_do_it() {
     let server = Server::start(good);
     let cache = TempDir::new().unwrap();
-    let ear = Ear::default();
+    let ear = ProgressLog::default();
     let folder = hub(&server.url(), &cache).fetch(REPO, "main", &ear).unwrap();
 
     let root = repo_dir(&cache);
@@ -168,7 +168,7 @@ fn an_interrupted_model_is_completed_without_fetching_the_weights_again() {
     let folder = hub.fetch(REPO, "main", &NoProgress).unwrap();
     std::fs::remove_file(folder.join("config.json")).unwrap();
     std::fs::remove_file(folder.join("model.safetensors")).unwrap();
-    let ear = Ear::default();
+    let ear = ProgressLog::default();
     hub.fetch(REPO, "main", &ear).unwrap();
     assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), weights());
     assert_eq!(ear.0.into_inner().unwrap().len(), 3, "config only");
@@ -176,7 +176,7 @@ fn an_interrupted_model_is_completed_without_fetching_the_weights_again() {
     std::fs::remove_file(folder.join("model.safetensors")).unwrap();
     let blob = repo_dir(&cache).join("blobs").join(weights_sha256());
     std::fs::write(&blob, b"damaged").unwrap();
-    let ear = Ear::default();
+    let ear = ProgressLog::default();
     hub.fetch(REPO, "main", &ear).unwrap();
     assert_eq!(std::fs::read(blob).unwrap(), weights());
     assert_eq!(ear.0.into_inner().unwrap().len(), 6, "config and weights");

@@ -10,7 +10,7 @@ use detr_ops::traffic;
 /// same 1 in f32, but which shaders may assume away.
 const NOTHING: f32 = 1e4;
 
-/// Boxes before the network has its say.
+/// The boxes before the network refines them.
 pub(crate) struct Proposals {
     /// `[B or 1, S, 4]`: logits of centre and size, f32.
     pub(crate) logits: Tensor<3>,
@@ -56,7 +56,7 @@ impl Proposals {
         }
         let [b, s, _] = boxes.dims();
         let everywhere = invalid.clone().expand([b, s, 4]);
-        // The logarithm must not see what is selected away.
+        // The logarithm must not see values that are replaced afterwards.
         let boxes = boxes.mask_fill(everywhere.clone(), 0.5);
         let logits = (boxes.clone() / (boxes * -1.0 + 1.0)).log();
         Self { logits: logits.mask_fill(everywhere, NOTHING), invalid }

@@ -79,7 +79,7 @@ impl DetrConfig {
     }
 }
 
-/// Returns whether so many channels can be normalised in groups.
+/// Returns whether this number of channels can be normalised in groups.
 pub(super) const fn groupable(channels: usize) -> bool {
     channels > 0 && channels.is_multiple_of(groups(channels))
 }

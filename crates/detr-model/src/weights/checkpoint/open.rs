@@ -4,7 +4,7 @@ use std::path::Path;
 
 use detr_types::PreprocessSpec;
 
-use super::super::aliases::{self, MergeError, Merged};
+use super::super::aliases::{self, MergeError, MergedState};
 use super::super::architecture::Architecture;
 use super::super::artifact;
 use super::super::file::{
@@ -180,22 +180,22 @@ impl Checkpoint {
         let FileTensors { format, state, args, mut notes } = read_model(path, &map)?;
         let state = segmentation::unwrap(without_counters(state));
         let mut looks_like = None;
-        let architecture = match (arch, Inferred::new(&state, args)) {
+        let architecture = match (arch, InferredModel::new(&state, args)) {
             // The stated architecture counts; tensors that the file lacks are listed when the
             // weights are loaded.
-            (Some(arch), Inferred::Model(found)) => {
+            (Some(arch), InferredModel::Model(found)) => {
                 looks_like = Some(found.describe());
                 arch.clone().into()
             }
-            (Some(arch), Inferred::Broken(_) | Inferred::Unknown) => arch.clone().into(),
-            (Some(_), Inferred::Backbone(_)) => {
+            (Some(arch), InferredModel::Broken(_) | InferredModel::Unknown) => arch.clone().into(),
+            (Some(_), InferredModel::Backbone(_)) => {
                 return Err(WeightsError::config(
                     path,
                     "a ResNet backbone alone, which is none of the architectures that --arch \
                      names\nhint: leave out --arch",
                 ));
             }
-            (None, Inferred::Model(mut config)) => {
+            (None, InferredModel::Model(mut config)) => {
                 notes.extend(config.assumptions(args));
                 if args.dilation.is_none() && names_dc5(path) && config.dilate() {
                     let note = "dilated C5 assumed from the file's name (no tensor shows it)";
@@ -203,14 +203,14 @@ impl Checkpoint {
                 }
                 config.into()
             }
-            (None, Inferred::Backbone(config)) => Architecture::Backbone(config),
-            (None, Inferred::Broken(reason)) => {
+            (None, InferredModel::Backbone(config)) => Architecture::Backbone(config),
+            (None, InferredModel::Broken(reason)) => {
                 return Err(WeightsError::config(
                     path,
                     format_args!("{reason}\nhint: --arch names the architecture"),
                 ));
             }
-            (None, Inferred::Unknown) => return Err(unknown(path, &state)),
+            (None, InferredModel::Unknown) => return Err(unknown(path, &state)),
         };
         let is_backbone = matches!(architecture, Architecture::Backbone(_));
         let state = if is_backbone { without_classifier(state) } else { state };
@@ -261,7 +261,7 @@ impl Checkpoint {
             return Ok(());
         };
         match aliases::merge(&self.state, &heads) {
-            Ok(Merged { state, missing }) => {
+            Ok(MergedState { state, missing }) => {
                 self.state = state;
                 self.missing_copies = missing;
                 Ok(())
@@ -343,7 +343,7 @@ fn described(path: &Path) -> Result<Option<Description>, WeightsError> {
         }
         let theirs = without_counters(read_tensors(path, &map_file(path)?)?);
         let is_known = |state: &StateDict| {
-            !matches!(Inferred::new(state, TrainingArgs::default()), Inferred::Unknown)
+            !matches!(InferredModel::new(state, TrainingArgs::default()), InferredModel::Unknown)
         };
         if !is_known(&theirs)
             && hugging_face::official_names(&theirs).is_ok_and(|ours| is_known(&ours))
@@ -369,7 +369,7 @@ fn has_keys(path: &Path, keys: &[&str]) -> bool {
 }
 
 /// The owner of some tensors, as far as they tell it.
-enum Inferred {
+enum InferredModel {
     /// A model with its heads.
     Model(ModelConfig),
     /// A torchvision ResNet: a backbone alone.
@@ -380,7 +380,7 @@ enum Inferred {
     Unknown,
 }
 
-impl Inferred {
+impl InferredModel {
     /// Looks at names and shapes. They tell everything but the number of heads, whether the last stage is
     /// dilated, and how many proposals of a two-stage model become queries.
     fn new(state: &StateDict, args: TrainingArgs) -> Self {

@@ -23,13 +23,13 @@ fn tile(geometry: &Geometry) -> usize {
 
 /// The terms that are added to the sums of a convolution.
 #[derive(Clone, Copy)]
-pub(super) struct After<'a> {
+pub(super) struct Epilogue<'a> {
     pub(super) bias: &'a [f32],
     pub(super) residual: Option<&'a [f32]>,
     pub(super) relu: bool,
 }
 
-impl After<'_> {
+impl Epilogue<'_> {
     /// Writes the cells of one filter; `place` is that of the first in the output.
     #[inline(always)]
     pub(super) fn apply(&self, filter: usize, place: usize, sums: &[f32], out: &mut [f32]) {
@@ -56,7 +56,7 @@ pub(super) fn forward(
     geometry: &Geometry,
     x: &[f32],
     weight: &[f32],
-    after: After<'_>,
+    after: Epilogue<'_>,
 ) -> Vec<f32> {
     if winograd::suits(geometry) {
         return winograd::forward(geometry, x, weight, after);
@@ -95,7 +95,7 @@ pub(super) fn forward(
 struct Finish<'a> {
     cells: usize,
     filters: usize,
-    after: After<'a>,
+    after: Epilogue<'a>,
     /// The sums of `len` cells from `from` on, one filter after the other.
     sums: &'a [f32],
     from: usize,

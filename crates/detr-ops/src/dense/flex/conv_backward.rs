@@ -1,4 +1,5 @@
-//! Backward: every task owns a part of the gradient and goes over all that it is a sum of, in one order.
+//! The backward pass of a convolution: every task owns a part of the gradient and adds all of its terms
+//! in one order.
 
 use pulp::Arch;
 use rayon::prelude::*;
@@ -11,7 +12,7 @@ use super::winograd;
 use crate::cpu::shared::Shared;
 use crate::cpu::zeros::zeros;
 
-/// Cells that are unfolded at once.
+/// The number of cells that are unfolded at once.
 const TILE: usize = 1024;
 
 /// Computes the gradient of the input `[B, C, H, W]`, from that of the output.
@@ -23,7 +24,7 @@ pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Vec<f3
     let (cells, plane, taps) = (geometry.cells(), geometry.plane(), geometry.taps());
     let mut found = zeros(images * channels * plane);
     let weight = View::new(weight, [filters, geometry.depth()]);
-    // Some channels of an image at a time.
+    // Each task takes some channels of an image.
     let block = channels_of_a_task(geometry);
     let blocks = channels.div_ceil(block);
     let shared = Shared::new(&mut found);
@@ -97,7 +98,7 @@ pub(super) fn weight(geometry: &Geometry, x: &[f32], grad: &[f32]) -> Vec<f32> {
     found
 }
 
-/// Rows of the gradient, of which tasks write different parts.
+/// The rows of the gradient, of which tasks write different parts.
 struct Parts<'a> {
     data: Shared<'a>,
     stride: usize,
@@ -112,7 +113,7 @@ impl Parts<'_> {
     }
 }
 
-/// Channels that make a product worth its while, but leave enough tasks.
+/// Returns a number of channels that makes a product worth its while, but leaves enough tasks.
 fn channels_of_a_task(geometry: &Geometry) -> usize {
     let enough = 256usize.div_ceil(geometry.taps());
     let fair = geometry.channels.div_ceil(TASKS);

@@ -78,7 +78,7 @@ pub(super) fn multiply(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>,
 ///
 /// # Safety
 ///
-/// Nobody else has elements of these rows at the same time; what lies between them is not touched.
+/// No other thread has elements of these rows at the same time; elements between the rows are not touched.
 ///
 /// # Panics
 /// As [`multiply`].

@@ -116,7 +116,7 @@ fn convolve(
     let geometry = Geometry::new(&dims(x), &dims(weight), options);
     let [x, weight, bias] = [x, weight, bias].map(FlexTensor::to_contiguous);
     let residual = residual.map(FlexTensor::to_contiguous);
-    let after = conv::After {
+    let after = conv::Epilogue {
         bias: elements(&bias),
         residual: residual.as_ref().map(elements),
         relu: options.relu,

@@ -25,13 +25,13 @@ pub(super) fn with<T>(sizes: [usize; 2], work: impl FnOnce([&mut [f32]; 2]) -> T
 static SHARED: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 /// A buffer that goes back when it is dropped.
-pub(super) struct Lent {
+pub(super) struct BorrowedBuffer {
     buffer: Vec<f32>,
     len: usize,
 }
 
 /// Lends a buffer for an operation of all threads, with whatever content was left from before.
-pub(super) fn lend(len: usize) -> Lent {
+pub(super) fn lend(len: usize) -> BorrowedBuffer {
     let mut kept = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     // The smallest that is large enough, or else the largest.
     let best = (0..kept.len()).min_by_key(|&i| {
@@ -44,10 +44,10 @@ pub(super) fn lend(len: usize) -> Lent {
         drop(buffer);
         buffer = vec![0.0; len];
     }
-    Lent { buffer, len }
+    BorrowedBuffer { buffer, len }
 }
 
-impl Deref for Lent {
+impl Deref for BorrowedBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
@@ -55,13 +55,13 @@ impl Deref for Lent {
     }
 }
 
-impl DerefMut for Lent {
+impl DerefMut for BorrowedBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.buffer[..self.len]
     }
 }
 
-impl Drop for Lent {
+impl Drop for BorrowedBuffer {
     fn drop(&mut self) {
         let mut kept = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push(std::mem::take(&mut self.buffer));

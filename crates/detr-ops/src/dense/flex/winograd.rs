@@ -9,7 +9,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::conv::After;
+use super::conv::Epilogue;
 use super::geometry::Geometry;
 use super::matrix::{View, multiply};
 use super::scratch;
@@ -44,7 +44,7 @@ pub(super) fn forward(
     geometry: &Geometry,
     x: &[f32],
     weight: &[f32],
-    after: After<'_>,
+    after: Epilogue<'_>,
 ) -> Vec<f32> {
     let Geometry { channels, filters, .. } = *geometry;
     let mut output = zeros(geometry.images * filters * geometry.cells());
@@ -94,7 +94,7 @@ pub(super) fn input(geometry: &Geometry, weight: &[f32], grad: &[f32]) -> Option
             out.iter_mut().zip(taps.iter().rev()).for_each(|(out, tap)| *out = *tap);
         }
     });
-    let after = After { bias: &vec![0.0; channels], residual: None, relu: false };
+    let after = Epilogue { bias: &vec![0.0; channels], residual: None, relu: false };
     Some(forward(&turned, grad, &turned_weight, after))
 }
 
@@ -121,7 +121,7 @@ struct Work<'a> {
     x: &'a [f32],
     /// `G g G'`: a matrix of filters and channels for each product.
     filters: &'a [f32],
-    after: After<'a>,
+    after: Epilogue<'a>,
     output: &'a Shared<'a>,
 }
 
@@ -365,7 +365,7 @@ fn pieces_mut(all: &mut [f32], len: usize) -> [&mut [f32]; SIDE] {
 
 struct Finish<'a> {
     geometry: &'a Geometry,
-    after: After<'a>,
+    after: Epilogue<'a>,
     block: &'a Block,
     filters: Range<usize>,
     sums: &'a [f32],
