@@ -61,7 +61,7 @@ impl TrainLoop {
         progress: Progress,
     ) -> Self {
         let writer = CheckpointWriter::new(inputs.checkpoints());
-        let lr = config.train.step(&inputs.model).parameters.lr;
+        let lr = config.step(&inputs.model).parameters.lr;
         let (workers, skipped) = (None, Vec::new());
         Self { config, inputs, trainer, progress, writer, workers, lr, skipped }
     }
@@ -84,7 +84,7 @@ impl TrainLoop {
 
     fn epochs(&mut self, stop: &StopFlag, watch: &mut dyn Watch) -> Result<End, RunError> {
         if !self.inputs.others.is_empty() {
-            let step = self.config.train.step(&self.inputs.model);
+            let step = self.config.step(&self.inputs.model);
             let (trainer, classes) = (self.trainer.trainer(), self.inputs.model.num_classes());
             self.workers = Some(RankWorkers::start(trainer, &step, &self.inputs.others, classes)?);
         }
@@ -272,6 +272,7 @@ impl TrainLoop {
         watch.event(Event::Validated {
             at: &self.progress,
             metrics: &validated.metrics,
+            masks: validated.masks.as_ref(),
             without_ema: validated.without_ema.as_ref(),
             best,
             found: &validated.found,
