@@ -152,10 +152,13 @@ mod tests {
         sets: Vec<Set>,
     }
 
+    /// Picture and segments of the truth, then those of the prediction.
+    type Image = (String, Vec<(char, i64, u8)>, String, Vec<(char, i64)>);
+
     #[derive(Deserialize)]
     struct Set {
         categories: Vec<(i64, u8)>,
-        images: Vec<(String, Vec<(char, i64, u8)>, String, Vec<(char, i64)>)>,
+        images: Vec<Image>,
         expected: Value,
     }
 
@@ -170,32 +173,26 @@ mod tests {
             let area = picture.chars().filter(|other| *other == letter).count();
             json!({"id": id(letter), "category_id": category, "area": area, "iscrowd": crowd})
         };
-        let annotation =
-            |(at, image): (usize, &(String, Vec<(char, i64, u8)>, String, Vec<(char, i64)>))| {
-                let (truth, of_truth, found, of_found) = image;
-                let (picture, segments): (&str, Vec<Value>) = if side == "truth" {
-                    (
-                        truth,
-                        of_truth.iter().map(|&(l, c, crowd)| info(l, c, crowd, truth)).collect(),
-                    )
-                } else {
-                    (found, of_found.iter().map(|&(l, c)| info(l, c, 0, found)).collect())
-                };
-                let name = format!("{at}.png");
-                let pixels: Vec<u8> = picture
-                    .chars()
-                    .flat_map(|letter| id(letter).to_le_bytes()[..3].to_vec())
-                    .collect();
-                image::save_buffer(
-                    files.pictures.join(&name),
-                    &pixels,
-                    sets.width,
-                    sets.height,
-                    image::ColorType::Rgb8,
-                )
-                .unwrap();
-                json!({"image_id": at, "file_name": name, "segments_info": segments})
+        let annotation = |(at, image): (usize, &Image)| {
+            let (truth, of_truth, found, of_found) = image;
+            let (picture, segments): (&str, Vec<Value>) = if side == "truth" {
+                (truth, of_truth.iter().map(|&(l, c, crowd)| info(l, c, crowd, truth)).collect())
+            } else {
+                (found, of_found.iter().map(|&(l, c)| info(l, c, 0, found)).collect())
             };
+            let name = format!("{at}.png");
+            let pixels: Vec<u8> =
+                picture.chars().flat_map(|letter| id(letter).to_le_bytes()[..3].to_vec()).collect();
+            image::save_buffer(
+                files.pictures.join(&name),
+                &pixels,
+                sets.width,
+                sets.height,
+                image::ColorType::Rgb8,
+            )
+            .unwrap();
+            json!({"image_id": at, "file_name": name, "segments_info": segments})
+        };
         let annotations: Vec<Value> = set.images.iter().enumerate().map(annotation).collect();
         let images: Vec<Value> = (0..set.images.len())
             .map(|at| json!({"id": at, "height": sets.height, "width": sets.width, "file_name": "x"}))

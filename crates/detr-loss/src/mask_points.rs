@@ -243,6 +243,7 @@ mod tests {
     }
 
     /// Maps whose logit is a line in x, 0 in the middle of the image.
+    #[allow(clippy::cast_precision_loss)] // a side
     fn ramp(k: usize, [h, w]: [usize; 2]) -> Tensor<3> {
         let device = Device::flex();
         let row: Vec<f32> =

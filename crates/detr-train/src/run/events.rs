@@ -125,7 +125,7 @@ pub enum Event<'a> {
         masks: Option<&'a Metrics>,
         /// The metrics of the model itself if there is an average.
         without_ema: Option<&'a Metrics>,
-        /// Whether AP is the highest so far.
+        /// Whether AP, that of masks if there are any, is the highest so far.
         best: bool,
         /// The detections on some images, by the ids of these.
         found: &'a [(i64, Vec<Detection>)],

@@ -262,7 +262,9 @@ impl TrainLoop {
         let validated =
             validate_trainer(&self.config, &self.inputs, self.trainer.trainer(), stop, watch)?;
         let Some(validated) = validated else { return Ok(false) };
-        let (ap, ap50) = (validated.metrics.summary.ap, validated.metrics.summary.ap50);
+        // Boxes may be frozen where there are masks.
+        let counted = validated.masks.as_ref().unwrap_or(&validated.metrics).summary;
+        let (ap, ap50) = (counted.ap, counted.ap50);
         let best = self.progress.best().is_none_or(|best| ap > best.ap);
         let step = self.progress.step;
         self.progress.validations.push(Validation { epoch, step, ap, ap50 });
