@@ -10,8 +10,8 @@ use std::ops::AddAssign;
 use detr_types::{ClassTable, Cxcywh, ImageSize, Xywh, Xyxy};
 use image::RgbImage;
 
-use crate::dataset::ImageRecord;
-use crate::segmentation::Mask;
+use crate::dataset::{ImageRecord, ObjectRecord};
+use crate::segmentation::{Mask, Segmentation};
 use crate::transforms::{Object, Sample};
 
 /// The objects of one image as model input has them; all lists have one entry per object.
@@ -151,7 +151,7 @@ impl TargetRules {
                 counts.crowd += 1;
             } else if !self.labels.contains_key(&object.category_id) {
                 counts.unknown_class += 1;
-            } else if clamped(object.bbox, size).is_none() {
+            } else if clamped(bbox_of(object), size).is_none() {
                 counts.degenerate += 1;
             } else {
                 counts.kept += 1;
@@ -176,7 +176,7 @@ impl TargetRules {
                 counts.unknown_class += 1;
                 continue;
             };
-            let Some(bbox) = clamped(object.bbox, size) else {
+            let Some(bbox) = clamped(bbox_of(object), size) else {
                 counts.degenerate += 1;
                 continue;
             };
@@ -203,6 +203,18 @@ impl TargetRules {
     }
 }
 
+/// The box of an object. That of a panoptic segment reaches from its first to its last pixel and ends before that one, as
+/// in the reference (`masks_to_boxes` of `util/box_ops.py`), so a segment one pixel wide has none.
+fn bbox_of(object: &ObjectRecord) -> Xywh<f64> {
+    match &object.segmentation {
+        Some(Segmentation::Segment(code)) => {
+            let Xywh { x, y, w, h } = code.bbox();
+            Xywh { x, y, w: (w - 1.0).max(0.0), h: (h - 1.0).max(0.0) }
+        }
+        _ => object.bbox,
+    }
+}
+
 /// Corners inside of the image; nothing for a box without area, or with NaN.
 #[allow(clippy::cast_precision_loss)] // f32 as in the reference
 fn clamped(bbox: Xywh<f64>, size: ImageSize) -> Option<Xyxy> {
@@ -220,7 +232,6 @@ fn clamped(bbox: Xywh<f64>, size: ImageSize) -> Option<Xyxy> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::ObjectRecord;
 
     #[test]
     fn what_is_left_out_is_counted() {

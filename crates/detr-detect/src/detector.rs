@@ -75,6 +75,20 @@ impl Default for PanopticOptions {
     }
 }
 
+/// Refuses a model that cannot give every pixel to a segment.
+///
+/// # Errors
+/// [`PredictError::NoMasks`] and [`PredictError::NotPanoptic`].
+pub fn check_panoptic(config: &ModelConfig) -> Result<(), PredictError> {
+    if !config.has_masks() {
+        return Err(PredictError::NoMasks);
+    }
+    match config.activation() {
+        ScoreActivation::Softmax => Ok(()),
+        ScoreActivation::Sigmoid => Err(PredictError::NotPanoptic),
+    }
+}
+
 /// Images on their way through a model.
 struct Output {
     /// The last layer's predictions.
@@ -153,9 +167,7 @@ impl Detector {
         options: PanopticOptions,
         times: &mut StageTimes,
     ) -> Result<Vec<Panoptic>, PredictError> {
-        if !self.config.has_masks() || self.config.activation() != ScoreActivation::Softmax {
-            return Err(PredictError::NoMasks);
-        }
+        check_panoptic(&self.config)?;
         let output = self.run(images, times)?;
         let start = Instant::now();
         // Labels that are holes in the class table name nothing.

@@ -21,6 +21,11 @@ pub enum PredictError {
         "the model has no mask head, so it cannot tell which object a pixel belongs to\nhint: use a panoptic model, such as facebook/detr-resnet-50-panoptic"
     )]
     NoMasks,
+    /// The model's scores of a query do not exclude each other, so it has no best query for a pixel.
+    #[error(
+        "the model scores every class by itself, so no query is the best for a pixel\nhint: use a DETR with a mask head; this model's masks are those of its objects"
+    )]
+    NotPanoptic,
     /// The device failed.
     #[error(
         "{0}\nhint: if memory ran out, use a smaller --size or --batch-size; --backend flex runs on the CPU"

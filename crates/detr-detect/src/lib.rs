@@ -10,7 +10,7 @@ mod stream;
 mod times;
 mod upload;
 
-pub use detector::{Detect, Detector, PanopticOptions};
+pub use detector::{Detect, Detector, PanopticOptions, check_panoptic};
 pub use error::{ImageFault, PredictError};
 pub use stream::{DetectionStream, StreamItem, StreamOptions};
 pub use times::StageTimes;

@@ -100,6 +100,12 @@ pub enum EvalError {
         /// The remedy.
         hint: &'static str,
     },
+    /// Panoptic files that cannot be compared.
+    #[error(
+        "{0}\nhint: the PNG of an image and its segments_info name the same ids, every image of the ground truth has a \
+         prediction, and the PNGs lie in a folder named like the JSON file"
+    )]
+    Panoptic(String),
     /// Parts of one evaluation that do not belong together.
     #[error(
         "the parts of this evaluation differ in {what}\nhint: every rank needs the same ground \

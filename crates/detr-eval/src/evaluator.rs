@@ -83,6 +83,12 @@ impl Evaluator {
         })
     }
 
+    /// Returns what is compared.
+    #[must_use]
+    pub const fn iou(&self) -> IouKind {
+        self.options.iou
+    }
+
     /// Adds an image with all that was found in it. Of an image that comes again, the first result
     /// counts; an image that is not to be evaluated is passed over; both are counted.
     ///

@@ -2,8 +2,8 @@
 //!
 //! Mirrors pycocotools' `COCOeval` for boxes and masks, to the last bit. The matching itself is
 //! done by the crate `hotcoco`; this crate gives it the project's own types, reads COCO's JSON,
-//! streams image by image, merges the parts of several ranks, and presents the result. Panoptic
-//! quality is not here.
+//! streams image by image, merges the parts of several ranks, and presents the result.
+//! [`panoptic_quality`] compares panoptic predictions, whole files at once.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -33,6 +33,7 @@ mod mask;
 mod mean;
 mod metrics;
 mod options;
+mod panoptic;
 mod read;
 mod report;
 mod results;
@@ -48,6 +49,9 @@ pub use evaluator::Evaluator;
 pub use mask::Mask;
 pub use metrics::{BestF1, ClassMetrics, Confusion, Counts, Metrics, Summary};
 pub use options::{ConfusionOptions, EvalOptions, IouKind};
+pub use panoptic::{
+    PanopticClass, PanopticFiles, PanopticMean, PanopticMetrics, PanopticQuality, panoptic_quality,
+};
 pub use read::{read_ground_truth, read_results};
 pub use report::{ReportError, write_report};
 pub use results::{EvalDetection, Results};

@@ -18,6 +18,6 @@ pub mod writers;
 
 pub use detr_detect::{
     Detect, DetectionStream, Detector, ImageFault, PanopticOptions, PredictError, StageTimes,
-    StreamItem, StreamOptions,
+    StreamItem, StreamOptions, check_panoptic,
 };
 pub use predictor::{PredictOptions, Predictor, PredictorError};

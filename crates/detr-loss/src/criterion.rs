@@ -9,9 +9,10 @@ use crate::classification::Classification;
 use crate::cost::CostWeights;
 use crate::group::{GroupCriterion, LayerLosses};
 use crate::losses::{LossName, Losses};
+use crate::mask_points::point_losses;
 use crate::masks::mask_losses;
 use crate::matcher::{HungarianMatcher, MatchError};
-use crate::predictions::{PredictionGroup, Predictions, Source};
+use crate::predictions::{MaskPredictions, PredictionGroup, Predictions, Source};
 use crate::targets::{Targets, WholeBatch};
 
 /// The weights of the losses, which are the same in every layer.
@@ -64,6 +65,19 @@ impl SetCriterion {
             cost: CostWeights { class: 2.0, bbox: 5.0, giou: 2.0 },
             weights: LossWeights { ce: 2.0, bbox: 5.0, giou: 2.0, mask: 1.0, dice: 1.0 },
             aux_loss: true,
+        }
+    }
+
+    /// Returns the criterion of Deformable DETR with masks. Its reference has no masks that run; the weights of their
+    /// losses are those of `Mask2Former` (Cheng et al. 2022, <https://arxiv.org/abs/2112.01527>, section 4.1).
+    #[must_use]
+    pub const fn deformable_detr_with_masks() -> Self {
+        let Self { classification, cost, weights, aux_loss } = Self::deformable_detr();
+        Self {
+            classification,
+            cost,
+            weights: LossWeights { mask: 5.0, dice: 5.0, ..weights },
+            aux_loss,
         }
     }
 
@@ -154,7 +168,15 @@ impl SetCriterion {
         if source == Source::Decoder {
             losses.log(name("class_error"), criterion.class_error());
         }
-        if let Some(masks) = &group.masks {
+        if let Some(MaskPredictions::Layers(images)) = &group.masks {
+            let layers = point_losses(images, assignment, &targets, num_boxes);
+            for (i, (mask, dice)) in layers.into_iter().enumerate() {
+                let layer = (i + 1 < assignment.layers.len()).then_some(i);
+                let name = |kind| LossName { kind, source, layer };
+                losses.add(name("loss_mask"), mask, self.weights.mask);
+                losses.add(name("loss_dice"), dice, self.weights.dice);
+            }
+        } else if let Some(masks) = &group.masks {
             let (mask, dice) = mask_losses(masks, assignment, &targets, num_boxes);
             losses.add(name("loss_mask"), mask, self.weights.mask);
             losses.add(name("loss_dice"), dice, self.weights.dice);

@@ -13,6 +13,7 @@ mod focal;
 mod group;
 mod hungarian;
 mod losses;
+mod mask_points;
 mod masks;
 mod matcher;
 mod predictions;

@@ -42,6 +42,7 @@ pub(crate) fn mask_losses(
     let predicted = match masks {
         _ if k == 0 => None,
         MaskPredictions::All(masks) => Some(select(masks, &matched)),
+        MaskPredictions::Layers(_) => None,
         MaskPredictions::Matched(masks) => {
             let masks: Vec<_> = masks.iter().flatten().cloned().collect();
             (!masks.is_empty()).then(|| Tensor::cat(masks, 0))
@@ -51,7 +52,11 @@ pub(crate) fn mask_losses(
         // Masks that no object was given to take part in the graph, with no gradient.
         let zero = match masks {
             MaskPredictions::All(masks) => masks.clone().cast(FloatDType::F32).sum() * 0.0,
-            MaskPredictions::Matched(_) => {
+            MaskPredictions::Matched(masks) if masks.iter().any(Option::is_some) => {
+                let any: Vec<_> = masks.iter().flatten().cloned().collect();
+                Tensor::cat(any, 0).cast(FloatDType::F32).sum() * 0.0
+            }
+            MaskPredictions::Matched(_) | MaskPredictions::Layers(_) => {
                 Tensor::zeros([1], (&targets.boxes.device(), DType::F32))
             }
         };
@@ -83,11 +88,22 @@ fn select(masks: &Tensor<4>, matched: &[[usize; 2]]) -> Tensor<3> {
 
 /// Resizes `[K, h, w] -> [K, H, W]` bilinearly, with the edges of the outer pixels aligned
 /// (`align_corners=False`). It is two matrix products, which have a gradient on every backend.
-fn resize(maps: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<3> {
+fn resize(maps: Tensor<3>, size: [usize; 2]) -> Tensor<3> {
+    resize_part(maps, size, size)
+}
+
+/// Resizes in the same way and keeps the first rows and columns, `part` of them.
+pub(crate) fn resize_part(
+    maps: Tensor<3>,
+    [height, width]: [usize; 2],
+    [first_rows, first_columns]: [usize; 2],
+) -> Tensor<3> {
     let [k, h, w] = maps.dims();
     let device = maps.device();
-    let rows = weights(h, height, &device).unsqueeze::<3>().expand([k, height, h]);
-    let columns = weights(w, width, &device).transpose().unsqueeze::<3>().expand([k, w, width]);
+    let part = |from, to, first| weights(from, to, &device).slice_dim(0, 0..first);
+    let rows = part(h, height, first_rows).unsqueeze::<3>().expand([k, first_rows, h]);
+    let columns = part(w, width, first_columns).transpose().unsqueeze::<3>();
+    let columns = columns.expand([k, w, first_columns]);
     rows.matmul(maps).matmul(columns)
 }
 

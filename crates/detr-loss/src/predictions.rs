@@ -39,8 +39,11 @@ pub enum MaskPredictions {
     /// `[B, Q, h, w]`: the masks of all queries.
     All(Tensor<4>),
     /// `[pairs, h, w]` for every image: the masks of the queries with an object, in the order of the assignment of the
-    /// last layer; `None` for an image without pairs.
+    /// last layer; `None` for an image without pairs. Without any pair there may be the mask of some query.
     Matched(Vec<Option<Tensor<3>>>),
+    /// The same for every layer of the assignment: `[pairs, h, w]` for every image and, within it, for every layer. Their
+    /// losses are computed at points, which bounds memory.
+    Layers(Vec<Vec<Option<Tensor<3>>>>),
 }
 
 /// The part of a model that makes predictions.
@@ -97,13 +100,33 @@ impl Predictions {
         let (Some(group), Some(assignment)) = (self.groups.first_mut(), assignments.first()) else {
             return;
         };
-        let has_masks = targets.images().iter().map(|target| target.masks.is_some());
-        let images = assignment.layers.last().into_iter().flatten().zip(has_masks);
-        let masks = images.enumerate().map(|(image, (pairs, has_masks))| {
-            let queries: Vec<usize> = pairs.iter().map(|&(query, _)| query).collect();
-            if has_masks { model.masks(features, image, &queries) } else { None }
+        let layers = &assignment.layers;
+        let first = layers.len().saturating_sub(features.layers());
+        let queries = |image: usize| -> Vec<Vec<usize>> {
+            let pairs = layers[first..].iter().map(|images| &images[image]);
+            pairs.map(|pairs| pairs.iter().map(|&(query, _)| query).collect()).collect()
+        };
+        let made = targets.images().iter().enumerate().map(|(image, target)| {
+            let queries = queries(image);
+            if target.masks.is_some() {
+                model.masks_of_layers(features, image, &queries)
+            } else {
+                vec![None; queries.len()]
+            }
         });
-        group.masks = Some(MaskPredictions::Matched(masks.collect()));
+        let mut masks: Vec<Vec<Option<Tensor<3>>>> = made.collect();
+        let none = masks.iter().flatten().all(Option::is_none);
+        if let Some(first_image) = masks.first_mut().filter(|_| none) {
+            // Without any object the losses are zero, and still depend on the mask head, which may be all that learns.
+            let queries = vec![vec![0]; first_image.len()];
+            *first_image = model.masks_of_layers(features, 0, &queries);
+        }
+        group.masks = Some(if features.earlier_layers.is_some() {
+            MaskPredictions::Layers(masks)
+        } else {
+            let last = |mut layers: Vec<_>| layers.pop().flatten();
+            MaskPredictions::Matched(masks.into_iter().map(last).collect())
+        });
     }
 
     /// Returns what counts without auxiliary losses: the last layer of every group but the encoder's.
@@ -137,8 +160,20 @@ impl PredictionGroup {
         Self {
             logits: last(&self.logits),
             boxes: last(&self.boxes),
+            masks: self.masks.as_ref().map(MaskPredictions::last_layer),
             matching: self.matching.last_layer(),
-            ..self.clone()
+            source: self.source,
+        }
+    }
+}
+
+impl MaskPredictions {
+    /// Returns the masks of the last layer alone.
+    fn last_layer(&self) -> Self {
+        let last = |layers: &Vec<_>| layers.last().cloned().into_iter().collect();
+        match self {
+            Self::Layers(images) => Self::Layers(images.iter().map(last).collect()),
+            other => other.clone(),
         }
     }
 }

@@ -27,14 +27,25 @@ pub struct DetrOutput {
 pub struct MaskFeatures {
     /// `[B, Q, D]`: the decoder's last normalised output.
     pub hidden: Tensor<3>,
-    /// `[B, h * w, D]`: the encoder's output.
+    /// `[B, Q, D]` for each decoder layer before the last, where these have masks, too; `None` in DETR, whose masks come
+    /// from the last layer alone.
+    pub earlier_layers: Option<Vec<Tensor<3>>>,
+    /// `[B, h * w, D]`: the encoder's output, of the finest level where there are several.
     pub memory: Tensor<3>,
-    /// `[B, D, h, w]`: the encoder's input, C5 in the width of the transformer.
+    /// `[B, D, h, w]`: the encoder's input of that level, in DETR C5 in the width of the transformer.
     pub projected: FeatureMap,
     /// C4, C3 and C2.
     pub pyramid: [FeatureMap; 3],
-    /// `[B, h, w]`, true = padding of C5.
+    /// `[B, h, w]`, true = padding of that level.
     pub mask: Option<Tensor<3, Bool>>,
+}
+
+impl MaskFeatures {
+    /// Returns the number of decoder layers that have masks, the last one included.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        self.earlier_layers.as_ref().map_or(0, Vec::len) + 1
+    }
 }
 
 /// A class and a box for every token of the encoder: the first of two stages.

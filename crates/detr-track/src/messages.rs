@@ -60,8 +60,8 @@ pub(crate) fn progress(record: &StepRecord, loss: f64, run: &RunContext) -> Stri
     )
 }
 
-/// Describes the twelve numbers of a validation in two lines.
-pub(crate) fn validation(record: &ValidationRecord) -> [String; 2] {
+/// Describes the twelve numbers of a validation in two lines, and those of masks in a third.
+pub(crate) fn validation(record: &ValidationRecord) -> Vec<String> {
     let number = |value: f64| if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") };
     let [ap, ap50, ap75, ap_s, ap_m, ap_l, few, some, ar, ar_s, ar_m, ar_l] =
         record.metrics.summary.values().map(number);
@@ -69,7 +69,11 @@ pub(crate) fn validation(record: &ValidationRecord) -> [String; 2] {
     let raw = raw.map_or_else(String::new, |raw| format!(" (without EMA {raw})"));
     let star = if record.best { "; the best so far" } else { "" };
     let epoch = record.epoch;
-    [
+    let masks = record.masks.map(|masks| {
+        let [ap, ap50, ap75, small, medium, large, ..] = masks.values().map(number);
+        format!("  masks: AP {ap}, AP50 {ap50}, AP75 {ap75}; small {small}, medium {medium}, large {large}")
+    });
+    let mut lines = vec![
         format!(
             "epoch {epoch}: AP {ap}{raw}, AP50 {ap50}, AP75 {ap75}; \
              small {ap_s}, medium {ap_m}, large {ap_l}{star}"
@@ -77,7 +81,9 @@ pub(crate) fn validation(record: &ValidationRecord) -> [String; 2] {
         format!(
             "  AR of 1, 10, 100: {few}, {some}, {ar}; small {ar_s}, medium {ar_m}, large {ar_l}"
         ),
-    ]
+    ];
+    lines.extend(masks);
+    lines
 }
 
 /// Describes another event; `None` for one that is not worth a message.

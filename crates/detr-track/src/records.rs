@@ -56,6 +56,8 @@ pub struct ValidationRecord {
     pub epoch: u64,
     /// The result: of the moving average if there is one, else of the model.
     pub metrics: Metrics,
+    /// COCO's twelve numbers of the masks, of the same model; `None` if it makes none.
+    pub masks: Option<Summary>,
     /// The result of the model itself, if there is a moving average.
     pub without_ema: Option<Metrics>,
     /// Whether this is the best validation so far.
@@ -73,6 +75,9 @@ pub struct ValidationSummary {
     pub epoch: u64,
     /// COCO's twelve numbers: of the moving average if there is one, else of the model.
     pub metrics: Summary,
+    /// The same of its masks, if it makes masks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masks: Option<Summary>,
     /// The numbers of the model itself, if there is a moving average.
     pub without_ema: Option<Summary>,
     /// Whether this was the best validation when it was made.
@@ -83,9 +88,10 @@ impl ValidationRecord {
     /// Returns the numbers without classes and curves.
     #[must_use]
     pub fn summary(&self) -> ValidationSummary {
-        let Self { step, epoch, best, .. } = *self;
+        let Self { step, epoch, masks, best, .. } = *self;
         let without_ema = self.without_ema.as_ref().map(|metrics| metrics.summary);
-        ValidationSummary { step, epoch, metrics: self.metrics.summary, without_ema, best }
+        let metrics = self.metrics.summary;
+        ValidationSummary { step, epoch, metrics, masks, without_ema, best }
     }
 }
 

@@ -104,11 +104,12 @@ impl Watch for Recorder {
             Event::Validating(done, total) => {
                 tracker.event(&TrackEvent::ValidationProgress { done, total });
             }
-            Event::Validated { at, metrics, without_ema, best, found, bad_images } => {
+            Event::Validated { at, metrics, masks, without_ema, best, found, bad_images } => {
                 let record = ValidationRecord {
                     step: at.step,
                     epoch: at.epoch + 1,
                     metrics: metrics.clone(),
+                    masks: masks.map(|masks| masks.summary),
                     without_ema: without_ema.cloned(),
                     best,
                     bad_images,

@@ -6,7 +6,7 @@ use detr_data::RgbImage;
 use detr_detect::{
     Detect, DetectionStream, ImageFault, PredictError, StageTimes, StreamItem, StreamOptions,
 };
-use detr_eval::{EvalDetection, EvalError, Evaluator, Mask};
+use detr_eval::{EvalDetection, EvalError, Evaluator, IouKind, Mask};
 use detr_model::postprocess::ScoreActivation;
 use detr_types::Detection;
 
@@ -48,6 +48,7 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
     evaluator: &mut Evaluator,
     mut on_image: impl FnMut(EvaluatedImage<'_>) -> Result<ControlFlow<()>, E>,
 ) -> Result<(usize, StageTimes), E> {
+    let iou = evaluator.iou();
     let mut stream = DetectionStream::new(detect, images, options);
     for item in stream.by_ref() {
         let StreamItem { key: image_id, found } = item?;
@@ -55,7 +56,7 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
         let scored: Vec<EvalDetection> = found
             .iter()
             .flat_map(|detections| detections.iter())
-            .filter_map(|detection| scored(detection, categories))
+            .filter_map(|detection| to_score(detection, categories, iou))
             .collect();
         let flow = on_image(EvaluatedImage { image_id, found, scored: &scored })?;
         if flow.is_break() {
@@ -66,11 +67,14 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
     Ok((stream.images_done(), stream.times()))
 }
 
-/// Returns a detection by the ids of the data; `None` if the data lack its class.
-fn scored(detection: &Detection, categories: &CategoryMap) -> Option<EvalDetection> {
+/// Returns a detection by the ids of the data, with what is compared: its box or its mask. `None` if the data lack its
+/// class.
+#[must_use]
+pub fn to_score(detection: &Detection, categories: &CategoryMap, iou: IouKind) -> Option<EvalDetection> {
     let mask = detection
         .mask
         .as_ref()
+        .filter(|_| iou == IouKind::Segm)
         .map(|rle| Mask::Runs { size: rle.size, counts: rle.counts.clone() });
     Some(EvalDetection {
         category_id: categories.category(detection.label)?,

@@ -30,7 +30,9 @@ pub fn ground_truth(dataset: &Dataset, iou: IouKind) -> Result<GroundTruth, Eval
 fn mask(outline: &Segmentation) -> Mask {
     match outline {
         Segmentation::Polygons(polygons) => Mask::Polygons(polygons.clone()),
-        Segmentation::Rle(rle) => Mask::Runs { size: rle.size, counts: rle.counts.clone() },
+        Segmentation::Rle(rle) | Segmentation::Segment(rle) => {
+            Mask::Runs { size: rle.size, counts: rle.counts.clone() }
+        }
     }
 }
 

@@ -8,5 +8,5 @@ mod evaluate;
 mod ground_truth;
 
 pub use categories::CategoryMap;
-pub use evaluate::{EvaluatedImage, evaluate, max_answers};
+pub use evaluate::{EvaluatedImage, evaluate, max_answers, to_score};
 pub use ground_truth::ground_truth;

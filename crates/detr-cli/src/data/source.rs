@@ -6,7 +6,7 @@ use clap::Args;
 use detr_data::dataset::{
     ClassMap, DatasetSpec, Occurrences, Problem, ReadReport, Severity, SourceSpec,
 };
-use detr_data::formats::{Accept, DatasetError, Format, ReadOptions};
+use detr_data::formats::{Accept, DatasetError, Format, ReadOptions, detect};
 use detr_data::{Dataset, DecodeOptions};
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_types::in_plain_words;
@@ -85,6 +85,42 @@ impl ReadArgs {
     ) -> Result<Dataset, CliError> {
         let options = ReadOptions { accept, apply_exif, ..ReadOptions::default() };
         self.read(paths, &ReadOptions { check_files: false, file_names: false, ..options })
+    }
+
+    /// Returns the same flags for panoptic data.
+    pub(crate) fn as_panoptic(&self) -> Self {
+        Self { format: Some(Format::CocoPanoptic), ..self.clone() }
+    }
+
+    /// Finds the panoptic JSON file that a path means, whose ids count as they are.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] for flags that would change ids, several paths, and another format; [`CliError::Data`] where
+    /// there is no such file.
+    pub(crate) fn panoptic_file(&self, paths: &[PathBuf]) -> Result<PathBuf, CliError> {
+        let usage = |text: &str| Err(CliError::Usage(text.to_owned()));
+        if !(self.map.is_empty() && self.keep.is_empty() && self.drop.is_empty()) {
+            return usage(
+                "--map, --keep and --drop: panoptic files are compared as they are\nhint: leave them out",
+            );
+        }
+        if self.format.is_some_and(|format| format != Format::CocoPanoptic) {
+            return usage(
+                "--format: panoptic data are wanted\nhint: --format coco-panoptic, or leave it out",
+            );
+        }
+        let [path] = paths else {
+            return usage(
+                "--data: panoptic files are compared one by one\nhint: give one data set",
+            );
+        };
+        let options = ReadOptions {
+            format: Some(Format::CocoPanoptic),
+            split: self.split.clone(),
+            allow_outside: self.follow_symlinks,
+            ..ReadOptions::default()
+        };
+        Ok(detect(path, &options).map_err(unreadable)?.path)
     }
 
     fn read(&self, paths: &[PathBuf], options: &ReadOptions) -> Result<Dataset, CliError> {

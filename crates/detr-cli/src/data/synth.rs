@@ -48,6 +48,10 @@ pub(crate) struct SynthArgs {
     /// Name of the split
     #[arg(long, value_name = "NAME", default_value = "train")]
     split: String,
+
+    /// Write panoptic annotations, too, with the background as stuff
+    #[arg(long)]
+    panoptic: bool,
 }
 
 pub(crate) fn run(args: &SynthArgs, console: &Console) -> Result<(), CliError> {
@@ -61,6 +65,7 @@ pub(crate) fn run(args: &SynthArgs, console: &Console) -> Result<(), CliError> {
         shapes: if args.shapes.is_empty() { defaults.shapes } else { args.shapes.clone() },
         seed: args.seed,
         split: args.split.clone(),
+        panoptic: args.panoptic,
     };
     let bar = console.progress("images");
     let progress = |done, all| bar.set(done, all);

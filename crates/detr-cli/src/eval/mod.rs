@@ -2,6 +2,7 @@
 //! metrics themselves are `detr-eval`'s.
 
 mod model;
+mod panoptic;
 mod report;
 mod results;
 
@@ -38,7 +39,7 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     read: ReadArgs,
 
-    /// The shapes that are compared; masks only of --results
+    /// The shapes that are compared
     #[arg(long, value_enum, default_value_t = Iou::Bbox)]
     iou: Iou,
 
@@ -47,7 +48,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N,N,N", default_value = "1,10,100", value_parser = limits)]
     max_detections: [usize; 3],
 
-    /// Leave out detections with a lower score; COCO's numbers use all
+    /// Leave out detections with a lower score; COCO's numbers use all [with --iou panoptic: 0.85]
     #[arg(long, value_name = "SCORE", value_parser = score)]
     threshold: Option<f64>,
 
@@ -102,9 +103,14 @@ enum Iou {
     Bbox,
     /// Masks
     Segm,
+    /// Segments of all pixels: PQ, SQ and RQ; --data is a panoptic data set
+    Panoptic,
 }
 
 pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
+    if args.iou == Iou::Panoptic {
+        return panoptic::run(args, console);
+    }
     let options = options(args);
     let upright = UprightArgs { apply_exif: args.image.apply_exif };
     let report = Report::new(args.output.as_deref())?;
@@ -150,7 +156,7 @@ fn options(args: &EvalArgs) -> EvalOptions {
     EvalOptions {
         iou: match args.iou {
             Iou::Bbox => IouKind::Bbox,
-            Iou::Segm => IouKind::Segm,
+            Iou::Segm | Iou::Panoptic => IouKind::Segm,
         },
         max_detections: args.max_detections,
         score_threshold: args.threshold,

@@ -31,6 +31,11 @@ impl Report {
         Ok(Self { folder: folder.map(Path::to_owned) })
     }
 
+    /// Returns the folder, if one is wanted.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// Opens the file for a model's detections.
     ///
     /// # Errors

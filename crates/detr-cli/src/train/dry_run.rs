@@ -21,7 +21,7 @@ pub(super) fn run(
     console: &Console,
 ) -> Result<(), CliError> {
     let RunParts { parts, start, .. } = built;
-    let step = config.train.step(&parts.model);
+    let step = config.step(&parts.model);
     let steps = parts.steps_per_epoch(config.train.accumulate) * config.train.epochs;
     let mut trainer = Trainer::new(start, &step).map_err(|error| to_cli(error.into()))?;
     print(&format!("{}\n", trainer.groups().table()))?;

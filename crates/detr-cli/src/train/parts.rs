@@ -10,7 +10,7 @@ use detr_data::formats::ReadOptions;
 use detr_data::{
     Augmentation, Dataset, DatasetSource, DecodeOptions, Loader, LoaderConfig, TargetCounts,
 };
-use detr_eval::IouKind;
+use detr_eval::{EvalOptions, Evaluator, IouKind};
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_model::{Model, ModelConfig};
 use detr_train::{TrainConfig, TrainInputs, ValidationSet};
@@ -69,7 +69,7 @@ pub(super) fn build<'a>(
         compare_classes(&classes, val, &mut notes)?;
     }
     let model = architecture(config, base, classes.len())?;
-    let step = config.train.step(&model);
+    let step = config.step(&model);
     let mut others: Vec<Device> = devices.into_iter().map(|device| step.device(device)).collect();
     let device = others.remove(0);
     device.seed(config.train.seed);
@@ -83,7 +83,7 @@ pub(super) fn build<'a>(
     };
     let val = val.map(Arc::new);
     let validation =
-        val.as_ref().map(|dataset| validation(config, dataset, &classes)).transpose()?;
+        val.as_ref().map(|dataset| validation(config, dataset, &classes, &model)).transpose()?;
     if model.has_masks() {
         refuse_without_outlines(&train)?;
     }
@@ -126,10 +126,12 @@ pub(super) fn complete(
     model: &ModelConfig,
 ) -> Result<TrainConfig, CliError> {
     let failed = |error| CliError::Failed(format!("the current folder cannot be told: {error}"));
-    let mut config = TrainConfig { train: config.train.resolved(model), ..config.clone() };
+    let mut config = TrainConfig { train: config.resolved(model), ..config.clone() };
     let model = &mut config.model;
     let arch = base.join(&model.arch).is_file().then_some(&mut model.arch);
-    for name in [arch, model.init.as_mut(), model.backbone.as_mut()].into_iter().flatten() {
+    let paths = [&mut model.init, &mut model.backbone, &mut model.frozen_weights];
+    let paths = paths.into_iter().filter_map(Option::as_mut);
+    for name in arch.into_iter().chain(paths) {
         let path = std::path::absolute(base.join(&*name)).map_err(failed)?;
         *name = path.display().to_string();
     }
@@ -144,15 +146,27 @@ fn validation(
     config: &TrainConfig,
     dataset: &Arc<Dataset>,
     classes: &ClassTable,
+    model: &ModelConfig,
 ) -> Result<ValidationSet, CliError> {
     let truth = ground_truth(dataset, IouKind::Bbox).map_err(data)?;
+    let mask_truth = if model.has_masks() {
+        refuse_without_outlines(dataset)?;
+        let truth = ground_truth(dataset, IouKind::Segm).map_err(data)?;
+        // Checked before the first epoch, not after it.
+        let options = EvalOptions { iou: IouKind::Segm, ..EvalOptions::default() };
+        let truth = Arc::new(truth);
+        Evaluator::new(truth.clone(), options).map_err(data)?;
+        Some(truth)
+    } else {
+        None
+    };
     let augmentation = Augmentation::validation(&config.data.preprocess);
     let source = DatasetSource::new(dataset.clone(), classes, augmentation, 0)
         .map_err(data)?
         .with_decode(decoding(config))
         .with_cache(config.data.cache_mode, u64::MAX);
     let batch_size = config.data.loader.batch_size;
-    Ok(ValidationSet { source: Arc::new(source), truth: Arc::new(truth), batch_size })
+    Ok(ValidationSet { source: Arc::new(source), truth: Arc::new(truth), mask_truth, batch_size })
 }
 
 /// Refuses data whose objects have no outlines: a mask head would learn that there is nothing.

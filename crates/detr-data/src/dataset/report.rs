@@ -200,6 +200,18 @@ problems! {
     /// A run-length code that does not fit.
     BadRle, Error, "run-length code that does not fit its image",
         "the object keeps its box and loses its outline";
+    /// A picture of segments that is no 8-bit colour PNG of its image's size.
+    BadSegmentPicture, Fatal, "picture of segments that cannot be used",
+        "write the ids as an RGB PNG with 8 bits a channel, id = R + 256 G + 65536 B, in the size of the image";
+    /// A segment without a pixel in its picture.
+    SegmentWithoutPixels, Fatal, "segment that its picture does not have",
+        "remove it from `segments_info`, or write its id into the PNG";
+    /// An id in a picture that is no segment's.
+    UnlistedSegment, Fatal, "id in a picture of segments that `segments_info` does not have",
+        "list the segment, or make its pixels 0 (black), which is no segment";
+    /// Two segments of an image with one id, or one with an id that no pixel can have.
+    BadSegmentId, Fatal, "segment whose id cannot stand for it",
+        "give every segment of an image an id of its own from 1 to 16777215; 0 is no segment";
     /// A listed file that does not exist.
     MissingFile, Error, "image file that is not there",
         "copy the file, or give the folder of the images";

@@ -22,6 +22,8 @@ pub enum Segmentation {
     Polygons(Vec<Vec<f64>>),
     /// A run-length code, plain or compressed.
     Rle(Rle),
+    /// A segment of a panoptic picture, which shares no pixel with another. It is written as [`Segmentation::Rle`] is.
+    Segment(Rle),
 }
 
 impl Segmentation {
@@ -34,7 +36,7 @@ impl Segmentation {
             Self::Polygons(parts) => {
                 parts.iter().enumerate().try_for_each(|(part, points)| polygon::check(part, points))
             }
-            Self::Rle(rle) => match size {
+            Self::Rle(rle) | Self::Segment(rle) => match size {
                 Some(size) if size != rle.size => {
                     Err(SegmentationError::Size { code: rle.size, image: size })
                 }
@@ -57,7 +59,7 @@ impl Segmentation {
                 }
                 Ok(Rle::union(&codes).unwrap_or_else(|| Rle::empty(size)))
             }
-            Self::Rle(rle) => Ok(rle.clone()),
+            Self::Rle(rle) | Self::Segment(rle) => Ok(rle.clone()),
         }
     }
 

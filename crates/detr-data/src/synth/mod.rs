@@ -5,6 +5,7 @@
 //! whatever the number of threads, and a longer data set starts with the shorter one.
 
 mod draw;
+mod panoptic;
 mod random;
 mod shapes;
 
@@ -46,6 +47,8 @@ pub struct SynthOptions {
     pub seed: u64,
     /// Name of the split; use another seed for each.
     pub split: String,
+    /// Whether panoptic annotations are written, too: a segment for every object, and the background as stuff.
+    pub panoptic: bool,
 }
 
 impl Default for SynthOptions {
@@ -59,6 +62,7 @@ impl Default for SynthOptions {
             shapes: Shape::ALL.to_vec(),
             seed: 0,
             split: "train".to_owned(),
+            panoptic: false,
         }
     }
 }
@@ -94,7 +98,8 @@ impl SynthOptions {
     }
 }
 
-/// Writes `SPLIT/000000000001.png` and so on, then `annotations/instances_SPLIT.json`.
+/// Writes `SPLIT/000000000001.png` and so on, then `annotations/instances_SPLIT.json`; panoptic annotations go to
+/// `annotations/panoptic_SPLIT.json` and the folder named like it.
 ///
 /// # Errors
 /// Options out of range, files that cannot be written.
@@ -128,6 +133,9 @@ pub fn synthesize(
     let categories = categories(options);
     let path = folder.join(format!("annotations/instances_{}.json", options.split));
     write_coco_json(&path, &images, &categories)?;
+    if options.panoptic {
+        panoptic::write(folder, options, &images)?;
+    }
     let report = ReadReport {
         sources: vec![format!("synthetic, seed {}", options.seed)],
         problems: BTreeMap::new(),

@@ -74,6 +74,39 @@ proptest! {
     }
 
     #[test]
+    fn masks_go_where_their_boxes_go(
+        w in 30u32..120, h in 30u32..120, boxes in boxes(), seed in 0u64..1000
+    ) {
+        let mut original = sample(w, h, &boxes);
+        let mut dice = Dice::new(seed, 0, Purpose::Sample(1));
+        for transform in &small_augmentation().transforms {
+            // Every transform starts from masks that fill their boxes.
+            let mut sample = original.clone();
+            fill_boxes(&mut sample);
+            transform.apply(&mut sample, &mut dice);
+            for object in &sample.objects {
+                let Xyxy { x1, y1, x2, y2 } = object.bbox;
+                let code = object.mask.as_ref().unwrap().to_rle();
+                // A pixel; of two resizes with a crop between them, the first one's pixel may have grown.
+                let twice = matches!(transform, Transform::TwoBranchResize(_));
+                let bound = if twice { 4.0 } else { 1.01 };
+                // What is thinner may lie between the pixels that a resize picks.
+                if x2 - x1 < bound || y2 - y1 < bound {
+                    continue;
+                }
+                prop_assert!(code.area() > 0, "{transform:?} loses {:?}", object.bbox);
+                let found = code.bbox().to_f32();
+                for (found, expected) in [
+                    (found.x, x1), (found.y, y1), (found.x + found.w, x2), (found.y + found.h, y2),
+                ] {
+                    prop_assert!((found - expected).abs() <= bound, "{transform:?}: {found} {expected}");
+                }
+            }
+            original = sample;
+        }
+    }
+
+    #[test]
     fn resize_and_crop_equal_the_two_steps(
         w in 1u32..60, h in 1u32..60, to in (1u32..80, 1u32..80),
         at in (0.0f64..1.0, 0.0f64..1.0, 0.0f64..1.0, 0.0f64..1.0), boxes in boxes()
@@ -89,6 +122,26 @@ proptest! {
         steps.resize(size);
         steps.crop(region);
         prop_assert_eq!(fused, steps);
+    }
+}
+
+/// Moves boxes to whole pixels, and gives every object the mask that fills its box.
+fn fill_boxes(sample: &mut Sample) {
+    let size = sample.size();
+    for object in &mut sample.objects {
+        let Xyxy { x1, y1, x2, y2 } = object.bbox;
+        let whole = |low: f32, high: f32, side: u32| {
+            let low = low.round().min(side as f32 - 1.0);
+            (low, high.round().clamp(low + 1.0, side as f32))
+        };
+        let ((x1, x2), (y1, y2)) = (whole(x1, x2, size.width), whole(y1, y2, size.height));
+        object.bbox = Xyxy { x1, y1, x2, y2 };
+        let inside = |(x, y): (u32, u32)| {
+            let (x, y) = (x as f32, y as f32);
+            u8::from(x >= x1 && x < x2 && y >= y1 && y < y2)
+        };
+        let pixels = (0..size.height).flat_map(|y| (0..size.width).map(move |x| (x, y)));
+        object.mask = Some(Mask { size, bits: pixels.map(inside).collect() });
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod confusion;
 mod convert;
+pub(crate) mod panoptic;
 pub(crate) mod runs;
 
 use hotcoco::{EvalMode, IouType, Params, StreamingEval};

@@ -14,7 +14,10 @@ use crate::backend::Selected;
 use crate::palette::Palette;
 use crate::sources::Source;
 use crate::writers::{ImageIds, OutputFormat, PanopticWriter};
-use crate::{ImageFault, PanopticOptions, PredictError, PredictOptions, Predictor, StageTimes};
+use crate::{
+    ImageFault, PanopticOptions, PredictError, PredictOptions, Predictor, StageTimes,
+    check_panoptic,
+};
 
 /// The reference's threshold.
 const THRESHOLD: f32 = 0.85;
@@ -32,9 +35,8 @@ pub(super) fn predict_panoptic(
     refuse_flags(args)?;
     let device = selected.device.clone();
     let checkpoint = open_model(&args.model, &args.load, console, || Ok(device))?;
-    if !checkpoint.config()?.has_masks() {
-        return Err(CliError::Usage(format!("--panoptic: {}", PredictError::NoMasks)));
-    }
+    check_panoptic(&checkpoint.config()?)
+        .map_err(|error| CliError::Usage(format!("--panoptic: {error}")))?;
     let options = PredictOptions::default();
     let predictor = make_predictor(&checkpoint, selected, &args.device, &args.images, options)?;
     drop(checkpoint);

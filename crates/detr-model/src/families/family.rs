@@ -120,6 +120,18 @@ pub(crate) trait Family: fmt::Debug {
         false
     }
 
+    /// Returns the beginnings of the names of all parameters outside the mask head.
+    fn detector_parts(&self) -> Vec<&'static str> {
+        vec![
+            "backbone.",
+            "transformer.",
+            "input_proj.",
+            "query_embed.",
+            "class_embed.",
+            "bbox_embed.",
+        ]
+    }
+
     /// Returns the number of attention heads.
     fn nheads(&self) -> usize;
 
@@ -197,6 +209,17 @@ pub(crate) trait Network {
         _queries: &[usize],
     ) -> Option<Tensor<3>> {
         None
+    }
+
+    /// Returns the mask logits of some queries of an image in each of the last layers of the decoder. `queries` has a list
+    /// for each, at most [`MaskFeatures::layers`].
+    fn masks_of_layers(
+        &self,
+        features: &MaskFeatures,
+        image: usize,
+        queries: &[Vec<usize>],
+    ) -> Vec<Option<Tensor<3>>> {
+        queries.iter().map(|queries| self.masks(features, image, queries)).collect()
     }
 
     /// Prepares the encoder's input, for activation checkpointing; `None` if the model always runs as a

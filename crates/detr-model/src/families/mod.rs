@@ -212,6 +212,13 @@ impl ModelConfig {
         self.family().has_masks()
     }
 
+    /// Returns the beginnings of the names of all parameters outside the mask head. No name of the mask head contains
+    /// one of them.
+    #[must_use]
+    pub fn detector_parts(&self) -> Vec<&'static str> {
+        self.family().detector_parts()
+    }
+
     /// Returns the number of attention heads.
     #[must_use]
     pub fn nheads(&self) -> usize {
@@ -334,6 +341,21 @@ impl Model {
         queries: &[usize],
     ) -> Option<Tensor<3>> {
         self.network().masks(features, image, queries)
+    }
+
+    /// Returns the mask logits of some queries of an image in each of the last layers of the decoder, for training.
+    /// `queries` has a list for each of these layers, at most [`MaskFeatures::layers`].
+    ///
+    /// # Shapes
+    /// - output `[K, H/4, W/4]` for each layer; `None` without a mask head or queries
+    #[must_use]
+    pub fn masks_of_layers(
+        &self,
+        features: &MaskFeatures,
+        image: usize,
+        queries: &[Vec<usize>],
+    ) -> Vec<Option<Tensor<3>>> {
+        self.network().masks_of_layers(features, image, queries)
     }
 
     /// Prepares the encoder's input, for activation checkpointing; `None` for the demonstration model,

@@ -22,7 +22,8 @@ pub(super) fn unwrap(state: StateDict) -> StateDict {
 
 /// Returns the name that the reference has for a tensor of a model.
 pub(super) fn wrapped_name(name: &str, config: &ModelConfig) -> String {
-    if !config.has_masks() || HEAD.iter().any(|own| name.starts_with(own)) {
+    let wraps = config.has_masks() && matches!(config, ModelConfig::Detr(_));
+    if !wraps || HEAD.iter().any(|own| name.starts_with(own)) {
         return name.to_owned();
     }
     format!("{WRAPPED}{name}")

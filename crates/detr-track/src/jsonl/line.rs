@@ -24,12 +24,15 @@ pub(crate) fn step_line(record: &StepRecord) -> String {
 
 /// Returns the line of a validation, without a line end.
 pub(crate) fn validation_line(summary: &ValidationSummary) -> String {
-    json!({
+    let mut line = json!({
         "event": "validated", "step": summary.step, "epoch": summary.epoch,
         "metrics": summary.metrics, "without_ema": summary.without_ema, "best": summary.best,
         "time": rfc3339(unix_now()),
-    })
-    .to_string()
+    });
+    if let Some(masks) = summary.masks {
+        line["masks"] = json!(masks);
+    }
+    line.to_string()
 }
 
 /// Returns the line of another event, without a line end; `fields` is an object.
@@ -86,6 +89,7 @@ struct RawLine {
     #[serde(default)]
     losses: Map<String, Value>,
     metrics: Option<Summary>,
+    masks: Option<Summary>,
     without_ema: Option<Summary>,
     #[serde(default)]
     best: bool,
@@ -100,6 +104,7 @@ impl MetricsLine {
                 step,
                 epoch: line.epoch,
                 metrics,
+                masks: line.masks,
                 without_ema: line.without_ema,
                 best: line.best,
             }),

@@ -232,6 +232,7 @@ mod tests {
             step: 4,
             epoch: 1,
             metrics: [0.5; 12].into(),
+            masks: None,
             without_ema: None,
             best: true,
         };

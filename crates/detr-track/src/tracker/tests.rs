@@ -47,7 +47,15 @@ pub(crate) fn validation(step: u64, epoch: u64, ap: f64) -> ValidationRecord {
         confusion: None,
         curves: Vec::new(),
     };
-    ValidationRecord { step, epoch, metrics, without_ema: None, best: true, bad_images: 0 }
+    ValidationRecord {
+        step,
+        epoch,
+        metrics,
+        masks: None,
+        without_ema: None,
+        best: true,
+        bad_images: 0,
+    }
 }
 
 fn read(folder: &Path, name: &str) -> String {

@@ -121,9 +121,11 @@ pub enum Event<'a> {
         at: &'a Progress,
         /// The metrics of the moving average, or of the model if there is no average.
         metrics: &'a Metrics,
+        /// The metrics of the masks of the same, if the model makes masks.
+        masks: Option<&'a Metrics>,
         /// The metrics of the model itself if there is an average.
         without_ema: Option<&'a Metrics>,
-        /// Whether AP is the highest so far.
+        /// Whether AP, that of masks if there are any, is the highest so far.
         best: bool,
         /// The detections on some images, by the ids of these.
         found: &'a [(i64, Vec<Detection>)],

@@ -37,9 +37,9 @@ pub struct Validation {
     pub epoch: u64,
     /// Steps that were done.
     pub step: u64,
-    /// COCO's AP.
+    /// COCO's AP: of masks if the model makes them, else of boxes.
     pub ap: f64,
-    /// COCO's AP50.
+    /// COCO's AP50 of the same.
     pub ap50: f64,
 }
 

@@ -29,7 +29,7 @@ pub fn begin(
     watch: &mut dyn Watch,
 ) -> Result<(Trainer, Progress), RunError> {
     inputs.check_devices(config, &start)?;
-    let trainer = Trainer::new(start, &config.train.step(&inputs.model))?;
+    let trainer = Trainer::new(start, &config.step(&inputs.model))?;
     let progress = Progress {
         batches_per_epoch: inputs.loader.batches_per_epoch(),
         batches_per_step: inputs.batches_per_step(config.train.accumulate),
@@ -76,7 +76,7 @@ fn load(
         let model = inputs.model.init(device);
         Ok(load_into(model, &state, FloatDType::F32, &file)?)
     };
-    let step = config.train.step(&inputs.model);
+    let step = config.step(&inputs.model);
     let mut trainer = Trainer::new(load(MODEL, &inputs.device)?, &step)?;
     let state = read_state_dict(&folder.join(OPTIMIZER))?;
     let optimizer = Optimizer::resume(step.optimizer, trainer.groups(), &state, &inputs.device)?;

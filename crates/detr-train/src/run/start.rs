@@ -35,13 +35,21 @@ pub enum StartError {
     },
     /// A backbone stands where a whole model should be.
     #[error(
-        "model.init: {} holds a backbone alone\nhint: model.backbone = \"...\" starts from a backbone",
+        "{key}: {} holds a backbone alone\nhint: model.backbone = \"...\" starts from a backbone",
         path.display()
     )]
     BackboneAlone {
+        /// The setting.
+        key: &'static str,
         /// The file.
         path: PathBuf,
     },
+    /// A model without a mask head, of which nothing would be trained.
+    #[error(
+        "model.frozen_weights: only the mask head would be trained, and the architecture has none\n\
+         hint: choose one with masks = true, or model.init"
+    )]
+    NoMaskHead,
     /// The weights cannot be read or do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -58,10 +66,18 @@ pub fn start(
     classes: &ClassTable,
     device: &Device,
 ) -> Result<InitialModel, StartError> {
-    if let Some(name) = &settings.init {
-        let path = find("model.init", name, base)?;
-        let checkpoint = open(&path, model)?;
-        let (model, mut notes) = checkpoint.load_as(model, device)?;
+    let whole =
+        [("model.init", &settings.init), ("model.frozen_weights", &settings.frozen_weights)];
+    let whole = whole.into_iter().find_map(|(key, name)| name.as_ref().map(|name| (key, name)));
+    if let Some((key, name)) = whole {
+        let frozen = settings.frozen_weights.is_some();
+        if frozen && !model.has_masks() {
+            return Err(StartError::NoMaskHead);
+        }
+        let path = find(key, name, base)?;
+        let checkpoint = open(key, &path, model)?;
+        let load = if frozen { Checkpoint::load_frozen } else { Checkpoint::load_as };
+        let (model, mut notes) = load(&checkpoint, model, device)?;
         notes.insert(0, format!("starts from {} ({})", path.display(), checkpoint.format.name()));
         if path.is_file() && matches!(checkpoint.format, Format::Artifact | Format::HuggingFace) {
             notes.extend(checkpoint.notes.iter().map(|note| format!("note: {note}")));
@@ -82,7 +98,7 @@ pub fn start(
 
 /// Opens a checkpoint. A file without a description beside it does not tell everything of its architecture, so that is
 /// taken from the settings.
-fn open(path: &Path, model: &ModelConfig) -> Result<Checkpoint, StartError> {
+fn open(key: &'static str, path: &Path, model: &ModelConfig) -> Result<Checkpoint, StartError> {
     let arch = (!Checkpoint::is_described(path)).then_some(model);
     let opened =
         Checkpoint::open(path, arch).or_else(|error| match Checkpoint::open(path, None) {
@@ -90,7 +106,7 @@ fn open(path: &Path, model: &ModelConfig) -> Result<Checkpoint, StartError> {
             _ => Err(error),
         })?;
     if matches!(opened.architecture, Architecture::Backbone(_)) {
-        return Err(StartError::BackboneAlone { path: path.to_owned() });
+        return Err(StartError::BackboneAlone { key, path: path.to_owned() });
     }
     Ok(opened)
 }

@@ -61,7 +61,7 @@ impl TrainLoop {
         progress: Progress,
     ) -> Self {
         let writer = CheckpointWriter::new(inputs.checkpoints());
-        let lr = config.train.step(&inputs.model).parameters.lr;
+        let lr = config.step(&inputs.model).parameters.lr;
         let (workers, skipped) = (None, Vec::new());
         Self { config, inputs, trainer, progress, writer, workers, lr, skipped }
     }
@@ -84,7 +84,7 @@ impl TrainLoop {
 
     fn epochs(&mut self, stop: &StopFlag, watch: &mut dyn Watch) -> Result<End, RunError> {
         if !self.inputs.others.is_empty() {
-            let step = self.config.train.step(&self.inputs.model);
+            let step = self.config.step(&self.inputs.model);
             let (trainer, classes) = (self.trainer.trainer(), self.inputs.model.num_classes());
             self.workers = Some(RankWorkers::start(trainer, &step, &self.inputs.others, classes)?);
         }
@@ -262,7 +262,9 @@ impl TrainLoop {
         let validated =
             validate_trainer(&self.config, &self.inputs, self.trainer.trainer(), stop, watch)?;
         let Some(validated) = validated else { return Ok(false) };
-        let (ap, ap50) = (validated.metrics.summary.ap, validated.metrics.summary.ap50);
+        // Boxes may be frozen where there are masks.
+        let counted = validated.masks.as_ref().unwrap_or(&validated.metrics).summary;
+        let (ap, ap50) = (counted.ap, counted.ap50);
         let best = self.progress.best().is_none_or(|best| ap > best.ap);
         let step = self.progress.step;
         self.progress.validations.push(Validation { epoch, step, ap, ap50 });
@@ -272,6 +274,7 @@ impl TrainLoop {
         watch.event(Event::Validated {
             at: &self.progress,
             metrics: &validated.metrics,
+            masks: validated.masks.as_ref(),
             without_ema: validated.without_ema.as_ref(),
             best,
             found: &validated.found,

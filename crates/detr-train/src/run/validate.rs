@@ -8,10 +8,10 @@ use std::time::Duration;
 use burn::tensor::Device;
 use detr_data::{DatasetSource, RgbImage, read_ahead};
 use detr_detect::{Detector, ImageFault, PredictError, StreamOptions};
-use detr_eval::{EvalError, EvalOptions, Evaluator, GroundTruth, Metrics};
+use detr_eval::{EvalError, EvalOptions, Evaluator, GroundTruth, IouKind, Metrics};
 use detr_model::{DeviceError, Model, ModelConfig};
 use detr_types::{ClassTable, Detection, PreprocessSpec};
-use detr_validate::{CategoryMap, EvaluatedImage, evaluate, max_answers};
+use detr_validate::{CategoryMap, EvaluatedImage, evaluate, max_answers, to_score};
 
 /// The number of times that a failing read is tried again, as a file on a network drive may.
 const RETRIES: u32 = 3;
@@ -57,6 +57,8 @@ pub struct ValidationSet {
     pub source: Arc<DatasetSource>,
     /// The objects on the images.
     pub truth: Arc<GroundTruth>,
+    /// The masks of the same objects, for a model that makes masks.
+    pub mask_truth: Option<Arc<GroundTruth>>,
     /// The most images in a batch.
     pub batch_size: usize,
 }
@@ -86,8 +88,10 @@ impl WatchedImages {
 /// The metrics of a model, and the number of images that could not be read.
 #[derive(Debug)]
 pub struct Validated {
-    /// COCO's metrics.
+    /// COCO's metrics of boxes.
     pub metrics: Metrics,
+    /// COCO's metrics of masks, if the model makes masks and the data have them.
+    pub masks: Option<Metrics>,
     /// Images that could not be read, which count as images without detections.
     pub bad_images: usize,
 }
@@ -112,7 +116,7 @@ pub fn validation_detector(
         mixes_sizes: false,
         threshold: 0.0,
         max_detections: max_answers(config.activation(), most),
-        masks: false,
+        masks: config.has_masks(),
         wanted: Vec::new(),
     }
 }
@@ -128,15 +132,27 @@ pub fn validate(
     watched: &mut WatchedImages,
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Validated>, ValidateError> {
-    let ValidationSet { source, truth, batch_size } = set;
+    let ValidationSet { source, truth, batch_size, .. } = set;
     let images = &source.dataset().images;
     let categories = truth.categories().iter().map(|class| (class.id, class.name.as_str()));
     let categories = CategoryMap::new(&detector.classes, categories);
     let mut evaluator = Evaluator::new(truth.clone(), EvalOptions::default())?;
+    let mut of_masks = match &set.mask_truth {
+        Some(truth) if detector.masks => {
+            let options = EvalOptions { iou: IouKind::Segm, ..EvalOptions::default() };
+            Some(Evaluator::new(truth.clone(), options)?)
+        }
+        _ => None,
+    };
     let options = StreamOptions { batch_size: *batch_size, stops_at_fault: false };
     let (mut done, mut bad_images, mut stopped) = (0, 0, false);
     let mut last_fault = String::new();
     let mut on_image = |image: EvaluatedImage<'_>| {
+        if let Some(evaluator) = &mut of_masks {
+            let found = image.found.unwrap_or_default().iter();
+            let found = found.filter_map(|found| to_score(found, &categories, IouKind::Segm));
+            evaluator.add(image.image_id, found.collect())?;
+        }
         match image.found {
             Ok(detections) if watched.images.contains(&image.image_id) => {
                 let strong = detections.iter().filter(|found| found.score >= watched.threshold);
@@ -170,7 +186,8 @@ pub fn validate(
     if bad_images == images.len() && bad_images > 0 {
         return Err(ValidateError::NoImage { images: bad_images, reason: last_fault });
     }
-    Ok(Some(Validated { metrics: evaluator.finish()?, bad_images }))
+    let masks = of_masks.map(Evaluator::finish).transpose()?;
+    Ok(Some(Validated { metrics: evaluator.finish()?, masks, bad_images }))
 }
 
 /// Reads an image; a failing file system gets some more chances.

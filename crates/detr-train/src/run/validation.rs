@@ -17,6 +17,8 @@ use crate::step::Trainer;
 pub(super) struct TrainerMetrics {
     /// The metrics of the moving average, or of the model if there is no average.
     pub(super) metrics: Metrics,
+    /// The metrics of the masks of the same, if the model makes masks.
+    pub(super) masks: Option<Metrics>,
     /// The metrics of the model if there is an average.
     pub(super) without_ema: Option<Metrics>,
     /// The detections on the watched images, by the ids of these.
@@ -62,6 +64,6 @@ pub(super) fn validate_trainer(
         }
         None => (of_model, None),
     };
-    let Validated { metrics, bad_images } = validated;
-    Ok(Some(TrainerMetrics { metrics, without_ema, found: watched.found, bad_images }))
+    let Validated { metrics, masks, bad_images } = validated;
+    Ok(Some(TrainerMetrics { metrics, masks, without_ema, found: watched.found, bad_images }))
 }

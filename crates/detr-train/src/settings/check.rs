@@ -24,6 +24,7 @@ fn check_model(model: &ModelSettings) -> Result<(), RangeError> {
         ("model.arch", Some(&model.arch)),
         ("model.init", model.init.as_ref()),
         ("model.backbone", model.backbone.as_ref()),
+        ("model.frozen_weights", model.frozen_weights.as_ref()),
     ];
     for (key, text) in texts {
         let blank = text.is_some_and(|text| text.trim().is_empty());
@@ -33,6 +34,12 @@ fn check_model(model: &ModelSettings) -> Result<(), RangeError> {
     if model.init.is_some() && model.backbone.is_some() {
         let hint = "a checkpoint of a whole model has its backbone, too; leave model.backbone out";
         return refuse("model.backbone", "set beside model.init", "one of the two", hint);
+    }
+    if model.frozen_weights.is_some() && (model.init.is_some() || model.backbone.is_some()) {
+        let other = if model.init.is_some() { "model.init" } else { "model.backbone" };
+        let hint = format!("the frozen weights are what the model starts from; leave {other} out");
+        let found = format!("set beside {other}");
+        return refuse("model.frozen_weights", found, "one of the two", hint);
     }
     Ok(())
 }

@@ -56,6 +56,9 @@ pub struct ModelSettings {
     /// Weights of the backbone alone to start from, such as torchvision's; a path like `init`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone: Option<String>,
+    /// A trained detector whose weights stay as they are, while the mask head is trained; a path like `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_weights: Option<String>,
 }
 
 /// The settings of the data.
@@ -198,6 +201,41 @@ impl Default for RunSettings {
             overfit: None,
             stop_at_ap: None,
         }
+    }
+}
+
+impl TrainConfig {
+    /// Returns the settings of a step for a model. Where a detector's weights are frozen, only the mask head is
+    /// trained.
+    #[must_use]
+    pub fn step(&self, model: &ModelConfig) -> StepConfig {
+        let mut step = self.train.step(model);
+        if self.model.frozen_weights.is_some() {
+            step.parameters.frozen = self.frozen(step.parameters.frozen, model);
+        }
+        step
+    }
+
+    /// Returns the settings of the training with everything that they leave to the model's reference.
+    #[must_use]
+    pub fn resolved(&self, model: &ModelConfig) -> TrainSettings {
+        let mut train = self.train.resolved(model);
+        if self.model.frozen_weights.is_some() {
+            train.frozen = train.frozen.map(|frozen| self.frozen(frozen, model));
+        }
+        train
+    }
+
+    /// Adds the parts outside the mask head to the patterns of frozen parameters that the settings state.
+    fn frozen(&self, patterns: Vec<String>, model: &ModelConfig) -> Vec<String> {
+        let mut all: Vec<String> = model.detector_parts().into_iter().map(str::to_owned).collect();
+        let stated = if self.train.frozen.is_some() { patterns } else { Vec::new() };
+        all.extend(
+            stated
+                .into_iter()
+                .filter(|pattern| !model.detector_parts().contains(&pattern.as_str())),
+        );
+        all
     }
 }
 

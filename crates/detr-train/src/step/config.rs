@@ -50,6 +50,9 @@ impl StepConfig {
     #[must_use]
     pub fn for_model(model: &ModelConfig) -> Self {
         let criterion = match model.activation() {
+            ScoreActivation::Sigmoid if model.has_masks() => {
+                SetCriterion::deformable_detr_with_masks()
+            }
             ScoreActivation::Sigmoid => SetCriterion::deformable_detr(),
             ScoreActivation::Softmax => SetCriterion::detr(),
         };

@@ -285,3 +285,117 @@ fn a_mask_does_not_depend_on_what_else_is_in_the_batch() {
     let difference = (together - alone).abs().max().into_scalar::<f32>();
     assert!(difference < 2e-5, "{difference}");
 }
+
+/// A small Deformable DETR with masks, and the images of [`model_and_images`].
+fn deformable_and_images(device: &Device) -> (detr_model::Model, NestedTensor) {
+    let config = detr_model::ModelConfig::preset("deformable-detr-tiny-masks").unwrap();
+    let model = Checkpoint::recipe(&config, 5, device).load(device, FloatDType::F32).unwrap();
+    (model, model_and_images(device).1)
+}
+
+#[test]
+fn every_layer_of_a_deformable_detr_learns_masks() {
+    let device = Device::flex().autodiff();
+    let (model, images) = deformable_and_images(&device);
+    let target = |[height, width]: [usize; 2], count: usize| Target {
+        labels: (0..count).collect(),
+        boxes: (0u8..)
+            .take(count)
+            .map(|i| [0.3 + 0.1 * f32::from(i), 0.5, 0.4, 0.3].into())
+            .collect(),
+        masks: Some(TargetMasks {
+            size: [height, width],
+            bits: (0..count * height * width).map(|at| u8::from(at % 7 < 3)).collect(),
+        }),
+    };
+    let targets =
+        Targets::new(vec![target([64, 96], 2), target([50, 70], 0)], 91, &device).unwrap();
+    let mut output = model.forward(images);
+    let features = output.mask_features.take().unwrap();
+    assert_eq!(features.layers(), 3);
+    let mut predictions = Predictions::from(output);
+    for (aux_loss, layers) in [(true, 3), (false, 1)] {
+        let criterion = SetCriterion { aux_loss, ..SetCriterion::deformable_detr_with_masks() };
+        let matches = criterion.matches(&predictions, &targets).unwrap();
+        predictions.add_masks(&model, &features, &matches, &targets);
+        let losses = criterion.losses(&predictions, &targets, &matches, 2.0);
+        let (_, named) = losses.read().unwrap();
+        for kind in ["loss_mask", "loss_dice"] {
+            let of_kind: Vec<_> = named.iter().filter(|(name, _)| name.kind == kind).collect();
+            assert_eq!(of_kind.len(), layers, "{kind}");
+            assert!(
+                of_kind.iter().all(|(_, value)| *value > 0.0 && value.is_finite()),
+                "{named:?}"
+            );
+            assert_eq!(of_kind.last().unwrap().0.to_string(), kind);
+        }
+        if aux_loss {
+            let gradients = losses.total.backward();
+            let detr_model::Model::DeformableDetr(model) = &model else { panic!("a family") };
+            let head = model.mask_head.as_ref().unwrap();
+            let query = &head.query.layers[2].weight;
+            let gradient = query.val().grad(&gradients).unwrap();
+            assert!(gradient.abs().sum().into_scalar::<f32>() > 0.0);
+            for weight in [&head.lateral.0.weight, &head.output.0.weight, &head.pixels.weight] {
+                let gradient = weight.val().grad(&gradients).unwrap();
+                assert!(gradient.abs().sum().into_scalar::<f32>() > 0.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mask_of_a_deformable_detr_does_not_depend_on_the_batch_either() {
+    let device = Device::flex();
+    let (model, images) = deformable_and_images(&device);
+    let [h, w] = [50, 70];
+    let alone = images.pixels.clone().slice([1..2, 0..3, 0..h, 0..w]);
+    let images = NestedTensor { padding: Padding::Sizes(vec![[64, 96], [h, w]]), ..images };
+    let alone = NestedTensor { pixels: alone, padding: Padding::None };
+    let masks = |images: NestedTensor, image: usize| {
+        let features = model.forward(images).mask_features.unwrap();
+        model.masks(&features, image, &[4, 0]).unwrap()
+    };
+    let (together, alone) = (masks(images, 1), masks(alone, 0));
+    assert_eq!(together.dims(), [2, 13, 18]);
+    assert_eq!(together.dims(), alone.dims());
+    let largest = alone.clone().abs().max().into_scalar::<f32>();
+    let difference = (together - alone).abs().max().into_scalar::<f32>();
+    assert!(difference < 2e-5 * largest.max(1.0), "{difference} {largest}");
+}
+
+#[test]
+fn a_deformable_detr_with_masks_is_run_and_converted_like_any_other() {
+    let folder = pictures();
+    let model = "recipe:deformable-detr-tiny-masks@3";
+    let args = ["1.png", "2.png", "--threshold", "0", "--json", "--masks", "--model"];
+    let run = |model: &str| {
+        detr_infer(args).arg(model).quick().inside(folder.path()).run().expect(0).json()
+    };
+    let found = run(model);
+    for image in found.as_array().unwrap() {
+        let detections = image["detections"].as_array().unwrap();
+        assert!(!detections.is_empty());
+        for detection in detections {
+            assert_eq!(detection["mask"]["size"], json!([image["height"], image["width"]]));
+        }
+    }
+    let ours = folder.path().join("ours");
+    detr(["models", "convert", model]).arg(&ours).run().expect(0);
+    assert_eq!(run("ours"), found);
+    let names = Safetensors::parse(&std::fs::read(ours.join("model.safetensors")).unwrap()).names();
+    assert!(names.contains(&"mask_head.query.layers.2.weight".to_owned()), "{names:?}");
+    assert!(names.iter().all(|name| !name.starts_with("detr.")), "{names:?}");
+    // Tensors alone show that there are masks.
+    let bare = folder.path().join("bare.safetensors");
+    std::fs::copy(ours.join("model.safetensors"), &bare).unwrap();
+    let inspected = detr(["models", "inspect", "--json"]).arg(&bare).run().expect(0).json();
+    assert_eq!(inspected["architecture"]["masks"], json!(true));
+    assert_eq!(inspected["architecture"]["kind"], json!("deformable-detr"));
+    // Its scores of a query may add up to more than one, so that no class is the best of all.
+    let outcome =
+        detr_infer(["1.png", "--panoptic", "--model", model]).quick().inside(folder.path());
+    let outcome = outcome.run();
+    assert_ne!(outcome.code, 0);
+    assert!(outcome.stderr.contains("--panoptic"), "{}", outcome.stderr);
+}

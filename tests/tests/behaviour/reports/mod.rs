@@ -4,6 +4,7 @@
 mod adapters;
 mod layout;
 mod masks;
+mod panoptic;
 mod records;
 mod training;
 mod weights;

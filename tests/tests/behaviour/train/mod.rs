@@ -2,7 +2,9 @@
 
 mod burn_loop;
 mod devices;
+mod frozen;
 mod listeners;
+mod masks;
 mod memory;
 mod parts;
 mod precision;

@@ -23,7 +23,8 @@ fn saved(config: &ModelConfig) -> (TempDir, StateDict) {
 
 fn settings(change: impl FnOnce(&mut ModelSettings)) -> ModelSettings {
     let arch = "deformable-detr-tiny".to_owned();
-    let mut settings = ModelSettings { arch, num_queries: None, init: None, backbone: None };
+    let mut settings =
+        ModelSettings { arch, num_queries: None, init: None, backbone: None, frozen_weights: None };
     change(&mut settings);
     settings
 }

@@ -328,7 +328,7 @@ fn segmentation(
             (Err(error), _) => {
                 report.add(Problem::BadPolygon, format_args!("annotation {id}: {error}"));
             }
-            (Ok(()), Segmentation::Rle(_)) => {}
+            (Ok(()), Segmentation::Rle(_) | Segmentation::Segment(_)) => {}
         }
     }
     (!kept.is_empty()).then_some(Segmentation::Polygons(kept))

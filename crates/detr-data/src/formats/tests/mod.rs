@@ -318,21 +318,116 @@ fn voc_corners_count_from_one_unless_a_corner_says_otherwise() {
     }
 }
 
+/// A PNG of 4 by 2 pixels with these ids.
+fn segments(ids: [u32; 8]) -> Vec<u8> {
+    let pixels = image::RgbImage::from_fn(4, 2, |x, y| {
+        let [r, g, b, _] = ids[(y * 4 + x) as usize].to_le_bytes();
+        image::Rgb([r, g, b])
+    });
+    png(&pixels.into())
+}
+
+fn png(image: &image::DynamicImage) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+const SEGMENTS: &str = r#"{"id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0},
+    {"id": 70000, "category_id": 2, "bbox": [2, 0, 2, 1], "area": 2, "iscrowd": 0}"#;
+
+fn panoptic(segments: &str) -> String {
+    format!(
+        r#"{{"images": [{{"id": 1, "file_name": "a.png", "width": 4, "height": 2}}],
+        "annotations": [{{"image_id": 1, "file_name": "s.png", "segments_info": [{segments}]}}],
+        "categories": [{{"id": 1, "name": "cat", "isthing": 1}}, {{"id": 2, "name": "sky", "isthing": 0}}]}}"#
+    )
+}
+
 #[test]
-fn panoptic_segments_are_told_from_objects() {
-    let json = r#"{"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 2}],
-        "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": [
-            {"id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0},
-            {"id": 8, "category_id": 2, "bbox": [2, 0, 2, 2], "area": 4, "iscrowd": 0}]}],
-        "categories": [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}]}"#;
-    let folder = folder(&[("panoptic_val.json", json.as_bytes()), ("panoptic_val/a.png", PNG)]);
+fn panoptic_segments_are_told_from_objects_and_have_their_pixels() {
+    let json = panoptic(SEGMENTS);
+    let picture = segments([7, 7, 70_000, 70_000, 7, 7, 0, 0]);
+    let folder =
+        folder(&[("panoptic_val.json", json.as_bytes()), ("panoptic_val/s.png", &picture)]);
     let path = folder.path().join("panoptic_val.json");
     let found = read_panoptic(&path, None, &ReadOptions::default()).unwrap();
-    assert_eq!(found.segments[&1], folder.path().join("panoptic_val/a.png"));
+    assert_eq!(found.segments[&1], folder.path().join("panoptic_val/s.png"));
     assert_eq!(found.dataset, read(&path, &ReadOptions::default()).unwrap());
     let things: Vec<bool> = found.dataset.categories.iter().map(|c| c.is_thing).collect();
     assert_eq!((things.as_slice(), found.dataset.object_count()), ([true, false].as_slice(), 2));
     assert!(found.dataset.report.problems.is_empty(), "{:?}", found.dataset.report);
+    let size = detr_types::ImageSize::new(2, 4);
+    let outlines: Vec<Vec<u8>> = found.dataset.images[0]
+        .objects
+        .iter()
+        .map(|object| object.segmentation.as_ref().unwrap().to_mask(size).unwrap().bits)
+        .collect();
+    assert_eq!(outlines, [[1, 1, 0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0]]);
+    // Boxes end before the last pixel in training, so the sky of one row has none.
+    let classes = found.dataset.class_table(crate::dataset::Labels::Contiguous).unwrap();
+    let rules = crate::TargetRules::new(&classes).with_masks(true);
+    let (sample, counts) = rules.sample(&found.dataset.images[0], image::RgbImage::new(4, 2));
+    assert_eq!((counts.kept, counts.degenerate, counts.without_mask), (1, 1, 0));
+    assert_eq!(sample.objects[0].bbox, detr_types::Xyxy { x1: 0.0, y1: 0.0, x2: 1.0, y2: 1.0 });
+    assert_eq!(sample.objects[0].mask.as_ref().unwrap().bits, outlines[0]);
+}
+
+#[test]
+fn pictures_of_segments_that_disagree_with_their_list_are_refused_by_name_and_id() {
+    let picture = segments([7, 7, 70_000, 70_000, 7, 7, 0, 0]);
+    let other_size = png(&image::RgbImage::new(2, 4).into());
+    let deep = png(&image::ImageBuffer::<image::Rgb<u16>, _>::new(4, 2).into());
+    let grey = png(&image::GrayImage::new(4, 2).into());
+    let mut palette = picture.clone();
+    palette[25] = 3;
+    let truncated = &picture[..picture.len() - 20];
+    let twice = SEGMENTS.replace("70000", "7");
+    let zero = SEGMENTS.replace("70000", "0");
+    let huge = SEGMENTS.replace("70000", "16777216");
+    let negative = SEGMENTS.replace("70000", "-1");
+    let other = SEGMENTS.replace("70000", "9");
+    let one = &SEGMENTS[..SEGMENTS.find("},").unwrap() + 1];
+    for (json, picture, problem, text) in [
+        (SEGMENTS, &other_size[..], Problem::BadSegmentPicture, "s.png: it is 2x4, its image 4x2"),
+        (SEGMENTS, &deep, Problem::BadSegmentPicture, "s.png: its samples have 16 bits"),
+        (SEGMENTS, &grey, Problem::BadSegmentPicture, "s.png: it is grey"),
+        (SEGMENTS, &palette, Problem::BadSegmentPicture, "s.png: it has a palette"),
+        (SEGMENTS, truncated, Problem::BadSegmentPicture, "s.png: "),
+        (SEGMENTS, b"hello", Problem::BadSegmentPicture, "s.png: it is no PNG"),
+        (SEGMENTS, b"", Problem::BadSegmentPicture, "s.png: "),
+        (one, &picture, Problem::UnlistedSegment, "s.png: id 70000"),
+        ("", &picture, Problem::UnlistedSegment, "s.png: id 7"),
+        (&other, &picture, Problem::SegmentWithoutPixels, "s.png: segment 9"),
+        (&other, &picture, Problem::UnlistedSegment, "s.png: id 70000"),
+        (&twice, &picture, Problem::BadSegmentId, "s.png: segment 7 is listed twice"),
+        (&zero, &picture, Problem::BadSegmentId, "s.png: segment 0"),
+        (&huge, &picture, Problem::BadSegmentId, "s.png: segment 16777216"),
+        (&negative, &picture, Problem::BadSegmentId, "s.png: segment -1"),
+    ] {
+        let json = panoptic(json);
+        let folder = folder(&[("val.json", json.as_bytes()), ("val/s.png", picture)]);
+        let path = folder.path().join("val.json");
+        let error = read(&path, &ReadOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("hint: ") && error.contains(text), "{text}: {error}");
+        let everything = ReadOptions { accept: Accept::Everything, ..ReadOptions::default() };
+        let report = read(&path, &everything).unwrap().report;
+        let first = &report.problems[&problem].first[0];
+        assert!(first.contains(text), "{text}: {first}");
+    }
+    // An image without segments is all void, and a file that is not there is counted as one.
+    let black = segments([0; 8]);
+    let folder = folder(&[
+        ("val.json", panoptic("").as_bytes()),
+        ("val/s.png", &black),
+        ("gone.json", panoptic(SEGMENTS).as_bytes()),
+    ]);
+    let found = read(&folder.path().join("val.json"), &ReadOptions::default()).unwrap();
+    assert!(found.report.problems.is_empty() && found.images[0].objects.is_empty());
+    fs::create_dir(folder.path().join("gone")).unwrap();
+    let found = read(&folder.path().join("gone.json"), &ReadOptions::default()).unwrap();
+    assert_eq!(found.report.count(Problem::MissingFile), 1);
+    assert!(found.images[0].objects.iter().all(|object| object.segmentation.is_none()));
 }
 
 #[test]

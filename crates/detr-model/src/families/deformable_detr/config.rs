@@ -51,6 +51,9 @@ pub struct DeformableDetrConfig {
     /// The encoder proposes the queries; needs box refinement.
     #[serde(default)]
     pub two_stage: bool,
+    /// Whether there is a mask head, which the reference does not have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masks: bool,
     /// Backbone.
     pub backbone: BackboneConfig,
 }

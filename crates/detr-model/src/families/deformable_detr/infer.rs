@@ -70,6 +70,7 @@ pub(super) fn infer(state: &StateDict, args: TrainingArgs) -> Result<DeformableD
             .iter()
             .any(|(n, _)| n.starts_with("transformer.decoder.bbox_embed.")),
         two_stage,
+        masks: state.iter().any(|(n, _)| n.starts_with("mask_head.")),
         backbone: BackboneConfig::infer(state, "backbone.0.body.", args.dilation.unwrap_or(false))
             .ok_or("a Deformable DETR without all four stages of a ResNet in backbone.0.body")?,
     })

@@ -6,6 +6,7 @@ mod flops;
 mod heads;
 mod hugging_face;
 mod infer;
+mod mask_head;
 pub mod model;
 pub mod ms_deform_attn;
 mod proposals;
@@ -24,6 +25,7 @@ use crate::flops::{BackboneFlops, Flops};
 use crate::postprocess::ScoreActivation;
 use crate::weights::{SharedHeads, StateDict, TrainingArgs, WeightsError};
 pub use config::DeformableDetrConfig;
+pub use mask_head::DotProductMaskHead;
 pub use model::{DeformableDetr, DeformableDetrTrace, LevelTrace};
 
 impl Family for DeformableDetrConfig {
@@ -56,6 +58,14 @@ impl Family for DeformableDetrConfig {
                 include_str!(
                     "../../../../../configs/models/deformable-detr-r50-single-scale-dc5.toml"
                 ),
+            ),
+            (
+                "deformable-detr-r50-masks",
+                include_str!("../../../../../configs/models/deformable-detr-r50-masks.toml"),
+            ),
+            (
+                "deformable-detr-tiny-masks",
+                include_str!("../../../../../configs/models/deformable-detr-tiny-masks.toml"),
             ),
             (
                 "deformable-detr-tiny",
@@ -94,6 +104,19 @@ impl Family for DeformableDetrConfig {
 
     fn sizes_mut(&mut self) -> (&mut usize, &mut usize) {
         (&mut self.num_classes, &mut self.num_queries)
+    }
+
+    fn has_masks(&self) -> bool {
+        self.masks
+    }
+
+    fn detector_parts(&self) -> Vec<&'static str> {
+        let mut parts =
+            vec!["backbone.", "transformer.", "input_proj.", "class_embed.", "bbox_embed."];
+        if !self.two_stage {
+            parts.push("query_embed.");
+        }
+        parts
     }
 
     fn nheads(&self) -> usize {
@@ -155,8 +178,12 @@ impl Family for DeformableDetrConfig {
             (false, false) => "a Deformable DETR without box refinement",
         };
         format!(
-            "{kind}, of width {} with {} levels, {} encoder and {} decoder layers",
-            self.hidden_dim, self.num_feature_levels, self.enc_layers, self.dec_layers
+            "{kind}, of width {} with {} levels, {} encoder and {} decoder layers{}",
+            self.hidden_dim,
+            self.num_feature_levels,
+            self.enc_layers,
+            self.dec_layers,
+            if self.masks { ", and a mask head" } else { "" }
         )
     }
 

@@ -11,6 +11,7 @@ use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor};
 use super::super::family::Network;
 use super::config::DeformableDetrConfig;
 use super::heads::{bbox_heads, class_heads, input_projections};
+use super::mask_head::DotProductMaskHead;
 use super::ms_deform_attn::Tokens;
 use super::proposals::{Proposals, best_tokens, cell_centres, proposal_pos_embed, valid_cells};
 use super::transformer::DeformableTransformer;
@@ -19,7 +20,7 @@ use crate::box_ops::inverse_sigmoid;
 use crate::encoding::Encoding;
 use crate::nested::{NestedTensor, Padding, within};
 use crate::nn::{Conv2d, Linear, Mlp, group_norm, normalize, to_tokens};
-use crate::output::{ABSENT, DetrOutput, EncoderOutput};
+use crate::output::{ABSENT, DetrOutput, EncoderOutput, MaskFeatures};
 use crate::position::{PositionEmbedding, PositionEmbeddingSine};
 
 /// The Deformable DETR model.
@@ -38,6 +39,8 @@ pub struct DeformableDetr {
     pub input_proj: Vec<(Conv2d, GroupNorm)>,
     /// Backbone and position encoding, `backbone.0` and `backbone.1` in checkpoints.
     pub backbone: (BackboneBase, PositionEmbedding),
+    /// Vectors of pixels and queries whose products are masks; models with masks only.
+    pub mask_head: Option<DotProductMaskHead>,
     num_queries: usize,
     /// Whether every layer starts from the boxes of the one before.
     with_box_refine: bool,
@@ -123,6 +126,7 @@ impl DeformableDetr {
                 BackboneBase { body: config.backbone.init(device) },
                 PositionEmbedding::Sine(PositionEmbeddingSine::centred(d / 2)),
             ),
+            mask_head: config.masks.then(|| DotProductMaskHead::new(config, device)),
             num_queries: config.num_queries,
             with_box_refine: config.with_box_refine,
         }
@@ -149,6 +153,7 @@ impl DeformableDetr {
     #[must_use]
     pub fn transform(&self, features: Features) -> DeformableDetrTrace {
         let exact = matches!(features.padding, Padding::Sizes(_));
+        let maps = self.mask_head.as_ref().map(|_| features.maps.clone());
         let levels = self.levels(features);
         let encoding = self.encoding(&levels, exact);
         let pyramid: &Pyramid = encoding.context();
@@ -159,6 +164,8 @@ impl DeformableDetr {
         );
         let (queries, decoded) = self.after_encoder(pyramid, &memory);
         let (enc_outputs, topk_proposals) = queries.proposals.unzip();
+        let mask_features =
+            maps.map(|maps| self.mask_features(maps, &levels[0], &memory, &decoded.hidden));
         DeformableDetrTrace {
             levels,
             encoder_layers,
@@ -171,7 +178,7 @@ impl DeformableDetr {
                 pred_logits: Tensor::stack(decoded.logits, 0),
                 pred_boxes: Tensor::stack(decoded.boxes, 0),
                 enc_outputs,
-                mask_features: None,
+                mask_features,
             },
         }
     }
@@ -181,6 +188,28 @@ impl DeformableDetr {
     pub fn fold(self) -> Self {
         let (backbone, position) = self.backbone;
         Self { backbone: (BackboneBase { body: backbone.body.fold() }, position), ..self }
+    }
+
+    /// Collects what the mask head needs: the finest level of the encoder's output, C2, and the queries of all layers.
+    fn mask_features(
+        &self,
+        maps: [FeatureMap; 4],
+        finest: &LevelTrace,
+        memory: &Tokens,
+        hidden: &[Tensor<3>],
+    ) -> MaskFeatures {
+        let [h, w] = finest.size();
+        let extent = maps[4 - self.input_proj.len().min(3)].extent.clone();
+        let [c2, c3, c4, _] = maps;
+        let (last, earlier) = hidden.split_last().expect("a decoder has a layer");
+        MaskFeatures {
+            hidden: last.clone(),
+            earlier_layers: Some(earlier.to_vec()),
+            memory: memory.values.clone().slice_dim(1, 0..h * w),
+            projected: FeatureMap { map: finest.projected.clone(), extent },
+            pyramid: [c4, c3, c2],
+            mask: finest.mask.clone(),
+        }
     }
 
     fn dtype(&self) -> DType {
@@ -346,7 +375,27 @@ impl Network for DeformableDetr {
         self.transform(features).output
     }
 
+    fn masks(&self, features: &MaskFeatures, image: usize, queries: &[usize]) -> Option<Tensor<3>> {
+        self.masks_of_layers(features, image, &[queries.to_vec()]).pop().flatten()
+    }
+
+    fn masks_of_layers(
+        &self,
+        features: &MaskFeatures,
+        image: usize,
+        queries: &[Vec<usize>],
+    ) -> Vec<Option<Tensor<3>>> {
+        match &self.mask_head {
+            Some(head) => head.masks(features, image, queries),
+            None => vec![None; queries.len()],
+        }
+    }
+
     fn tokenize(&self, features: Features) -> Option<Encoding> {
+        if self.mask_head.is_some() {
+            // C2 would have to come along, with its gradient.
+            return None;
+        }
         let exact = matches!(features.padding, Padding::Sizes(_));
         Some(self.encoding(&self.levels(features), exact))
     }

@@ -9,7 +9,9 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::config::DetrConfig;
 use crate::backbone::FeatureMap;
-use crate::nn::{Conv2d, ConvShape, Init, Linear, group_norm, softmax_f32, to_tokens};
+use crate::nn::{
+    Conv2d, ConvShape, Init, Linear, group_norm, repeat_cells, softmax_f32, to_tokens,
+};
 use crate::output::MaskFeatures;
 
 /// Groups of every normalisation; fewer where there are fewer channels.
@@ -287,17 +289,7 @@ impl MaskHead<'_> {
 /// Adds maps `[K, C, h, w]` to a finer map of the image, `[1, C, H, W]`. The coarser cells are repeated, which is what
 /// the reference's nearest interpolation does where sides are halved and rounded up.
 fn finer(x: Tensor<4>, map: &Tensor<4>) -> Tensor<4> {
-    let [k, c, h, w] = x.dims();
+    let [k, c, ..] = x.dims();
     let [_, _, height, width] = map.dims();
-    let [rows, columns] = [height.div_ceil(h), width.div_ceil(w)];
-    let x = match [rows, columns] {
-        [1, 1] => x,
-        _ => x
-            .reshape([k, c, h, 1, w, 1])
-            .expand([k, c, h, rows, w, columns])
-            .reshape([k, c, h * rows, w * columns])
-            .slice_dim(2, 0..height)
-            .slice_dim(3, 0..width),
-    };
-    x + map.clone().expand([k, c, height, width])
+    repeat_cells(x, [height, width]) + map.clone().expand([k, c, height, width])
 }

@@ -55,6 +55,7 @@ impl Family for DetrConfig {
                 "detr-r101-panoptic",
                 include_str!("../../../../../configs/models/detr-r101-panoptic.toml"),
             ),
+            ("detr-tiny-masks", include_str!("../../../../../configs/models/detr-tiny-masks.toml")),
         ]
     }
 

@@ -142,6 +142,7 @@ impl Detr {
         let (hidden, mut output) = self.decode_memory(tokens.clone(), &encoding);
         output.mask_features = self.head().map(|_| MaskFeatures {
             hidden: last_layer(&hidden),
+            earlier_layers: None,
             memory: tokens.clone(),
             projected: FeatureMap { map: map.clone(), extent },
             pyramid,

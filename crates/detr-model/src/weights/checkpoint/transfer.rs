@@ -23,6 +23,9 @@ const PARTS: [Part; 2] = [
     Part { title: "query embedding", unit: "queries", names: ["query_embed.", "query_pos"] },
 ];
 
+/// A filled model, notes, and the parts of other sizes than in the checkpoint, with both sizes.
+type Filled = (Model, Vec<String>, Vec<(&'static Part, [usize; 2])>);
+
 /// The prefixes of the mask head's tensors.
 const MASKS: [&str; 2] = super::super::segmentation::HEAD;
 
@@ -39,10 +42,39 @@ impl Checkpoint {
         config: &ModelConfig,
         device: &Device,
     ) -> Result<(Model, Vec<String>), WeightsError> {
+        self.load_and_list(config, device).map(|(model, notes, _)| (model, notes))
+    }
+
+    /// Does the same as [`Checkpoint::load_as`] for a model of which only the mask head will be trained, so that nothing
+    /// else may start untrained.
+    ///
+    /// # Errors
+    /// A class head or query embeddings of another size, or anything that [`Checkpoint::load_as`] refuses.
+    pub fn load_frozen(
+        &self,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<(Model, Vec<String>), WeightsError> {
+        let (model, notes, replaced) = self.load_and_list(config, device)?;
+        let Some((Part { title, unit, .. }, [old, new])) = replaced.first() else {
+            return Ok((model, notes));
+        };
+        Err(WeightsError::config(
+            &self.path,
+            format_args!(
+                "the {title} of the checkpoint has {old} {unit}, the model's {new}, and frozen weights learn nothing\n\
+                 hint: freeze a detector that was trained on the classes of these data, with as many queries"
+            ),
+        ))
+    }
+
+    /// Builds a model and fills it; returns the parts that start untrained as well, with the sizes in the checkpoint
+    /// and in the model.
+    fn load_and_list(&self, config: &ModelConfig, device: &Device) -> Result<Filled, WeightsError> {
         let mut notes = self.check_heads(config)?;
         let fresh = config.init(device);
         let mut state = self.state.clone();
-        let mut replaced: Vec<(&Part, [usize; 2])> = Vec::new();
+        let mut replaced: Vec<(&'static Part, [usize; 2])> = Vec::new();
         let mut untrained = StateDict::default();
         // A detector that masks are to be added to has nothing of their head.
         let of_masks = |name: &str| MASKS.iter().any(|own| name.starts_with(own));
@@ -77,13 +109,13 @@ impl Checkpoint {
                 _ => {}
             }
         }
-        for (Part { title, unit, .. }, [old, new]) in replaced {
+        for (Part { title, unit, .. }, [old, new]) in &replaced {
             notes.push(format!(
                 "the {title} is not loaded but starts untrained: the checkpoint's has {old} {unit}, \
                  the model's {new}"
             ));
         }
-        Ok((self.fill_from(fresh, &state)?, notes))
+        Ok((self.fill_from(fresh, &state)?, notes, replaced))
     }
 
     /// Builds a model and fills its backbone from a checkpoint of a backbone, or of a detector. All else
