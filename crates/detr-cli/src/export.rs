@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::FloatDType;
 use clap::{Args, ValueEnum};
 use detr_export::{
-    Batch, ExportError, ExportOptions, MsdaLowering, Normalisation, OnnxFile, export,
+    Batch, ExportError, ExportOptions, MsdaLowering, Normalisation, OnnxFile, deepstream, export,
 };
 use detr_infer::backend::catch_device;
 use detr_infer::cli::{CliError, Console, LoadArgs, host_device, open_model};
+use detr_model::postprocess::ScoreActivation;
 use detr_model::weights::Checkpoint;
-use detr_types::ImageSize;
 use detr_types::fs::atomic_write;
+use detr_types::{ClassTable, ImageSize};
 
 /// Flags of `detr export`.
 #[derive(Args)]
@@ -59,6 +60,10 @@ pub(crate) struct ExportArgs {
     /// Take RGB from 0 to 255 and normalise in the graph
     #[arg(long)]
     normalise_in_graph: bool,
+
+    /// Write labels.txt and nvdsinfer_config.yaml for DeepStream beside the model
+    #[arg(long)]
+    deepstream: bool,
 }
 
 /// The words after `--msda`.
@@ -82,26 +87,82 @@ impl From<Msda> for MsdaLowering {
     }
 }
 
+/// The names that TAO gives the files of `DeepStream`.
+const LABELS: &str = "labels.txt";
+const CONFIG: &str = "nvdsinfer_config.yaml";
+
 pub(crate) fn run(args: &ExportArgs, console: &Console) -> Result<(), CliError> {
     let batch = Batch::from_number(args.batch_size).map_err(|error| usage(&error))?;
+    let command = with_ending(&args.output, ".trtexec.txt");
     check_output(&args.output, args.force)?;
+    let mut beside = vec![command.clone()];
+    if args.deepstream {
+        beside.extend([LABELS, CONFIG].map(|name| args.output.with_file_name(name)));
+    }
+    for path in &beside {
+        check_output(path, args.force)?;
+    }
     let checkpoint = open_model(&args.model, &args.load, console, host_device)?;
     let options = ExportOptions {
         batch,
         opset: args.opset,
         msda: args.msda.into(),
         postprocess: args.with_postprocess,
-        normalise: args.normalise_in_graph.then(|| Normalisation {
-            mean: checkpoint.preprocess.mean,
-            std: checkpoint.preprocess.std,
-        }),
+        normalise: args.normalise_in_graph.then(|| normalisation(&checkpoint)),
         ..ExportOptions::new(size(args, &checkpoint)?)
     };
+    let texts =
+        if args.deepstream { deepstream_files(args, &checkpoint, &options)? } else { vec![] };
     let file = make(&checkpoint, &options)?;
-    atomic_write(&args.output, |writer| writer.write_all(&file.bytes))
-        .map_err(|error| CliError::Failed(format!("{}: {error}", args.output.display())))?;
+    write(&args.output, &file.bytes)?;
+    write(&command, deepstream::trtexec(&file_name(&args.output), &options).as_bytes())?;
+    for (name, text) in texts {
+        write(&args.output.with_file_name(name), text.as_bytes())?;
+    }
     console.note(&summary(&file, &args.output));
     Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    atomic_write(path, |writer| writer.write_all(bytes))
+        .map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// The files of `DeepStream` by name. Its parser for TAO's models takes sigmoids of all classes.
+fn deepstream_files(
+    args: &ExportArgs,
+    checkpoint: &Checkpoint,
+    options: &ExportOptions,
+) -> Result<Vec<(&'static str, String)>, CliError> {
+    let config = checkpoint.config()?;
+    if config.activation() == ScoreActivation::Softmax {
+        return Err(CliError::Usage(
+            "--deepstream: the scores of this model are a softmax, and TAO's parser takes sigmoids\n\
+             hint: export without --deepstream and parse pred_logits in the application, or take a Deformable DETR"
+                .to_owned(),
+        ));
+    }
+    let classes =
+        checkpoint.classes.clone().unwrap_or_else(|| ClassTable::numbered(config.num_classes()));
+    let normalisation = (!args.normalise_in_graph).then(|| normalisation(checkpoint));
+    let name = file_name(&args.output);
+    let text =
+        deepstream::nvdsinfer_config(&name, LABELS, classes.len(), options.size, normalisation);
+    Ok(vec![(LABELS, deepstream::labels(&classes)), (CONFIG, text)])
+}
+
+const fn normalisation(checkpoint: &Checkpoint) -> Normalisation {
+    Normalisation { mean: checkpoint.preprocess.mean, std: checkpoint.preprocess.std }
 }
 
 fn make(checkpoint: &Checkpoint, options: &ExportOptions) -> Result<OnnxFile, CliError> {
@@ -127,8 +188,7 @@ fn usage(error: &ExportError) -> CliError {
 
 /// Nothing of the user's is written over by accident.
 fn check_output(path: &Path, force: bool) -> Result<(), CliError> {
-    let usage =
-        |reason: &str| Err(CliError::Usage(format!("--output {}: {reason}", path.display())));
+    let usage = |reason: &str| Err(CliError::Usage(format!("{}: {reason}", path.display())));
     if path.is_dir() {
         return usage("is a folder\nhint: name the file to write, such as model.onnx");
     }

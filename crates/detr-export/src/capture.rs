@@ -9,7 +9,6 @@ use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_ir::OperationIr;
 use detr_model::nested::Padding;
-use detr_model::output::DetrOutput;
 use detr_model::postprocess::ScoreActivation;
 use detr_model::weights::named_parameters;
 use detr_model::{Model, NestedTensor};
@@ -122,7 +121,8 @@ fn forward(model: &Model, recording: Recording, pixels: Tensor<4>, outputs: &mut
     let boxes = last_layer(&output.pred_boxes);
     outputs.float("pred_logits", &logits);
     outputs.float("pred_boxes", &boxes);
-    if let Some(masks) = masks(model, &output) {
+    let masks = output.mask_features.as_ref().and_then(|features| model.batch_masks(features));
+    if let Some(masks) = masks {
         outputs.float("pred_masks", &masks);
     }
     if recording.postprocess {
@@ -146,16 +146,6 @@ fn normalise(pixels: Tensor<4>, Normalisation { mean, std }: Normalisation) -> T
 fn last_layer(x: &Tensor<4>) -> Tensor<3> {
     let layers = x.dims()[0];
     x.clone().slice_dim(0, layers - 1..layers).squeeze_dim::<3>(0)
-}
-
-/// Returns the mask logits of all queries, `[B, Q, H/4, W/4]`; `None` without a mask head.
-fn masks(model: &Model, output: &DetrOutput) -> Option<Tensor<4>> {
-    let features = output.mask_features.as_ref()?;
-    let [b, q, _] = features.hidden.dims();
-    let queries: Vec<usize> = (0..q).collect();
-    let images: Option<Vec<Tensor<3>>> =
-        (0..b).map(|image| model.masks(features, image, &queries)).collect();
-    Some(Tensor::stack(images?, 0))
 }
 
 /// Adds scores, labels and boxes `(x1, y1, x2, y2)` in pixels of the input: one answer for each query under a softmax,

@@ -223,9 +223,25 @@ impl Graph {
 
     /// Adds an operator that broadcasts two operands.
     pub(crate) fn binary(&mut self, op: &'static str, a: &str, b: &str) -> String {
+        let b = &self.as_vector(b, self.types[a].dims.len());
         let dims = broadcast(&self.types[a].dims, &self.types[b].dims);
         let output = self.like(a, dims);
         self.node(op, &[a, b], Vec::new(), output)
+    }
+
+    /// A constant vector without the axes of length 1 that broadcasting adds anyway.
+    fn as_vector(&mut self, name: &str, rank: usize) -> String {
+        let dims = self.dims(name);
+        match dims.split_last() {
+            Some((&last, ones))
+                if self.constants.contains_key(name)
+                    && dims.len() <= rank
+                    && ones.iter().all(|&dim| dim == Dim::Fixed(1)) =>
+            {
+                self.reshape(name, vec![last])
+            }
+            _ => name.to_owned(),
+        }
     }
 
     /// The number of images times `each`, as a vector of one.
@@ -267,6 +283,9 @@ impl Graph {
             let before = node.inputs[0].clone();
             return self.reshape(&before, dims);
         }
+        if let Some(value) = self.unflatten(x, &dims) {
+            return value;
+        }
         let unknown = dims.iter().filter(|dim| dim.fixed().is_none()).count();
         let shape = if unknown == 1 {
             // The one length that depends on the batch is what is left.
@@ -276,6 +295,46 @@ impl Graph {
         };
         let output = self.like(x, dims);
         self.node("Reshape", &[x, &shape], Vec::new(), output)
+    }
+
+    /// Returns rows `[N, O]` or `[1, .., O]` in the shape `[.., O]`, where they were brought to theirs before something
+    /// that works on every row by itself: Burn flattens the input of a linear layer, and decoder layers are stacked.
+    /// `None` if they were not.
+    fn unflatten(&mut self, x: &str, dims: &[Dim]) -> Option<String> {
+        let own = &self.types[x].dims;
+        let is_stacked = own.first() == Some(&Dim::Fixed(1)) && own.len() == dims.len() + 1;
+        if own.last() != dims.last() || !(own.len() == 2 || is_stacked) {
+            return None;
+        }
+        let rows = &dims[..dims.len() - 1];
+        let node = self.producer(x)?.clone();
+        let inner = |graph: &mut Self, value: &str| {
+            let width = *graph.types[value].dims.last()?;
+            let dims = [rows, &[width]].concat();
+            graph.unflatten(value, &dims)
+        };
+        match (node.op, &node.inputs[..]) {
+            ("Reshape", [before, _]) => Some(self.reshape(before, dims.to_vec())),
+            ("Relu" | "Sigmoid", [before]) => {
+                let before = inner(self, before)?;
+                Some(self.keep(node.op, &[&before], Vec::new()))
+            }
+            ("Add" | "Mul", [before, constant]) if self.is_narrow(constant) => {
+                let before = inner(self, before)?;
+                Some(self.binary(node.op, &before, constant))
+            }
+            ("MatMul", [before, weight]) if self.constants.contains_key(weight) => {
+                let before = inner(self, before)?;
+                let output = self.like(&before, dims.to_vec());
+                Some(self.node("MatMul", &[&before, weight], Vec::new(), output))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a value is a constant that is the same for every row.
+    fn is_narrow(&self, name: &str) -> bool {
+        self.constants.get(name).is_some_and(|array| array.dims.len() <= 1)
     }
 
     /// Repeats a value along axes of length 1.
@@ -405,6 +464,24 @@ impl Graph {
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         Some(self.node(node.op, &inputs, node.attributes, output))
+    }
+
+    /// Returns the map `[B, C, H, W]` that a value takes every nth row and column of, and both n.
+    pub(crate) fn every_nth_cell(&self, x: &str) -> Option<(String, [usize; 2])> {
+        let node = self.producer(x).filter(|node| node.op == "Slice")?;
+        let [before, starts, ends, axes, steps] = &node.inputs[..] else { return None };
+        let numbers = |name: &str| self.constants.get(name).and_then(Array::as_i64);
+        let sides: Vec<i64> = self.types[before]
+            .dims
+            .iter()
+            .skip(2)
+            .map(|dim| dim.fixed().map_or(-1, signed))
+            .collect();
+        let is_whole =
+            numbers(starts)? == [0, 0] && numbers(axes)? == [2, 3] && numbers(ends)? == sides;
+        let &[down, right] = numbers(steps)? else { return None };
+        let strides = [usize::try_from(down).ok()?, usize::try_from(right).ok()?];
+        is_whole.then(|| (before.clone(), strides))
     }
 
     /// Adds an operator that works along axes and keeps them with length 1.

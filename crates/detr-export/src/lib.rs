@@ -6,12 +6,14 @@
 //! - `graph`: nodes and constants while a graph is made; `fold` evaluates what is constant
 //! - `check`: shapes and types of the written file, worked out anew from its nodes
 //! - `file`, `proto`: the bytes of a file
+//! - [`deepstream`]: the texts that `DeepStream` and `trtexec` want beside it
 //!
 //! It is no engine: it runs nothing that it writes.
 
 mod array;
 mod capture;
 mod check;
+pub mod deepstream;
 mod error;
 mod file;
 mod fold;

@@ -509,18 +509,26 @@ impl Table<'_> {
     fn module(&mut self, module: &ModuleOp, output: ValueType) -> Option<String> {
         match module {
             ModuleOp::Conv2d(conv) => {
-                let mut inputs = vec![self.name(&conv.x), self.name(&conv.weight)];
-                inputs.extend(conv.bias.as_ref().map(|bias| self.name(bias)));
-                let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+                let x = self.name(&conv.x);
                 let options = &conv.options;
                 let [top, left] = options.padding;
+                let pads = [top.0, left.0, top.1, left.1];
                 let kernel = [conv.weight.shape[2], conv.weight.shape[3]];
+                // Burn takes every second cell before a convolution of single cells, instead of moving it by two.
+                let plain = kernel == [1, 1] && options.stride == [1, 1] && pads == [0; 4];
+                let (x, strides) = match self.graph.every_nth_cell(&x).filter(|_| plain) {
+                    Some((before, strides)) => (before, strides),
+                    None => (x, options.stride),
+                };
+                let mut inputs = vec![x, self.name(&conv.weight)];
+                inputs.extend(conv.bias.as_ref().map(|bias| self.name(bias)));
+                let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
                 let attributes = vec![
                     ("dilations", ints(options.dilation)),
                     ("group", Attribute::Int(signed(options.groups))),
                     ("kernel_shape", ints(kernel)),
-                    ("pads", ints([top.0, left.0, top.1, left.1])),
-                    ("strides", ints(options.stride)),
+                    ("pads", ints(pads)),
+                    ("strides", ints(strides)),
                 ];
                 Some(self.graph.node("Conv", &inputs, attributes, output))
             }
