@@ -61,6 +61,10 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     normalise_in_graph: bool,
 
+    /// Compute convolutions and products of matrices in half precision; the file is half as large
+    #[arg(long)]
+    fp16: bool,
+
     /// Write labels.txt and nvdsinfer_config.yaml for DeepStream beside the model
     #[arg(long)]
     deepstream: bool,
@@ -108,6 +112,7 @@ pub(crate) fn run(args: &ExportArgs, console: &Console) -> Result<(), CliError> 
         opset: args.opset,
         msda: args.msda.into(),
         postprocess: args.with_postprocess,
+        fp16: args.fp16,
         normalise: args.normalise_in_graph.then(|| normalisation(&checkpoint)),
         ..ExportOptions::new(size(args, &checkpoint)?)
     };

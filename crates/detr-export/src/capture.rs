@@ -1,6 +1,7 @@
 //! Records the forward pass of a model with Burn's capture device, which notes operations instead of computing them. So
 //! an exported file is made of the same code as every prediction.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 
 use burn::backend::capture::{CaptureBackend, CapturedGraph, TensorId};
@@ -43,18 +44,24 @@ pub(crate) struct Trace {
     pub(crate) outputs: Vec<(&'static str, TensorId)>,
 }
 
-/// Outputs with their names, in the order of the file.
+/// Outputs with their names, in the order of the file. An output stays readable when something else is made of it.
 #[derive(Default)]
-struct Outputs(Vec<(&'static str, TensorId)>);
+struct Outputs {
+    ids: Vec<(&'static str, TensorId)>,
+    /// Handles that keep operations from taking an output over.
+    kept: Vec<Box<dyn Any>>,
+}
 
 impl Outputs {
     fn float<const D: usize>(&mut self, name: &'static str, x: &Tensor<D>) {
-        self.0.extend(float_id(x).map(|id| (name, id)));
+        self.ids.extend(float_id(x).map(|id| (name, id)));
+        self.kept.push(Box::new(x.clone()));
     }
 
     fn int<const D: usize>(&mut self, name: &'static str, x: &Tensor<D, Int>) {
         let id = x.clone().try_into_primitive::<CaptureBackend>().ok().map(|x| x.id());
-        self.0.extend(id.map(|id| (name, id)));
+        self.ids.extend(id.map(|id| (name, id)));
+        self.kept.push(Box::new(x.clone()));
     }
 }
 
@@ -88,8 +95,8 @@ pub(crate) fn trace(
         parameters = ids.0.into_iter().zip(names.iter().map(|known| known.name.clone())).collect();
         let mut outputs = Outputs::default();
         forward(&model, recording, pixels, &mut outputs);
-        boundary = input.map(|input| (input, outputs.0.clone()));
-        scope.complete(input, outputs.0.into_iter().map(|(_, id)| id))
+        boundary = input.map(|input| (input, outputs.ids.clone()));
+        scope.complete(input, outputs.ids.iter().map(|(_, id)| *id))
     });
     let refused = |reason: String| ExportError::Capture { reason };
     let CapturedGraph { graph, values } = captured.map_err(|error| refused(error.to_string()))?;

@@ -202,6 +202,9 @@ impl Values {
                 let element = i32::try_from(to).ok().and_then(element);
                 Ok(ValueType { element: element.ok_or("unknown type")?, dims: first.dims })
             }
+            "MatMul" | "Conv" if input(1)?.element != first.element => {
+                Err("operands of different types".to_owned())
+            }
             "MatMul" => Ok(float(product(&first.dims, &input(1)?.dims)?)),
             "Conv" => Ok(float(convolution(node, &first.dims, &input(1)?.dims)?)),
             "MaxPool" => {

@@ -4,6 +4,7 @@
 //! - `capture`: records the forward pass with Burn's capture device
 //! - `table`: the table of operations; deformable attention, which has three ways, is in `msda`
 //! - `graph`: nodes and constants while a graph is made; `fold` evaluates what is constant
+//! - `half_precision`: turns a graph into one that computes in f16
 //! - `check`: shapes and types of the written file, worked out anew from its nodes
 //! - `file`, `proto`: the bytes of a file
 //! - [`deepstream`]: the texts that `DeepStream` and `trtexec` want beside it
@@ -18,6 +19,7 @@ mod error;
 mod file;
 mod fold;
 mod graph;
+mod half_precision;
 mod msda;
 mod proto;
 mod table;
@@ -70,6 +72,8 @@ pub struct ExportOptions {
     pub postprocess: bool,
     /// Takes pixels from 0 to 255 and normalises them in the graph.
     pub normalise: Option<Normalisation>,
+    /// Computes convolutions and products of matrices in half precision, and stores their weights in it.
+    pub fp16: bool,
 }
 
 /// An input or output of a file.
@@ -121,6 +125,7 @@ impl ExportOptions {
             msda: MsdaLowering::Gather,
             postprocess: false,
             normalise: None,
+            fp16: false,
         }
     }
 
@@ -169,7 +174,7 @@ pub fn export(
         };
         trace(&model, recording, device)
     };
-    let graph = match options.batch {
+    let mut graph = match options.batch {
         // One image is special to Burn, which leaves out what changes nothing then.
         Batch::Any => table::lower(&record(2)?, &record(3)?, options.opset, options.msda)?,
         Batch::Fixed(images) => {
@@ -177,6 +182,9 @@ pub fn export(
             table::lower(&trace, &trace, options.opset, options.msda)?
         }
     };
+    if options.fp16 {
+        half_precision::convert(&mut graph);
+    }
     let bytes = file::encode(&graph)?;
     check::check(&bytes, &graph)?;
     let mut nodes = BTreeMap::new();

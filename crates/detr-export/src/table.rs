@@ -32,7 +32,9 @@ pub(crate) fn lower(
     msda: MsdaLowering,
 ) -> Result<Graph, ExportError> {
     if first.operations.len() != second.operations.len() {
-        let operation = format!("{} of {}", second.operations.len(), first.operations.len());
+        let mut pairs = first.operations.iter().zip(&second.operations);
+        let differs = pairs.find(|(a, b)| name_of(a) != name_of(b)).map(|(a, _)| a);
+        let operation = differs.or(first.operations.last()).map_or_else(String::new, name_of);
         return Err(ExportError::BatchDependent { operation });
     }
     let input_type = input_type(first, second)?;
@@ -238,22 +240,21 @@ impl Table<'_> {
     }
 
     fn base(&mut self, base: &Base, second: &OperationIr, output: ValueType) -> Option<String> {
-        let graph = |table: &Self, tensor: &TensorIr| table.name(tensor);
         match base {
             Base::Reshape(shape) => {
-                let x = graph(self, &shape.input);
+                let x = self.name(&shape.input);
                 Some(self.graph.reshape(&x, output.dims))
             }
             Base::Expand(shape) => {
-                let x = graph(self, &shape.input);
+                let x = self.name(&shape.input);
                 Some(self.graph.expand(&x, output.dims))
             }
             Base::Permute(permute) => {
-                let x = graph(self, &permute.input);
+                let x = self.name(&permute.input);
                 Some(self.graph.transpose(&x, &permute.axes))
             }
             Base::SwapDims(swap) => {
-                let x = graph(self, &swap.input);
+                let x = self.name(&swap.input);
                 let mut perm: Vec<usize> = (0..output.dims.len()).collect();
                 perm.swap(swap.dim1, swap.dim2);
                 Some(self.graph.transpose(&x, &perm))
@@ -270,7 +271,7 @@ impl Table<'_> {
                     | OperationIr::BaseBool(Base::Slice(other)) => other,
                     _ => return None,
                 };
-                let x = graph(self, &slice.tensor);
+                let x = self.name(&slice.tensor);
                 let (a, b) = (&slice.tensor.shape, &other.tensor.shape);
                 let mut ranges = Vec::new();
                 for (axis, (one, two)) in slice.ranges.iter().zip(&other.ranges).enumerate() {
@@ -304,7 +305,7 @@ impl Table<'_> {
                 Some(self.graph.node("Where", &[&mask, &value, &x], Vec::new(), output))
             }
             Base::RepeatDim(repeat) => {
-                let x = graph(self, &repeat.tensor);
+                let x = self.name(&repeat.tensor);
                 let times = (0..output.dims.len()).map(|axis| match axis == repeat.dim {
                     true => signed(repeat.times),
                     false => 1,
@@ -313,7 +314,7 @@ impl Table<'_> {
                 Some(self.graph.node("Tile", &[&x, &times], Vec::new(), output))
             }
             Base::Cast(cast) => {
-                let x = graph(self, &cast.input);
+                let x = self.name(&cast.input);
                 Some(self.graph.cast(&x, output.element))
             }
             Base::Ones(_) => self.full(ScalarIr::Int(1), output),
@@ -323,12 +324,12 @@ impl Table<'_> {
                 Some(self.compare("Equal", &a, &b, output))
             }
             Base::EqualElem(pair) => {
-                let x = graph(self, &pair.lhs);
+                let x = self.name(&pair.lhs);
                 let scalar = self.scalar(pair.rhs, &x)?;
                 Some(self.compare("Equal", &x, &scalar, output))
             }
             Base::AnyDim(any) => {
-                let x = graph(self, &any.input);
+                let x = self.name(&any.input);
                 let numbers = self.graph.cast(&x, Element::F32);
                 let largest = self.graph.reduce("ReduceMax", &numbers, &[any.axis]);
                 Some(self.graph.cast(&largest, Element::Bool))
@@ -609,6 +610,13 @@ impl Table<'_> {
                 };
                 Some(msda::lower(&mut self.graph, &call, self.msda))
             }
+            (record::LINEAR, [x, weight, bias @ ..]) => {
+                let product = self.product(x, weight, output);
+                Some(match bias {
+                    [bias] => self.graph.binary("Add", &product, bias),
+                    _ => product,
+                })
+            }
             (record::TOP_K, [scores]) => {
                 let k = self.graph.i64s([signed(*sizes.first()?)]);
                 Some(self.graph.top_k_indices(scores, &k, output))
@@ -630,4 +638,85 @@ fn range(slice: Slice, len: usize) -> Option<[usize; 3]> {
 
 fn ints<const N: usize>(values: [usize; N]) -> Attribute {
     Attribute::Ints(values.into_iter().map(signed).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use burn_ir::{ScalarOpIr, SliceOpIr, UnaryOpIr};
+
+    use super::*;
+
+    fn tensor(id: u64, dims: &[usize]) -> TensorIr {
+        TensorIr::uninit(TensorId::new(id), dims.into(), DType::F32)
+    }
+
+    /// A recording of one operation on `[images, 4]`.
+    fn trace(images: usize, operation: OperationIr) -> Trace {
+        let zeros = TensorData::zeros::<f32, _>([images, 4]);
+        Trace {
+            operations: vec![operation],
+            values: BTreeMap::from([(TensorId::new(0), zeros)]),
+            parameters: HashMap::new(),
+            input: TensorId::new(0),
+            outputs: vec![("out", TensorId::new(1))],
+        }
+    }
+
+    /// The graph of an operation, recorded for two and for three images.
+    fn lowered(operation: impl Fn(usize) -> OperationIr) -> Result<Graph, ExportError> {
+        let [two, three] = [2, 3].map(|images| trace(images, operation(images)));
+        lower(&two, &three, 17, MsdaLowering::Gather)
+    }
+
+    fn unary(images: usize) -> UnaryOpIr {
+        UnaryOpIr { input: tensor(0, &[images, 4]), out: tensor(1, &[images, 4]) }
+    }
+
+    fn scaled(images: usize, by: f64) -> OperationIr {
+        let (lhs, out) = (tensor(0, &[images, 4]), tensor(1, &[images, 4]));
+        let scalar = ScalarOpIr { lhs, rhs: ScalarIr::Float(by), out };
+        OperationIr::NumericFloat(DType::F32, Numeric::MulScalar(scalar))
+    }
+
+    #[test]
+    fn operations_become_operators() {
+        let float = |operation: Float| OperationIr::Float(DType::F32, operation);
+        for (name, graph) in [
+            ("Sqrt", lowered(|images| float(Float::Sqrt(unary(images))))),
+            ("Floor", lowered(|images| float(Float::Floor(unary(images))))),
+            ("Relu", lowered(|images| OperationIr::Activation(Activation::Relu(unary(images))))),
+            ("Mul", lowered(|images| scaled(images, 0.5))),
+        ] {
+            let graph = graph.unwrap();
+            assert_eq!(graph.nodes.len(), 1, "{name}");
+            assert_eq!(graph.nodes[0].op, name);
+            assert_eq!(graph.nodes[0].output, "out");
+            assert_eq!(graph.dims("out"), [Dim::Batch(1), Dim::Fixed(4)]);
+        }
+    }
+
+    #[test]
+    fn an_operation_that_is_not_in_the_table_is_named() {
+        let error = lowered(|images| OperationIr::Float(DType::F32, Float::Erf(unary(images))));
+        assert_eq!(error.unwrap_err(), ExportError::Operation { operation: "Erf".to_owned() });
+    }
+
+    #[test]
+    fn what_follows_the_number_of_images_is_refused_unless_it_is_a_shape() {
+        let error = lowered(|images| scaled(images, if images == 2 { 0.5 } else { 0.25 }));
+        let differs = ExportError::BatchDependent { operation: "MulScalar".to_owned() };
+        assert_eq!(error.unwrap_err(), differs);
+        // A slice of all images is none; one of the first two is another thing.
+        let slice = |images: usize, end: usize| {
+            let (tensor, out) = (tensor(0, &[images, 4]), tensor(1, &[end, 2]));
+            let ranges =
+                vec![Slice::new(0, isize::try_from(end).ok(), 1), Slice::new(1, Some(3), 1)];
+            OperationIr::BaseFloat(Base::Slice(SliceOpIr { tensor, ranges, out }))
+        };
+        let graph = lowered(|images| slice(images, images)).unwrap();
+        assert_eq!(graph.dims("out"), [Dim::Batch(1), Dim::Fixed(2)]);
+        assert!(lowered(|images| slice(images, images - 1)).is_err());
+    }
 }

@@ -14,8 +14,14 @@ pub const MSDA: &str = "detr.msda";
 /// The name of [`top_k`] in a recorded graph. The input is the scores, the scalar is k.
 pub const TOP_K: &str = "detr.top-k";
 
-/// Returns whether operations on the tensor are recorded instead of computed.
-fn is_recorded<const D: usize>(x: &Tensor<D>) -> bool {
+/// The name of [`dense::linear`](crate::dense::linear) without what follows it in a recorded graph. Inputs are the rows,
+/// the weight `[I, O]`, and the bias where there is one. Burn's own recording depends on the number of rows.
+pub const LINEAR: &str = "detr.linear";
+
+/// Returns whether operations on the tensor are recorded instead of computed. What bounds memory by cutting work into
+/// blocks has nothing to bound then.
+#[must_use]
+pub fn is_recorded<const D: usize>(x: &Tensor<D>) -> bool {
     matches!(x.clone().into_dispatch().kind, DispatchTensorKind::Capture(_))
 }
 
@@ -39,6 +45,31 @@ pub(crate) fn msda(
     let inputs = [value.into_ir(), locations.into_ir(), weights.into_ir()];
     let operation =
         CustomOpIr::with_scalars(MSDA, &inputs, &[output], scalars(levels.as_flattened()));
+    let output = client.register(OperationIr::Custom(operation)).pop()?;
+    Some(Tensor::from_primitive::<CaptureBackend>(output))
+}
+
+/// Records a linear layer.
+pub(crate) fn linear<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> Option<Tensor<D>> {
+    if !is_recorded(x) {
+        return None;
+    }
+    let mut shape = x.dims();
+    shape[D - 1] = weight.dims()[1];
+    let dtype = x.dtype();
+    let x = x.clone().try_into_primitive::<CaptureBackend>().ok()?;
+    let weight = weight.clone().try_into_primitive::<CaptureBackend>().ok()?;
+    let client = x.client.clone();
+    let output = TensorIr::uninit(client.create_empty_handle(), Shape::new(shape), dtype);
+    let mut inputs = vec![x.into_ir(), weight.into_ir()];
+    if let Some(bias) = bias {
+        inputs.push(bias.clone().try_into_primitive::<CaptureBackend>().ok()?.into_ir());
+    }
+    let operation = CustomOpIr::new(LINEAR, &inputs, &[output]);
     let output = client.register(OperationIr::Custom(operation)).pop()?;
     Some(Tensor::from_primitive::<CaptureBackend>(output))
 }

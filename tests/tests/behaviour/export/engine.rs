@@ -100,7 +100,7 @@ fn check(what: &str, differences: &Value) {
 fn another_engine_computes_what_we_do_for_any_number_of_images() {
     let Some(python) = python() else { return };
     let device = Device::flex();
-    for name in [
+    let checkpoints = [
         "detr_tiny_zip.pth",
         "hf_detr_tiny_bottleneck",
         "hf_detr_segm_tiny",
@@ -108,23 +108,64 @@ fn another_engine_computes_what_we_do_for_any_number_of_images() {
         "deformable_tiny_zip.pth",
         "deformable_tiny_refine_hub_zip.pth",
         "hf_deformable_detr_tiny_two_stage",
-    ] {
+    ];
+    let lowerings = [(17, MsdaLowering::Gather), (16, MsdaLowering::GridSample)];
+    for name in checkpoints {
         let checkpoint = Checkpoint::open(&golden(name), None).unwrap();
         let (config, model) = opened(&checkpoint, &device);
-        for (height, width) in SIZES {
+        for ((height, width), (opset, msda)) in SIZES.into_iter().zip(lowerings) {
             let size = ImageSize::new(height, width);
-            for (opset, msda) in [
-                (17, MsdaLowering::Gather),
-                (16, MsdaLowering::GridSample),
-                (20, MsdaLowering::GridSample),
-            ] {
-                let options = ExportOptions { opset, msda, ..ExportOptions::new(size) };
-                let file = export(&model, &config, &options, &device).unwrap();
-                let folder = tempfile::tempdir().unwrap();
-                save_all(folder.path(), &file, &model, size, &[1, 2, 3]);
-                let found = differences(&python, folder.path());
-                check(&format!("{name} {height}x{width} {opset} {msda:?}"), &found);
-            }
+            let options = ExportOptions { opset, msda, ..ExportOptions::new(size) };
+            let file = export(&model, &config, &options, &device).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            save_all(folder.path(), &file, &model, size, &[1, 2, 3]);
+            let found = differences(&python, folder.path());
+            check(&format!("{name} {height}x{width} {opset} {msda:?}"), &found);
+        }
+    }
+}
+
+#[test]
+fn both_ways_of_reading_cells_compute_the_same() {
+    let Some(python) = python() else { return };
+    let device = Device::flex();
+    let checkpoint = Checkpoint::open(&golden("deformable_tiny_zip.pth"), None).unwrap();
+    let (config, model) = opened(&checkpoint, &device);
+    let size = ImageSize::new(75, 107);
+    for (opset, msda) in [(19, MsdaLowering::Gather), (20, MsdaLowering::GridSample)] {
+        let options = ExportOptions { opset, msda, ..ExportOptions::new(size) };
+        let file = export(&model, &config, &options, &device).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        save_all(folder.path(), &file, &model, size, &[2]);
+        // Half of what the two may differ from each other.
+        let found = differences(&python, folder.path());
+        for (_, difference) in found.as_object().unwrap() {
+            assert!(difference.as_f64().unwrap() <= 5e-6, "{opset} {msda:?}: {found}");
+        }
+    }
+}
+
+#[test]
+fn half_precision_is_near() {
+    let Some(python) = python() else { return };
+    let device = Device::flex();
+    let size = ImageSize::new(128, 96);
+    let folder_of = |checkpoint: &Checkpoint| {
+        let (config, model) = opened(checkpoint, &device);
+        let options = ExportOptions { fp16: true, ..ExportOptions::new(size) };
+        let file = export(&model, &config, &options, &device).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        save_all(folder.path(), &file, &model, size, &[1, 3]);
+        folder
+    };
+    for path in
+        [golden("detr_tiny_zip.pth"), golden("hf_detr_segm_tiny"), root().join("assets/shapes")]
+    {
+        let checkpoint = Checkpoint::open(&path, None).unwrap();
+        let found = differences(&python, folder_of(&checkpoint).path());
+        for (name, most) in [("pred_logits", 0.1), ("pred_boxes", 0.01)] {
+            let difference = found[name].as_f64().unwrap();
+            assert!(difference <= most, "{}: {found}", path.display());
         }
     }
 }
@@ -138,7 +179,8 @@ fn a_fixed_batch_is_computed_too() {
         let checkpoint = Checkpoint::open(&golden(name), None).unwrap();
         let (config, model) = opened(&checkpoint, &device);
         let batch = Batch::Fixed(images);
-        let options = ExportOptions { batch, opset: 18, ..ExportOptions::new(size) };
+        let options =
+            ExportOptions { batch, opset: 18, postprocess: true, ..ExportOptions::new(size) };
         let file = export(&model, &config, &options, &device).unwrap();
         let folder = tempfile::tempdir().unwrap();
         save_all(folder.path(), &file, &model, size, &[images]);

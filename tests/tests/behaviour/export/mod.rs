@@ -80,6 +80,23 @@ fn the_shapes_model_is_exported_the_same_way_twice() {
     assert!(model.graph.node.len() < 650, "{counts:?}");
 }
 
+/// Predictions cut attention into blocks where images are large, and Burn joins the rows of matrices by their number;
+/// a recording does neither, or it would depend on the number of images.
+#[test]
+fn large_images_are_attended_to_as_a_whole() {
+    for name in ["detr_tiny_zip.pth", "hf_deformable_detr_tiny_two_stage"] {
+        let counts = [["64", "96"], ["1312", "1344"]].map(|[height, width]| {
+            let folder = tempfile::tempdir().unwrap();
+            let run = detr(["export", "--height", height, "--width", width, "--output"]);
+            run.arg(folder.path().join("model.onnx")).arg(golden(name)).run().expect(0);
+            let model = read(folder.path());
+            let counts = model.counts();
+            [counts["MatMul"], counts["Softmax"], counts["Concat"]]
+        });
+        assert_eq!(counts[0], counts[1], "{name}");
+    }
+}
+
 #[test]
 fn versions_of_operators_are_kept_apart() {
     let model = golden("deformable_tiny_zip.pth");
@@ -171,6 +188,34 @@ fn post_processing_and_normalisation_are_appended_on_request() {
         let first: Vec<&str> =
             model.graph.node.iter().take(3).map(|node| node.op_type.as_str()).collect();
         assert_eq!(first, ["Sub", "Div", "Conv"]);
+    }
+}
+
+#[test]
+fn half_precision_leaves_places_and_heads_in_f32() {
+    let path = root().join("assets/shapes");
+    let model = |flags: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        exported(folder.path(), &path, flags);
+        (std::fs::metadata(folder.path().join("model.onnx")).unwrap().len(), read(folder.path()))
+    };
+    let (whole, full) = model(&[]);
+    let (halved, half) = model(&["--fp16"]);
+    assert!(halved * 100 < whole * 60, "{halved} of {whole} bytes");
+    half.check_order();
+    assert_eq!(half.ports(), full.ports());
+    let kind = |name: &str| half.initializer(name).map(|tensor| tensor.data_type);
+    // 10 is f16, 1 is f32.
+    for (name, expected) in [
+        ("backbone.0.body.layer1.0.conv1.weight", 10),
+        ("transformer.encoder.layers.0.linear1.weight", 10),
+        ("transformer.encoder.layers.0.self_attn.value_proj.weight", 10),
+        ("transformer.encoder.layers.0.self_attn.sampling_offsets.weight", 1),
+        ("transformer.encoder.layers.0.norm1.weight", 1),
+        ("class_embed.2.weight", 1),
+        ("bbox_embed.2.layers.2.weight", 1),
+    ] {
+        assert_eq!(kind(name), Some(expected), "{name}");
     }
 }
 
