@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod devices;
 mod eval;
+mod export;
 mod inspect;
 mod models;
 mod runs;
@@ -41,6 +42,8 @@ enum Command {
     Predict(Box<PredictArgs>),
     /// Score a model, or the results of any tool, with COCO's metrics
     Eval(Box<eval::EvalArgs>),
+    /// Write a model as an ONNX file, for other engines
+    Export(Box<export::ExportArgs>),
     /// Train a model
     Train(Box<train::TrainArgs>),
     /// List, show and compare runs of the training
@@ -69,6 +72,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, wrap: WrapTrainer<'_>) -> 
     cli::run(&args.log, |console| match &args.command {
         Command::Predict(args) => cli::predict(args, console),
         Command::Eval(args) => eval::run(args, console),
+        Command::Export(args) => export::run(args, console),
         Command::Train(args) => train::run(args, wrap, console),
         Command::Runs(command) => runs::run(command, console),
         Command::Devices(args) => devices::run(args),

@@ -10,6 +10,7 @@
 //! - [`dense`]: convolutions, linear layers, pooling and attention of the models on the CPU
 //! - [`adamw`]: the update of a parameter as one operation, on flex and CubeCL
 //! - [`reduce`]: sums and largest elements in steps that weak drivers compute right
+//! - [`record`]: operations of this crate as a capture device records them, for exporters
 //! - [`traffic`]: how often a device is read and what is launched on it
 //! - `autodiff`: the node that ties forward and backward together
 //! - [`reference`](mod@reference): plain tensor operations, the yardstick of the tests and the way on
@@ -34,6 +35,7 @@ mod extension;
 pub mod formula;
 mod heap;
 mod problem;
+pub mod record;
 pub mod reduce;
 pub mod reference;
 pub mod self_test;
@@ -131,6 +133,9 @@ fn run(
 ) -> Tensor<3> {
     let locations = locations.cast(FloatDType::F32);
     let weights = weights.cast(FloatDType::F32);
+    if let Some(output) = record::msda(&value, levels, &locations, &weights) {
+        return output;
+    }
     if !extension::has_kernel(&value) {
         return reference::msda_reference(value, levels, locations, weights);
     }

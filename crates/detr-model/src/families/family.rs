@@ -222,6 +222,11 @@ pub(crate) trait Network {
         queries.iter().map(|queries| self.masks(features, image, queries)).collect()
     }
 
+    /// Returns the mask logits of all queries of all images, `[B, Q, H/4, W/4]`; `None` without a mask head.
+    fn batch_masks(&self, _features: &MaskFeatures) -> Option<Tensor<4>> {
+        None
+    }
+
     /// Prepares the encoder's input, for activation checkpointing; `None` if the model always runs as a
     /// whole.
     fn tokenize(&self, _features: Features) -> Option<Encoding> {

@@ -358,6 +358,16 @@ impl Model {
         self.network().masks_of_layers(features, image, queries)
     }
 
+    /// Returns the mask logits of all queries of all images at once, for exports; `None` without a mask head. It takes
+    /// much more memory than [`Model::masks`], and the images must fill the batch.
+    ///
+    /// # Shapes
+    /// - output `[B, Q, H/4, W/4]`, rounded up
+    #[must_use]
+    pub fn batch_masks(&self, features: &MaskFeatures) -> Option<Tensor<4>> {
+        self.network().batch_masks(features)
+    }
+
     /// Prepares the encoder's input, for activation checkpointing; `None` for the demonstration model,
     /// which is small and always runs as a whole, and for models with a mask head, which looks at the backbone's maps.
     #[must_use]

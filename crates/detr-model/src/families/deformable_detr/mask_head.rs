@@ -64,7 +64,7 @@ impl DotProductMaskHead {
         if queries.iter().all(Vec::is_empty) {
             return vec![None; queries.len()];
         }
-        let pixels = self.pixel_vectors(features, image);
+        let pixels = self.image_pixel_vectors(features, image);
         let [_, d, h, w] = pixels.dims();
         let pixels = pixels.reshape([d, h * w]);
         let hidden = features.earlier_layers.iter().flatten().chain([&features.hidden]);
@@ -84,16 +84,36 @@ impl DotProductMaskHead {
         hidden.skip(skipped).zip(queries).map(of_layer).collect()
     }
 
+    /// Returns the mask logits of all queries of all images, which fill the batch.
+    ///
+    /// # Shapes
+    /// - output `[B, Q, H/4, W/4]`
+    pub(super) fn batch_masks(&self, features: &MaskFeatures) -> Tensor<4> {
+        let [b, d, h, w] = features.projected.map.dims();
+        let memory = features.memory.clone().swap_dims(1, 2).reshape([b, d, h, w]);
+        let [.., c2] = &features.pyramid;
+        let pixels = self.pixel_vectors(memory, c2.map.clone());
+        let [.., rows, columns] = pixels.dims();
+        let vectors = self.query.forward(features.hidden.clone());
+        let [_, q, _] = vectors.dims();
+        vectors.matmul(pixels.reshape([b, d, rows * columns])).reshape([b, q, rows, columns])
+    }
+
     /// Returns the vectors of the pixels of an image, `[1, D, H/4, W/4]`.
-    fn pixel_vectors(&self, features: &MaskFeatures, image: usize) -> Tensor<4> {
+    fn image_pixel_vectors(&self, features: &MaskFeatures, image: usize) -> Tensor<4> {
         let size = |map: &FeatureMap| map.extent.as_ref().map(|extent| extent.size(image));
         let [_, d, h, w] = features.projected.map.dims();
         let memory = features.memory.clone().slice_dim(0, image..=image);
         let memory = memory.swap_dims(1, 2).reshape([1, d, h, w]);
         let memory = FeatureMap { map: memory, extent: None }.cut(0, size(&features.projected));
         let [.., c2] = &features.pyramid;
+        self.pixel_vectors(memory, c2.cut(image, size(c2)))
+    }
+
+    /// Returns the vectors of pixels of the encoder's output, `[B, D, h, w]`, and C2, `[B, C, H/4, W/4]`.
+    fn pixel_vectors(&self, memory: Tensor<4>, c2: Tensor<4>) -> Tensor<4> {
         let (conv, norm) = &self.lateral;
-        let lateral = group_norm(norm, conv.forward(c2.cut(image, size(c2))), None);
+        let lateral = group_norm(norm, conv.forward(c2), None);
         let [.., rows, columns] = lateral.dims();
         let (conv, norm) = &self.output;
         let sum = lateral + repeat_cells(memory, [rows, columns]);

@@ -391,6 +391,10 @@ impl Network for DeformableDetr {
         }
     }
 
+    fn batch_masks(&self, features: &MaskFeatures) -> Option<Tensor<4>> {
+        self.mask_head.as_ref().map(|head| head.batch_masks(features))
+    }
+
     fn tokenize(&self, features: Features) -> Option<Encoding> {
         if self.mask_head.is_some() {
             // C2 would have to come along, with its gradient.

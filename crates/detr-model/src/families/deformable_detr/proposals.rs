@@ -4,7 +4,7 @@
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, Transaction};
-use detr_ops::traffic;
+use detr_ops::{record, traffic};
 
 /// Logit of a coordinate where nothing is proposed. The reference has infinity, whose sigmoid is the
 /// same 1 in f32, but which shaders may assume away.
@@ -92,8 +92,12 @@ pub(crate) fn valid_cells(mask: &Tensor<3, Bool>) -> Tensor<2> {
 /// tie.
 ///
 /// They are chosen on the host, because backends differ in how they order equal scores: all tokens
-/// that propose nothing have one. It is the only place where `forward` waits for the device.
+/// that propose nothing have one. It is the only place where `forward` waits for the device. A capture device, which
+/// computes nothing, records the choice instead.
 pub(crate) fn best_tokens(scores: Tensor<2>, k: usize) -> Tensor<2, Int> {
+    if let Some(chosen) = record::top_k(&scores, k) {
+        return chosen;
+    }
     let [b, s] = scores.dims();
     let device = scores.device();
     let read = traffic::read(Transaction::default().register(scores.detach()));

@@ -61,16 +61,21 @@ pub struct MaskTrace {
     pub masks: Tensor<3>,
 }
 
+/// The maps that the convolutions look at, of one image or of all images of a batch.
+struct HeadMaps {
+    /// `[1 or B, D, h, w]`: projected C5.
+    projected: Tensor<4>,
+    /// C4, C3 and C2 with the channels of the head, `[1 or B, _, h, w]`.
+    pyramid: [Tensor<4>; 3],
+}
+
 /// The features of one image in the mask head, the same for all of its queries.
 struct ImageContext {
-    /// `[1, D, h, w]`: projected C5.
-    projected: Tensor<4>,
+    maps: HeadMaps,
     /// `[M, D/M, h * w]`: keys of the attention.
     keys: Tensor<3>,
     /// `[h * w]`, true = padding.
     mask: Option<Tensor<1, Bool>>,
-    /// C4, C3 and C2 with the channels of the head, `[1, _, h, w]`.
-    pyramid: [Tensor<4>; 3],
 }
 
 impl DetrConfig {
@@ -169,12 +174,10 @@ impl MaskHeadSmallConv {
     ///
     /// # Shapes
     /// - `attention` `[K, M, h, w]`
-    fn forward(&self, attention: Tensor<4>, image: &ImageContext) -> MaskTrace {
-        let [k, _, h, w] = attention.dims();
-        let d = image.projected.dims()[1];
-        let projected = image.projected.clone().expand([k, d, h, w]);
+    fn forward(&self, attention: Tensor<4>, maps: &HeadMaps) -> MaskTrace {
+        let projected = of_queries(&maps.projected, attention.dims()[0]);
         let x = Tensor::cat(vec![projected, attention.clone()], 1);
-        let [c4, c3, c2] = &image.pyramid;
+        let [c4, c3, c2] = &maps.pyramid;
         let normed = |x: Tensor<4>, layer: &Conv2d, norm: &GroupNorm| {
             group_norm(norm, layer.forward(x), None)
         };
@@ -188,10 +191,10 @@ impl MaskHeadSmallConv {
     }
 
     /// Returns the number of elements of the largest map of one query.
-    fn elements(&self, image: &ImageContext) -> usize {
-        let [.., h, w] = image.projected.dims();
+    fn elements(&self, maps: &HeadMaps) -> usize {
+        let [.., h, w] = maps.projected.dims();
         let channels = self.lay1.weight.dims()[0];
-        let pyramid = image.pyramid.iter().map(|map| map.dims().iter().product());
+        let pyramid = maps.pyramid.iter().map(|map| map.dims().iter().product());
         pyramid.fold(channels * h * w, usize::max).max(1)
     }
 }
@@ -215,12 +218,34 @@ impl MaskHead<'_> {
             return None;
         }
         let context = self.context(features, image);
-        let block = (MAX_ELEMENTS / self.convolutions.elements(&context)).max(1);
+        let block = (MAX_ELEMENTS / self.convolutions.elements(&context.maps)).max(1);
         let blocks = queries
             .chunks(block)
             .map(|queries| self.trace_block(features, &context, image, queries).masks)
             .collect();
         Some(Tensor::cat(blocks, 0))
+    }
+
+    /// Returns the mask logits of all queries of all images, `[B, Q, H/4, W/4]`. The images fill the batch.
+    pub(super) fn batch_masks(&self, features: &MaskFeatures) -> Tensor<4> {
+        let [b, q, d] = features.hidden.dims();
+        let map = &features.projected.map;
+        let [_, _, h, w] = map.dims();
+        let MHAttentionMap { q_linear, k_linear, nheads: m } = self.attention;
+        let m = *m;
+        #[allow(clippy::cast_precision_loss)] // head widths are small
+        let scale = 1.0 / ((d / m) as f64).sqrt();
+        let keys = k_linear.forward(features.memory.clone()).reshape([b, h * w, m, d / m]);
+        let queries = q_linear.forward(features.hidden.clone()) * scale;
+        let queries = queries.reshape([b, q, m, d / m]).swap_dims(1, 2);
+        let scores = queries.matmul(keys.permute([0, 2, 3, 1])).swap_dims(1, 2);
+        let attention = softmax_f32(scores.reshape([b, q, m * h * w])).reshape([b * q, m, h, w]);
+        let head = self.convolutions;
+        let [c4, c3, c2] = &features.pyramid;
+        let maps = self.maps([map, &c4.map, &c3.map, &c2.map].map(Tensor::clone));
+        let masks = head.forward(attention, &maps).masks;
+        let [_, height, width] = masks.dims();
+        masks.reshape([b, q, height, width])
     }
 
     /// Returns all intermediate results for some queries, at once.
@@ -249,8 +274,8 @@ impl MaskHead<'_> {
         let attention =
             self.attention.forward(hidden.select(0, indices), &context.keys, context.mask.as_ref());
         let [_, m, _] = attention.dims();
-        let [.., h, w] = context.projected.dims();
-        self.convolutions.forward(attention.reshape([k, m, h, w]), context)
+        let [.., h, w] = context.maps.projected.dims();
+        self.convolutions.forward(attention.reshape([k, m, h, w]), &context.maps)
     }
 
     /// Cuts one image out of a batch and computes what all of its queries share.
@@ -271,25 +296,40 @@ impl MaskHead<'_> {
             FeatureMap { map: memory, extent: None }.cut(0, extent.as_ref().map(|e| e.size(image)));
         let of_image =
             |map: &FeatureMap| map.cut(image, map.extent.as_ref().map(|e| e.size(image)));
-        let head = self.convolutions;
         let [c4, c3, c2] = &features.pyramid;
         ImageContext {
-            projected: of_image(&features.projected),
+            maps: self.maps([&features.projected, c4, c3, c2].map(of_image)),
             keys: self.attention.keys(to_tokens(memory)),
             mask,
-            pyramid: [
-                head.adapter1.forward(of_image(c4)),
-                head.adapter2.forward(of_image(c3)),
-                head.adapter3.forward(of_image(c2)),
-            ],
         }
+    }
+
+    /// Brings projected C5, C4, C3 and C2 to the channels of the head.
+    fn maps(&self, [projected, c4, c3, c2]: [Tensor<4>; 4]) -> HeadMaps {
+        let head = self.convolutions;
+        let pyramid =
+            [head.adapter1.forward(c4), head.adapter2.forward(c3), head.adapter3.forward(c2)];
+        HeadMaps { projected, pyramid }
     }
 }
 
-/// Adds maps `[K, C, h, w]` to a finer map of the image, `[1, C, H, W]`. The coarser cells are repeated, which is what
+/// Adds maps `[K, C, h, w]` to finer maps of their images, `[1 or B, C, H, W]`. The coarser cells are repeated, which is what
 /// the reference's nearest interpolation does where sides are halved and rounded up.
 fn finer(x: Tensor<4>, map: &Tensor<4>) -> Tensor<4> {
     let [k, c, ..] = x.dims();
     let [_, _, height, width] = map.dims();
-    repeat_cells(x, [height, width]) + map.clone().expand([k, c, height, width])
+    repeat_cells(x, [height, width]) + of_queries(map, k)
+}
+
+/// Repeats maps `[1 or B, C, h, w]` for the queries of their images, `[K, C, h, w]`.
+fn of_queries(map: &Tensor<4>, k: usize) -> Tensor<4> {
+    let [images, c, h, w] = map.dims();
+    match images {
+        1 => map.clone().expand([k, c, h, w]),
+        _ => map
+            .clone()
+            .reshape([images, 1, c, h, w])
+            .expand([images, k / images, c, h, w])
+            .reshape([k, c, h, w]),
+    }
 }

@@ -257,6 +257,10 @@ impl Network for Detr {
         Self::masks(self, features, image, queries)
     }
 
+    fn batch_masks(&self, features: &MaskFeatures) -> Option<Tensor<4>> {
+        Some(self.head()?.batch_masks(features))
+    }
+
     fn decode(&self, encoding: Encoding) -> Option<DetrOutput> {
         let memory = self.transformer.encoder.finish(encoding.tokens());
         Some(self.decode_memory(memory, &encoding).1)

@@ -1,0 +1,205 @@
+//! Writes models as ONNX files, for ONNX Runtime, TensorRT and DeepStream. A file is made of a recording of the model's
+//! own forward pass: this crate has no second description of any model, only a table of what each operation is in ONNX.
+//!
+//! - `capture`: records the forward pass with Burn's capture device
+//! - `table`: the table of operations; deformable attention, which has three ways, is in `msda`
+//! - `graph`: nodes and constants while a graph is made; `fold` evaluates what is constant
+//! - `half_precision`: turns a graph into one that computes in f16
+//! - `check`: shapes and types of the written file, worked out anew from its nodes
+//! - `file`, `proto`: the bytes of a file
+//! - [`deepstream`]: the texts that `DeepStream` and `trtexec` want beside it
+//!
+//! It is no engine: it runs nothing that it writes.
+
+mod array;
+mod capture;
+mod check;
+pub mod deepstream;
+mod error;
+mod file;
+mod fold;
+mod graph;
+mod half_precision;
+mod msda;
+mod proto;
+mod table;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use burn::tensor::Device;
+use detr_model::{Model, ModelConfig};
+use detr_types::{ImageSize, PreprocessSpec};
+
+use capture::{Recording, trace};
+pub use error::ExportError;
+pub use file::MAX_BYTES;
+pub use msda::MsdaLowering;
+
+/// Versions of ONNX's operators that can be written.
+pub const OPSETS: RangeInclusive<i64> = 16..=20;
+
+/// The number of images of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Any number, chosen when the graph runs.
+    Any,
+    /// Always so many.
+    Fixed(usize),
+}
+
+/// Mean and standard deviation of every channel, in units of the largest value of a pixel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalisation {
+    /// Subtracted.
+    pub mean: [f32; 3],
+    /// Divisor.
+    pub std: [f32; 3],
+}
+
+/// The settings of an export.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportOptions {
+    /// Images of a call.
+    pub batch: Batch,
+    /// Size of every image.
+    pub size: ImageSize,
+    /// Version of ONNX's operators.
+    pub opset: i64,
+    /// How deformable attention is written.
+    pub msda: MsdaLowering,
+    /// Appends scores, labels and boxes in pixels of the input.
+    pub postprocess: bool,
+    /// Takes pixels from 0 to 255 and normalises them in the graph.
+    pub normalise: Option<Normalisation>,
+    /// Computes convolutions and products of matrices in half precision, and stores their weights in it.
+    pub fp16: bool,
+}
+
+/// An input or output of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its lengths; `batch` stands for the number of images.
+    pub dims: Vec<String>,
+}
+
+/// An ONNX file that has not been written yet.
+#[derive(Clone, Debug)]
+pub struct OnnxFile {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Nodes by operator.
+    pub nodes: BTreeMap<&'static str, usize>,
+    /// Numbers in all initializers.
+    pub parameters: usize,
+    /// The input.
+    pub input: Port,
+    /// The outputs in their order.
+    pub outputs: Vec<Port>,
+}
+
+impl Batch {
+    /// Reads a number of images, -1 standing for any.
+    ///
+    /// # Errors
+    /// Neither -1 nor at least 1.
+    pub fn from_number(number: i64) -> Result<Self, ExportError> {
+        match usize::try_from(number) {
+            Ok(images @ 1..) => Ok(Self::Fixed(images)),
+            _ if number == -1 => Ok(Self::Any),
+            _ => Err(ExportError::Batch { found: number }),
+        }
+    }
+}
+
+impl ExportOptions {
+    /// The usual settings for images of this size: any number of them, opset 17, nothing but the model.
+    #[must_use]
+    pub const fn new(size: ImageSize) -> Self {
+        Self {
+            batch: Batch::Any,
+            size,
+            opset: 17,
+            msda: MsdaLowering::Gather,
+            postprocess: false,
+            normalise: None,
+            fp16: false,
+        }
+    }
+
+    fn validate(&self, config: &ModelConfig) -> Result<(), ExportError> {
+        if !OPSETS.contains(&self.opset) {
+            return Err(ExportError::Opset { found: self.opset });
+        }
+        if self.batch == Batch::Fixed(0) {
+            return Err(ExportError::Batch { found: 0 });
+        }
+        let ImageSize { height, width } = self.size;
+        let most = config.max_image_side().unwrap_or(PreprocessSpec::MAX_EDGE);
+        if [height, width].iter().any(|side| !(1..=most).contains(side)) {
+            let reason = format!("a side has 1 to {most} pixels in this model");
+            return Err(ExportError::Size { height, width, reason });
+        }
+        Ok(())
+    }
+}
+
+/// Makes an ONNX file of a model on `device`. The input is `inputs`, `[B, 3, H, W]`; the outputs are `pred_logits`
+/// `[B, Q, C]` before any activation, `pred_boxes` `[B, Q, 4]` (centre and size, relative), and `pred_masks`
+/// `[B, Q, H/4, W/4]` where the model has a mask head; all of the last layer of the decoder. The same model and options
+/// always make the same bytes.
+///
+/// # Errors
+/// Options that the model cannot be exported with, and whatever keeps it from becoming a file; see [`ExportError`].
+///
+/// # Panics
+/// As Burn does, where the device fails.
+pub fn export(
+    model: &Model,
+    config: &ModelConfig,
+    options: &ExportOptions,
+    device: &Device,
+) -> Result<OnnxFile, ExportError> {
+    options.validate(config)?;
+    let model = model.clone().fold();
+    let record = |images| {
+        let recording = Recording {
+            images,
+            size: options.size,
+            activation: config.activation(),
+            postprocess: options.postprocess,
+            normalise: options.normalise,
+        };
+        trace(&model, recording, device)
+    };
+    let mut graph = match options.batch {
+        // One image is special to Burn, which leaves out what changes nothing then.
+        Batch::Any => table::lower(&record(2)?, &record(3)?, options.opset, options.msda)?,
+        Batch::Fixed(images) => {
+            let trace = record(images)?;
+            table::lower(&trace, &trace, options.opset, options.msda)?
+        }
+    };
+    if options.fp16 {
+        half_precision::convert(&mut graph);
+    }
+    let bytes = file::encode(&graph)?;
+    check::check(&bytes, &graph)?;
+    let mut nodes = BTreeMap::new();
+    for node in &graph.nodes {
+        *nodes.entry(node.op).or_default() += 1;
+    }
+    let port = |name: &String| Port {
+        name: name.clone(),
+        dims: graph.dims(name).into_iter().map(array::Dim::text).collect(),
+    };
+    Ok(OnnxFile {
+        nodes,
+        parameters: graph.constant_elements(),
+        input: port(&graph.input),
+        outputs: graph.outputs.iter().map(port).collect(),
+        bytes,
+    })
+}
