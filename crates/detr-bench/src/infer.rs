@@ -80,7 +80,7 @@ impl Input {
             ("--dtype", self.device.dtype.to_string()),
             ("--runs", runs.to_string()),
             ("--warmup", warmup.to_string()),
-            ("--threads", flags.threads()),
+            ("--threads", Flags::threads()),
             ("--device", device),
         ];
         Some(args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect())
@@ -172,7 +172,7 @@ impl Benchmark for Args {
         facts["total_flops"] = json!(flops.total());
         facts["flops"] = json!(flops);
         facts["flops_convention"] = json!(CONVENTION);
-        facts["traffic"] = counts(traffic);
+        facts["traffic"] = counts(&traffic);
         Ok(Report::new(facts, rows))
     }
 
@@ -192,7 +192,7 @@ impl Benchmark for Args {
 }
 
 /// Returns how often the host waited for numbers of the device, and the kernels that were launched, none on the CPU.
-pub(crate) fn counts(traffic: Traffic) -> Value {
+pub(crate) fn counts(traffic: &Traffic) -> Value {
     json!({ "reads": traffic.reads, "launches": traffic.launched(), "kernels": traffic.launches })
 }
 

@@ -92,7 +92,7 @@ impl Benchmark for Args {
         // Of the forward pass; a backward pass has about twice as many.
         facts["total_flops"] = json!(flops.total());
         facts["flops"] = json!(flops);
-        facts["traffic"] = counts(traffic);
+        facts["traffic"] = counts(&traffic);
         Ok(Report::new(facts, rows))
     }
 
