@@ -62,12 +62,7 @@ impl Input {
     }
 
     /// Returns the arguments of a script that has this model.
-    pub(crate) fn peer_arguments(
-        &self,
-        flags: &Flags,
-        runs: u32,
-        warmup: u32,
-    ) -> Option<Vec<String>> {
+    pub(crate) fn peer_arguments(&self, runs: u32, warmup: u32) -> Option<Vec<String>> {
         let preset = self.model.strip_prefix("recipe:")?.split('@').next()?;
         let known = PEER_MODELS.contains(&preset).then(|| preset.to_owned())?;
         let Size(ImageSize { height, width }) = self.size;
@@ -178,7 +173,7 @@ impl Benchmark for Args {
 
     fn peers(&self, flags: &Flags) -> [Option<Script>; 2] {
         let [runs, warmup] = Self::runs(flags);
-        let Some(args) = self.input.peer_arguments(flags, runs, warmup) else {
+        let Some(args) = self.input.peer_arguments(runs, warmup) else {
             return [None, None];
         };
         let torch = args.iter().chain(&flags.peer_options).cloned().collect();

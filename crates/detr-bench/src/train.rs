@@ -98,7 +98,7 @@ impl Benchmark for Args {
 
     fn peers(&self, flags: &Flags) -> [Option<Script>; 2] {
         let [runs, warmup] = Self::runs(flags);
-        let torch = self.input.peer_arguments(flags, runs, warmup).map(|mut args| {
+        let torch = self.input.peer_arguments(runs, warmup).map(|mut args| {
             args.extend(["--objects".to_owned(), self.objects.to_string()]);
             args.extend(flags.peer_options.iter().cloned());
             ("train_torch.py", args)
