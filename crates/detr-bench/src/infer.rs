@@ -62,12 +62,7 @@ impl Input {
     }
 
     /// Returns the arguments of a script that has this model.
-    pub(crate) fn peer_arguments(
-        &self,
-        flags: &Flags,
-        runs: u32,
-        warmup: u32,
-    ) -> Option<Vec<String>> {
+    pub(crate) fn peer_arguments(&self, runs: u32, warmup: u32) -> Option<Vec<String>> {
         let preset = self.model.strip_prefix("recipe:")?.split('@').next()?;
         let known = PEER_MODELS.contains(&preset).then(|| preset.to_owned())?;
         let Size(ImageSize { height, width }) = self.size;
@@ -80,7 +75,7 @@ impl Input {
             ("--dtype", self.device.dtype.to_string()),
             ("--runs", runs.to_string()),
             ("--warmup", warmup.to_string()),
-            ("--threads", flags.threads()),
+            ("--threads", Flags::threads()),
             ("--device", device),
         ];
         Some(args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect())
@@ -172,13 +167,13 @@ impl Benchmark for Args {
         facts["total_flops"] = json!(flops.total());
         facts["flops"] = json!(flops);
         facts["flops_convention"] = json!(CONVENTION);
-        facts["traffic"] = counts(traffic);
+        facts["traffic"] = counts(&traffic);
         Ok(Report::new(facts, rows))
     }
 
     fn peers(&self, flags: &Flags) -> [Option<Script>; 2] {
         let [runs, warmup] = Self::runs(flags);
-        let Some(args) = self.input.peer_arguments(flags, runs, warmup) else {
+        let Some(args) = self.input.peer_arguments(runs, warmup) else {
             return [None, None];
         };
         let torch = args.iter().chain(&flags.peer_options).cloned().collect();
@@ -192,7 +187,7 @@ impl Benchmark for Args {
 }
 
 /// Returns how often the host waited for numbers of the device, and the kernels that were launched, none on the CPU.
-pub(crate) fn counts(traffic: Traffic) -> Value {
+pub(crate) fn counts(traffic: &Traffic) -> Value {
     json!({ "reads": traffic.reads, "launches": traffic.launched(), "kernels": traffic.launches })
 }
 

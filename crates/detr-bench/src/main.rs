@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use detr_infer::cli::{self, CliError, Console, LogArgs, print, print_json, read_text};
 
 use report::Report;
+use serde_json::Value;
 use sides::{Benchmark, Flags, Ours, Work, measure_all};
 
 /// Measure speed and memory
@@ -120,10 +121,16 @@ fn run(command: &Command, flags: &Flags, console: &Console) -> Result<(), CliErr
                        augment, match and eval";
         return Err(CliError::Usage(message.to_owned()));
     }
+    let mut args = without_rounds(std::env::args().skip(1));
+    // Without a word the peers compute on the CPU, and so do we beside them.
+    let has_backend = matches!(command, Command::Infer(_) | Command::Train(_) | Command::Msda(_));
+    if flags.peer && has_backend && !args.iter().any(|arg| arg.starts_with("--backend")) {
+        args.extend(["--backend", "flex"].map(str::to_owned));
+    }
     let work = Work {
         name: String::new(),
         unit: "",
-        ours: Ours::Benchmark(without_rounds(std::env::args().skip(1))),
+        ours: Ours::Benchmark(args),
         row: None,
         scaled: None,
     };
@@ -149,7 +156,12 @@ fn without_rounds(args: impl Iterator<Item = String>) -> Vec<String> {
 fn finish(report: Report, name: &str, flags: &Flags) -> Result<(), CliError> {
     let report = report.dated();
     if flags.save {
-        report.save(name)?;
+        let fact = |key| report.facts.get(key).and_then(Value::as_str).map(str::to_owned);
+        let model = fact("model").map(|model| model.trim_start_matches("recipe:").to_owned());
+        let words: Vec<String> =
+            [Some(name.to_owned()), model, fact("backend")].into_iter().flatten().collect();
+        let name = words.join("-").replace(|c: char| !c.is_alphanumeric() && c != '.', "-");
+        report.save(&name)?;
     }
     if flags.json { print_json(&report) } else { print(&report.markdown()) }
 }

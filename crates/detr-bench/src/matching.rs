@@ -52,7 +52,7 @@ struct Case {
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the cases whose name contains this, such as detr_10
+    /// Only the cases whose name contains this, such as clustered
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
 }

@@ -103,7 +103,7 @@ impl Benchmark for Args {
             ("--only", self.only.clone()),
             ("--runs", runs.to_string()),
             ("--warmup", warmup.to_string()),
-            ("--threads", flags.threads()),
+            ("--threads", Flags::threads()),
             ("--device", peer_device(&self.device)),
         ];
         let args = args.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();

@@ -74,7 +74,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     /// Returns the number of threads.
-    pub(crate) fn threads(&self) -> String {
+    pub(crate) fn threads() -> String {
         rayon::current_num_threads().to_string()
     }
 
@@ -128,7 +128,7 @@ impl Work {
     fn measure(&self, side: usize, flags: &Flags) -> Option<Result<(Report, Value), String>> {
         let command = match (side, &self.ours) {
             (0, Ours::Benchmark(args)) => this_program().map(|mut command| {
-                command.args(args).args(["--json", "--threads", &flags.threads()]);
+                command.args(args).args(["--json", "--threads", &Flags::threads()]);
                 command
             }),
             (0, Ours::FirstLine(args, runs)) => {
@@ -247,7 +247,11 @@ pub(crate) fn measure_all(works: &[Work], flags: &Flags, limit_mb: Option<f64>) 
         "memory_mb": total_memory_mb(),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     });
-    let mut facts = serde_json::Map::new();
+    // One benchmark beside its peers has the facts of ours; those of many differ.
+    let mut facts = match &all[..] {
+        [[ours, ..]] => ours.reports.first().map(|report| report.facts.clone()).unwrap_or_default(),
+        _ => serde_json::Map::new(),
+    };
     facts.insert("hardware".to_owned(), hardware);
     facts.insert("versions".to_owned(), Value::Object(versions));
     facts.insert("backend".to_owned(), seen(0, "backend").unwrap_or_default());

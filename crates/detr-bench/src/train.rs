@@ -92,13 +92,13 @@ impl Benchmark for Args {
         // Of the forward pass; a backward pass has about twice as many.
         facts["total_flops"] = json!(flops.total());
         facts["flops"] = json!(flops);
-        facts["traffic"] = counts(traffic);
+        facts["traffic"] = counts(&traffic);
         Ok(Report::new(facts, rows))
     }
 
     fn peers(&self, flags: &Flags) -> [Option<Script>; 2] {
         let [runs, warmup] = Self::runs(flags);
-        let torch = self.input.peer_arguments(flags, runs, warmup).map(|mut args| {
+        let torch = self.input.peer_arguments(runs, warmup).map(|mut args| {
             args.extend(["--objects".to_owned(), self.objects.to_string()]);
             args.extend(flags.peer_options.iter().cloned());
             ("train_torch.py", args)

@@ -134,9 +134,12 @@ pub fn charts_svg(charts: &[Chart]) -> String {
 
 fn draw(svg: &mut String, chart: &Chart, top: f64) {
     let points = || chart.lines.iter().flat_map(|line| &line.points);
-    let [x, y] = [0, 1].map(|axis| match chart.from_0_to_1 {
-        true => Scale { low: 0.0, high: 1.0, step: 0.1 },
-        false => Scale::over(points().map(|point| point[axis])),
+    let [x, y] = [0, 1].map(|axis| {
+        if chart.from_0_to_1 {
+            Scale { low: 0.0, high: 1.0, step: 0.1 }
+        } else {
+            Scale::over(points().map(|point| point[axis]))
+        }
     });
     let top = top + TOP;
     text(svg, [LEFT, top - 18.0], "font-size=\"16\"", &chart.title);

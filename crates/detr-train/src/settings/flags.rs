@@ -48,9 +48,10 @@ fn split(flag: &str) -> Result<(Vec<String>, &str), String> {
 
 /// Splits a dotted key by the rules of TOML; `a[0]` is `a.0`.
 fn names(key: &str) -> Option<Vec<String>> {
-    let key = match key.contains(['"', '\'']) {
-        true => key.to_owned(),
-        false => key.replace('[', ".").replace(']', ""),
+    let key = if key.contains(['"', '\'']) {
+        key.to_owned()
+    } else {
+        key.replace('[', ".").replace(']', "")
     };
     let mut value = Value::Table(format!("{key} = 0").parse().ok()?);
     let mut names = Vec::new();

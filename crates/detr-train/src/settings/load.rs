@@ -79,21 +79,21 @@ struct Source<'a> {
 impl Source<'_> {
     /// Returns the place of the value at a path, or of its key: the last flag that set it or made its table, else the
     /// file.
-    fn place(&self, path: &[PathStep], key: bool) -> Box<SettingPlace> {
+    fn place(&self, path: &[PathStep], key: bool) -> SettingPlace {
         let in_file = place_of(&self.spans, path).is_some();
         let flag = self.flags.iter().rfind(|(set, _)| {
             path.starts_with(set) || (!in_file && !path.is_empty() && set.starts_with(path))
         });
-        Box::new(match flag {
+        match flag {
             Some((_, flag)) => SettingPlace::Flag((*flag).to_owned()),
             None => place_in(self.path, self.text, span_of(&self.spans, path, key)),
-        })
+        }
     }
 
     /// Explains an error of serde's to users.
     fn explain(&self, document: &Value, problem: Problem, keys: &[SettingKey]) -> SettingsError {
         let Problem { path, reason } = problem;
-        let place = |key| self.place(&path, key);
+        let place = |key| Box::new(self.place(&path, key));
         let key = dotted(&path);
         let hint = MANUAL.to_owned();
         let parents = path.split_last().map_or(String::new(), |(_, parents)| dotted(parents));
@@ -144,7 +144,7 @@ impl Source<'_> {
     /// Explains to users why a value cannot work.
     fn refuse(&self, error: RangeError) -> SettingsError {
         let RangeError { field: key, value: found, expected, hint } = error;
-        let place = self.place(&steps_of(&key), false);
+        let place = self.place(&steps_of(&key), false).into();
         let hint = hint.map_or_else(|| MANUAL.to_owned(), Cow::into_owned);
         SettingsError::Value { place, key, found, expected: expected.into_owned(), hint }
     }

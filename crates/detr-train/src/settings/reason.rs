@@ -88,7 +88,7 @@ fn expected_in_words(expected: &str) -> String {
         "a boolean" => "true or false",
         "a string" | "path string" | "string" | "variant identifier" => "a text in quotes",
         "a sequence" => "a list",
-        "a map" => "a table",
+        "a map" | "newtype variant" | "struct variant" => "a table",
         "string only" | "fewer elements in array" => "",
         other => {
             let length = other

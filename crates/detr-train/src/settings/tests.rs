@@ -173,6 +173,51 @@ fn wrong_values_name_their_place_and_what_was_expected() {
 }
 
 #[test]
+fn variants_that_are_chosen_wrongly_name_what_there_is() {
+    let course = "kind = 'multi-step', milestones = [40]";
+    for (from, to, start) in [
+        // Of two keys with one value, the one whose type it does not fit.
+        (
+            course,
+            "kind = 'step', gamma = 0.5, every = 0.5",
+            "16:61: train.schedule.course.every is 0.5, expected a whole number",
+        ),
+        (
+            course,
+            "gamma = 1",
+            "16:23: `train.schedule.course.kind` is missing, expected \"constant",
+        ),
+        (
+            "ema = { decay = 0.999 }",
+            "precision = 16",
+            "17:13: train.precision is 16, expected one of \"f32\"",
+        ),
+        (
+            "{ color_jitter = {} }",
+            "{ color_jitter = {}, resize = {} }",
+            "9:5: data.augmentation.transforms[1] is a table of 2, expected one of \"horizontal_flip\"",
+        ),
+        (
+            "{ color_jitter = {} }",
+            "'color_jitter'",
+            "9:5: data.augmentation.transforms[1] is a word, expected a table",
+        ),
+        (
+            "[data.loader]",
+            "[data.preprocess]\nmean = [1, 2]\n[data.loader]",
+            "12:8: data.preprocess.mean is a list of 2, expected a list of 3",
+        ),
+        (
+            "[data.loader]",
+            "[data.preprocess]\nresize = { kind = 'longest-edge', width = 8 }\n[data.loader]",
+            "12:35: unknown key `data.preprocess.resize.width`",
+        ),
+    ] {
+        check(&message(from, to), &format!("runs/a \u{fc}.toml:{start}"), "");
+    }
+}
+
+#[test]
 fn line_ends_and_byte_order_marks_of_windows_change_nothing() {
     let windows = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));
     assert_eq!(load(&windows, &[]).unwrap(), load(GOOD, &[]).unwrap());
