@@ -41,6 +41,7 @@ pub fn config(args: &Value) -> DeformableDetrConfig {
         dropout: args["dropout"].as_f64().expect("dropout"),
         with_box_refine: flag("with_box_refine"),
         two_stage: flag("two_stage"),
+        masks: false,
         backbone: backbone(args),
     }
 }
