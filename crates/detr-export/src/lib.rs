@@ -2,8 +2,9 @@
 //! own forward pass: this crate has no second description of any model, only a table of what each operation is in ONNX.
 //!
 //! - `capture`: records the forward pass with Burn's capture device
-//! - `table`: the table of operations; deformable attention, which has three ways, is in `msda`
-//! - `graph`: nodes and constants while a graph is made; `fold` evaluates what is constant
+//! - `lowering`: from recordings to a graph; `table` is the table of operations, and deformable attention, which has
+//!   three ways, is in `msda`
+//! - `graph`: nodes and constants while a graph is made; `fold` evaluates what is constant, `simplify` takes short cuts
 //! - `half_precision`: turns a graph into one that computes in f16
 //! - `check`: shapes and types of the written file, worked out anew from its nodes
 //! - `file`, `proto`: the bytes of a file
@@ -20,8 +21,10 @@ mod file;
 mod fold;
 mod graph;
 mod half_precision;
+mod lowering;
 mod msda;
 mod proto;
+mod simplify;
 mod table;
 
 use std::collections::BTreeMap;
@@ -176,10 +179,10 @@ pub fn export(
     };
     let mut graph = match options.batch {
         // One image is special to Burn, which leaves out what changes nothing then.
-        Batch::Any => table::lower(&record(2)?, &record(3)?, options.opset, options.msda)?,
+        Batch::Any => lowering::lower(&record(2)?, &record(3)?, options.opset, options.msda)?,
         Batch::Fixed(images) => {
             let trace = record(images)?;
-            table::lower(&trace, &trace, options.opset, options.msda)?
+            lowering::lower(&trace, &trace, options.opset, options.msda)?
         }
     };
     if options.fp16 {
