@@ -70,7 +70,11 @@ pub fn evaluate<E: From<PredictError> + From<EvalError>>(
 /// Returns a detection by the ids of the data, with what is compared: its box or its mask. `None` if the data lack its
 /// class.
 #[must_use]
-pub fn to_score(detection: &Detection, categories: &CategoryMap, iou: IouKind) -> Option<EvalDetection> {
+pub fn to_score(
+    detection: &Detection,
+    categories: &CategoryMap,
+    iou: IouKind,
+) -> Option<EvalDetection> {
     let mask = detection
         .mask
         .as_ref()

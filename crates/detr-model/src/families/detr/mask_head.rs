@@ -316,7 +316,7 @@ impl MaskHead<'_> {
 /// Adds maps `[K, C, h, w]` to finer maps of their images, `[1 or B, C, H, W]`. The coarser cells are repeated, which is what
 /// the reference's nearest interpolation does where sides are halved and rounded up.
 fn finer(x: Tensor<4>, map: &Tensor<4>) -> Tensor<4> {
-    let [k, c, ..] = x.dims();
+    let [k, ..] = x.dims();
     let [_, _, height, width] = map.dims();
     repeat_cells(x, [height, width]) + of_queries(map, k)
 }
