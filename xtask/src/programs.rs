@@ -40,7 +40,7 @@ fn run(command: &mut Command) -> anyhow::Result<ExitCode> {
     Ok(shell::exit_code(shell::status(command)?))
 }
 
-/// An optimised program with the features that its arguments ask for; the arguments are still to come.
+/// Makes the command of an optimised program with the features that its arguments ask for, but without the arguments.
 fn program(package: &str, args: &[OsString]) -> Command {
     let mut command = cargo("run", package, args);
     command.arg("--");
@@ -69,7 +69,7 @@ fn check(args: &[OsString]) -> anyhow::Result<()> {
     }
 }
 
-/// The last word after `--backend`, in either spelling.
+/// Returns the last word after `--backend`, in either spelling.
 fn backend(args: &[OsString]) -> Option<String> {
     let mut found = None;
     let mut args = args.iter().map(|arg| arg.to_string_lossy());

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     buckets: usize,
 
-    /// Where image files are kept between epochs
+    /// The place where image files are kept between epochs
     #[arg(long, value_enum, default_value_t = Cache::None)]
     cache: Cache,
 

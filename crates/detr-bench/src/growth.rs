@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Preset that is changed along one axis after the other
     #[arg(long, default_value = "deformable-detr-r50")]
     model: String,
-    /// What is measured, with commas between: infer, train
+    /// The kinds of work to measure, with commas between: infer, train
     #[arg(long, default_value = "infer,train", value_delimiter = ',', value_parser = ["infer", "train"])]
     of: Vec<String>,
     /// Only these axes, with commas between: size, queries, levels, batch

@@ -53,7 +53,7 @@ enum Command {
     Load(Box<load::Args>),
     /// Multi-scale deformable attention by itself, forward and backward
     Msda(msda::Args),
-    /// How fast a data set becomes batches
+    /// Measure how fast a data set becomes batches
     Data(Box<data::Args>),
     /// Decoding and augmenting images on one core
     Augment(augment::Args),
@@ -65,7 +65,7 @@ enum Command {
     All(Box<all::Args>),
     /// Time and memory against resolution, queries, levels and batch
     Growth(Box<growth::Args>),
-    /// What changed between two results
+    /// Print the changes between two results
     Compare {
         /// The earlier results, as JSON
         a: PathBuf,
@@ -122,7 +122,7 @@ fn run(command: &Command, flags: &Flags, console: &Console) -> Result<(), CliErr
         return Err(CliError::Usage(message.to_owned()));
     }
     let mut args = without_rounds(std::env::args().skip(1));
-    // Without a word the peers compute on the CPU, and so do we beside them.
+    // The peers compute on the CPU unless told otherwise, and so do we beside them.
     let has_backend = matches!(command, Command::Infer(_) | Command::Train(_) | Command::Msda(_));
     if flags.peer && has_backend && !args.iter().any(|arg| arg.starts_with("--backend")) {
         args.extend(["--backend", "flex"].map(str::to_owned));

@@ -116,7 +116,7 @@ fn forward(inputs: &Inputs, operation: Operation) {
     drop(operation(value.clone(), levels, locations.clone(), weights.clone()));
 }
 
-/// The gradient of the sum of the output by all three inputs.
+/// Computes the gradients of the sum of the output by all three inputs.
 fn forward_backward(inputs: &Inputs, operation: Operation) {
     let value = inputs.value.clone().autodiff().require_grad();
     let locations = inputs.locations.clone().autodiff().require_grad();
@@ -181,7 +181,7 @@ const M: usize = 8;
 const D: usize = 32;
 /// Points per level.
 const P: usize = 4;
-/// How far points near their query are from it, at most, in cells of their level: those of the
+/// The largest distance of points near their query, in cells of their level: those of the
 /// initialisation are as far.
 const NEAR: f64 = 4.0;
 

@@ -53,7 +53,7 @@ impl Benchmark for Args {
         let checkpoint = open_model(&input.model, &input.load, console, || Ok(device.clone()))?;
         let architecture = checkpoint.config()?;
         let parameters = parameters(&checkpoint.state);
-        // Of every precision: a step makes its own copy in half.
+        // The model is loaded in f32 for every precision: a step makes its own copy in half.
         let model = catch_device(|| checkpoint.load(&device, FloatDType::F32))??;
         drop(checkpoint);
         let config = StepConfig {
@@ -89,7 +89,7 @@ impl Benchmark for Args {
         facts["images_per_second"] = json!(f64::from(input.batch_size) * 1000.0 / total);
         facts["parameters"] = json!(parameters);
         facts["trained_parameters"] = json!(trained_parameters);
-        // Of the forward pass; a backward pass has about twice as many.
+        // These are the operations of the forward pass; a backward pass has about twice as many.
         facts["total_flops"] = json!(flops.total());
         facts["flops"] = json!(flops);
         facts["traffic"] = counts(&traffic);

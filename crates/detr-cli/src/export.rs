@@ -49,7 +49,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "VERSION", default_value_t = 17)]
     opset: i64,
 
-    /// How deformable attention is written
+    /// The form in which deformable attention is written
     #[arg(long, value_enum, default_value_t = Msda::Gather)]
     msda: Msda,
 
@@ -75,9 +75,9 @@ pub(crate) struct ExportArgs {
 enum Msda {
     /// By index, right in every engine
     Gather,
-    /// With GridSample, in fewer nodes; some versions of TensorRT compile it wrongly
+    /// GridSample, in fewer nodes; some versions of TensorRT compile it wrongly
     GridSample,
-    /// As one node of TensorRT's plugin; only TensorRT runs it
+    /// One node of TensorRT's plugin; only TensorRT runs it
     Plugin,
 }
 
@@ -143,7 +143,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The files of `DeepStream` by name. Its parser for TAO's models takes sigmoids of all classes.
+/// Returns the files of `DeepStream` by name. Its parser for TAO's models takes sigmoids of all classes.
 fn deepstream_files(
     args: &ExportArgs,
     checkpoint: &Checkpoint,
@@ -203,7 +203,8 @@ fn check_output(path: &Path, force: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The size of the images: what the flags say, and otherwise what the model's own resizing makes of a square image.
+/// Returns the size of the images: that of the flags, or else the one that the model's own resizing makes of a
+/// square image.
 fn size(args: &ExportArgs, checkpoint: &Checkpoint) -> Result<ImageSize, CliError> {
     let spec = &checkpoint.preprocess;
     let own = spec.target_size(ImageSize::new(spec.shortest_edge, spec.shortest_edge));

@@ -140,8 +140,8 @@ impl TargetRules {
         Self { masks, ..self }
     }
 
-    /// - Where the annotations do not state its size, a box counts as lying on it unless it is to the left or
-    /// above.
+    /// Counts what becomes of the objects of an image without decoding it. If the annotations do not state its size, a
+    /// box counts as lying on it unless it is to the left or above.
     #[must_use]
     pub fn counts(&self, record: &ImageRecord) -> TargetCounts {
         let size = record.size.unwrap_or(ImageSize::new(u32::MAX, u32::MAX));
@@ -203,8 +203,8 @@ impl TargetRules {
     }
 }
 
-/// The box of an object. That of a panoptic segment reaches from its first to its last pixel and ends before that one, as
-/// in the reference (`masks_to_boxes` of `util/box_ops.py`), so a segment one pixel wide has none.
+/// Returns the box of an object. That of a panoptic segment reaches from its first to its last pixel and ends before
+/// that one, as in the reference (`masks_to_boxes` of `util/box_ops.py`), so a segment one pixel wide has none.
 fn bbox_of(object: &ObjectRecord) -> Xywh<f64> {
     match &object.segmentation {
         Some(Segmentation::Segment(code)) => {

@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// What `benches/peers/panoptic_sets.py` wrote.
+    /// The file that `benches/peers/panoptic_sets.py` writes.
     #[derive(Deserialize)]
     struct Sets {
         height: u32,

@@ -47,7 +47,7 @@ pub(crate) struct ValueType {
 }
 
 impl Element {
-    /// The number of the type in ONNX files (`TensorProto.DataType`).
+    /// Returns the number of the type in ONNX files (`TensorProto.DataType`).
     pub(crate) const fn code(self) -> i32 {
         match self {
             Self::F32 => 1,
@@ -59,7 +59,7 @@ impl Element {
         }
     }
 
-    /// The bytes of an element.
+    /// Returns the bytes of an element.
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Self::Bool | Self::I8 => 1,
@@ -93,7 +93,7 @@ impl Values {
         }
     }
 
-    /// The elements at these places, in this order.
+    /// Returns the elements at these places, in this order.
     pub(crate) fn pick(&self, places: impl Iterator<Item = usize>) -> Self {
         match self {
             Self::F32(values) => Self::F32(places.map(|place| values[place]).collect()),
@@ -105,7 +105,7 @@ impl Values {
         }
     }
 
-    /// The numbers as ONNX stores them.
+    /// Returns the numbers as ONNX stores them.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
@@ -119,23 +119,23 @@ impl Values {
 }
 
 impl Array {
-    /// A vector of floating-point numbers with these dimensions.
+    /// Makes a vector of floating-point numbers with these dimensions.
     pub(crate) fn f32(values: Vec<f32>, dims: &[usize]) -> Self {
         Self { dims: dims.to_vec(), values: Values::F32(values) }
     }
 
-    /// A vector of whole numbers.
+    /// Makes a vector of whole numbers.
     pub(crate) fn i64s(values: impl IntoIterator<Item = i64>) -> Self {
         let values: Vec<i64> = values.into_iter().collect();
         Self { dims: vec![values.len()], values: Values::I64(values) }
     }
 
-    /// A number without dimensions.
+    /// Makes a number without dimensions.
     pub(crate) fn scalar(value: f32) -> Self {
         Self::f32(vec![value], &[])
     }
 
-    /// The type of the constant.
+    /// Returns the type of the constant.
     pub(crate) fn value_type(&self) -> ValueType {
         ValueType {
             element: self.values.element(),
@@ -143,7 +143,7 @@ impl Array {
         }
     }
 
-    /// The numbers of a vector of whole numbers.
+    /// Returns the numbers of a vector of whole numbers.
     pub(crate) fn as_i64(&self) -> Option<&[i64]> {
         match &self.values {
             Values::I64(values) => Some(values),
@@ -153,7 +153,7 @@ impl Array {
 }
 
 impl Dim {
-    /// The dimension that is so long in a trace of two images and in one of three.
+    /// Returns the dimension that is so long in a trace of two images and in one of three.
     pub(crate) fn of_pair(two: usize, three: usize) -> Option<Self> {
         if two == three {
             return Some(Self::Fixed(two));
@@ -162,7 +162,7 @@ impl Dim {
         (each > 0 && two == 2 * each && three == 3 * each).then_some(Self::Batch(each))
     }
 
-    /// The length as a file names it: `batch` stands for the number of images.
+    /// Returns the length as a file names it: `batch` stands for the number of images.
     pub(crate) fn text(self) -> String {
         match self {
             Self::Fixed(len) => len.to_string(),
@@ -171,7 +171,7 @@ impl Dim {
         }
     }
 
-    /// The length, where it is always the same.
+    /// Returns the length if it is always the same.
     pub(crate) const fn fixed(self) -> Option<usize> {
         match self {
             Self::Fixed(len) => Some(len),
@@ -179,7 +179,7 @@ impl Dim {
         }
     }
 
-    /// The product of two lengths; none of two that both depend on the batch.
+    /// Returns the product of two lengths; `None` if both depend on the batch.
     pub(crate) const fn times(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Fixed(a), Self::Fixed(b)) => Some(Self::Fixed(a * b)),
@@ -191,7 +191,7 @@ impl Dim {
     }
 }
 
-/// A length as ONNX's numbers are.
+/// Converts a length to the type of ONNX's numbers.
 #[allow(clippy::cast_possible_wrap)] // lengths of tensors in memory
 pub(crate) const fn signed(len: usize) -> i64 {
     len as i64

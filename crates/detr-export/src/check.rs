@@ -24,7 +24,7 @@ enum Length {
     Batch(usize),
 }
 
-/// What is known of the values of a file.
+/// The facts that are known about the values of a file.
 #[derive(Default)]
 struct Values {
     types: HashMap<String, ValueType>,
@@ -127,7 +127,7 @@ impl Values {
         self.insert(&tensor.name, kind)
     }
 
-    /// The numbers of a vector that are the same for every batch.
+    /// Returns the numbers of a vector that are the same for every batch.
     fn numbers(&self, node: &NodeProto, index: usize) -> Result<Vec<i64>, String> {
         let vector = node.input.get(index).and_then(|name| self.vectors.get(name));
         let vector = vector.ok_or_else(|| format!("input {index} is no short constant"))?;
@@ -140,13 +140,13 @@ impl Values {
             .collect()
     }
 
-    /// The lengths of a shape that is computed or constant.
+    /// Returns the lengths of a shape that is computed or constant.
     fn lengths(&self, node: &NodeProto, index: usize) -> Result<&[Length], String> {
         let vector = node.input.get(index).and_then(|name| self.vectors.get(name));
         vector.map(Vec::as_slice).ok_or_else(|| format!("input {index} is no shape"))
     }
 
-    /// The type of a node's output, from those of its inputs.
+    /// Works out the type of a node's output from those of its inputs.
     fn infer(&mut self, node: &NodeProto) -> Result<ValueType, String> {
         let inputs: Vec<ValueType> = node
             .input
@@ -374,7 +374,7 @@ fn int(node: &NodeProto, name: &str) -> Result<i64, String> {
     attribute(node, name)?.i.ok_or_else(|| format!("attribute {name} is no number"))
 }
 
-/// An axis by its number, which counts from the end where it is negative.
+/// Returns an axis by its number, which counts from the end if it is negative.
 fn axis(number: i64, rank: usize) -> Result<usize, String> {
     let index = match usize::try_from(number) {
         Ok(index) => Some(index),
@@ -389,7 +389,7 @@ fn axes(numbers: &[i64], rank: usize) -> Result<Vec<usize>, String> {
     numbers.iter().map(|&number| axis(number, rank)).collect()
 }
 
-/// The shape of two operands, which have to fit each other.
+/// Returns the shape of two operands, which have to fit each other.
 fn joined(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, String> {
     let dims = broadcast(a, b);
     let fits = |own: &[Dim]| {
@@ -450,7 +450,7 @@ fn dims_of(lengths: &[Length]) -> Result<Vec<Dim>, String> {
     dims.collect::<Result<_, _>>().map_err(|_| "a negative length".to_owned())
 }
 
-/// The dimensions after a change of shape, in which one length may be left to be worked out.
+/// Returns the dimensions after a change of shape, in which one length may be left to be worked out.
 fn reshaped(x: &[Dim], lengths: &[Length]) -> Result<Vec<Dim>, String> {
     let count = |dims: &[Dim]| {
         let fixed = dims.iter().map(|dim| match *dim {

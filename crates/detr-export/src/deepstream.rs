@@ -96,18 +96,18 @@ pub fn trtexec(onnx_file: &str, options: &ExportOptions) -> String {
     line
 }
 
-/// The number that was written, without the rounding of f32.
+/// Returns the number that was written, without the rounding of f32.
 fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
-/// At most six digits after the point.
+/// Writes a number with at most six digits after the point.
 fn rounded(value: f64) -> String {
     let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A name as YAML, in quotes where it would be read as something else.
+/// Writes a name as YAML, in quotes if it would be read as something else.
 fn quoted(name: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "._-/".contains(c);
     if name.starts_with(char::is_alphabetic) && name.chars().all(is_plain) {
@@ -117,7 +117,7 @@ fn quoted(name: &str) -> String {
     }
 }
 
-/// A name as a shell reads it.
+/// Writes a name so that a shell reads it as one word.
 fn shell_quoted(name: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "._-/".contains(c);
     if name.chars().all(is_plain) {

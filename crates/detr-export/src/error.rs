@@ -1,4 +1,4 @@
-//! What an export can be refused for.
+//! The reasons for which an export is refused.
 
 /// A model or a setting that no file can be made of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum ExportError {
         height: u32,
         /// Width in pixels.
         width: u32,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// An operation of the model that has no line in the table of operators.
@@ -45,7 +45,7 @@ pub enum ExportError {
     /// The model could not be recorded.
     #[error("the model cannot be recorded: {reason}")]
     Capture {
-        /// What Burn reports.
+        /// The message of Burn.
         reason: String,
     },
     /// A file that protobuf cannot hold.

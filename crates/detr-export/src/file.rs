@@ -31,7 +31,7 @@ fn refuse_large(bytes: usize) -> Result<(), ExportError> {
     if bytes > MAX_BYTES { Err(ExportError::TooLarge { bytes }) } else { Ok(()) }
 }
 
-/// The version of the file format that goes with a version of the operators.
+/// Returns the version of the file format that goes with a version of the operators.
 pub(crate) const fn ir_version(opset: i64) -> i64 {
     if opset >= 19 { 9 } else { 8 }
 }
@@ -66,7 +66,7 @@ fn model(graph: &Graph) -> ModelProto {
     }
 }
 
-/// The outputs of a node. Of `TopK`, only the indices are read.
+/// Returns the outputs of a node. Only the indices of `TopK` are read.
 pub(crate) fn outputs(node: &Node) -> Vec<String> {
     match node.op {
         "TopK" => vec![format!("{}_scores", node.output), node.output.clone()],

@@ -102,7 +102,7 @@ fn walk(dims: &[usize], steps: &[isize], start: usize) -> impl Iterator<Item = u
     })
 }
 
-/// The shape of two operands that are broadcast against each other.
+/// Returns the shape of two operands that are broadcast against each other.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let at = |dims: &[usize], axis: usize| {
@@ -117,7 +117,7 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
         .collect()
 }
 
-/// The places of an operand in the order of the broadcast result.
+/// Returns the places of an operand in the order of the broadcast result.
 fn places(operand: &[usize], dims: &[usize]) -> impl Iterator<Item = usize> + use<> {
     let own = strides(operand);
     let offset = dims.len() - operand.len();
@@ -389,7 +389,7 @@ fn reduce(x: &Array, axes: &[i64], reduction: Reduction) -> Option<Array> {
     Some(Array::f32(reduced, &dims))
 }
 
-/// The product of a tensor `[.., I]` with a matrix `[I, O]`.
+/// Returns the product of a tensor `[.., I]` with a matrix `[I, O]`.
 fn product(a: &Array, b: &Array) -> Option<Array> {
     let (Values::F32(x), Values::F32(y)) = (&a.values, &b.values) else { return None };
     let (&[inputs, outputs], Some((&last, rows))) = (b.dims.as_slice(), a.dims.split_last()) else {

@@ -75,7 +75,7 @@ pub(crate) fn attribute_ints<'a>(
 }
 
 impl Graph {
-    /// A graph with one input and no nodes.
+    /// Makes a graph with one input and no nodes.
     pub(crate) fn new(opset: i64, input: &str, input_type: ValueType) -> Self {
         Self {
             opset,
@@ -91,7 +91,7 @@ impl Graph {
         }
     }
 
-    /// The dimensions of a value.
+    /// Returns the dimensions of a value.
     pub(crate) fn dims(&self, value: &str) -> Vec<Dim> {
         self.types[value].dims.clone()
     }
@@ -195,12 +195,12 @@ impl Graph {
         format!("{prefix}{}", self.next)
     }
 
-    /// The node that makes a value.
+    /// Returns the node that makes a value.
     pub(crate) fn producer(&self, value: &str) -> Option<&Node> {
         self.producers.get(value).map(|&index| &self.nodes[index])
     }
 
-    /// A type with the elements of a value.
+    /// Makes a type with the elements of a value.
     pub(crate) fn like(&self, value: &str, dims: Vec<Dim>) -> ValueType {
         ValueType { element: self.types[value].element, dims }
     }
@@ -224,7 +224,7 @@ impl Graph {
         self.node(op, &[a, b], Vec::new(), output)
     }
 
-    /// A constant vector without the axes of length 1 that broadcasting adds anyway.
+    /// Returns a constant vector without the axes of length 1 that broadcasting adds anyway.
     fn as_vector(&mut self, name: &str, rank: usize) -> String {
         let dims = self.dims(name);
         match dims.split_last() {
@@ -239,7 +239,7 @@ impl Graph {
         }
     }
 
-    /// The number of images times `each`, as a vector of one.
+    /// Makes the number of images times `each`, as a vector of one.
     fn batch(&mut self, each: usize) -> String {
         let one = ValueType { element: Element::I64, dims: vec![Dim::Fixed(1)] };
         let range = vec![("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
@@ -252,7 +252,7 @@ impl Graph {
         self.binary("Mul", &images, &each)
     }
 
-    /// A shape as a vector.
+    /// Makes a shape as a vector.
     pub(crate) fn shape(&mut self, dims: &[Dim]) -> String {
         if let Some(fixed) = dims.iter().map(|dim| dim.fixed()).collect::<Option<Vec<_>>>() {
             return self.i64s(fixed.into_iter().map(signed));
@@ -412,7 +412,7 @@ impl Graph {
         self.outputs.push(name.to_owned());
     }
 
-    /// A value that nothing else needs under its name: the value itself, or a copy of a constant or input.
+    /// Returns a value that nothing else needs under its name: the value itself, or a copy of a constant or input.
     fn keep_identity(&mut self, value: &str) -> String {
         if self.producers.contains_key(value) && !self.outputs.iter().any(|output| output == value)
         {
@@ -512,7 +512,7 @@ impl Graph {
         names
     }
 
-    /// The numbers in all constants.
+    /// Returns the numbers in all constants.
     pub(crate) fn constant_elements(&self) -> usize {
         self.constants.values().map(|array| array.values.len()).sum()
     }
@@ -525,7 +525,7 @@ fn count(counts: &mut BTreeMap<String, usize>, what: &str) -> usize {
     *next - 1
 }
 
-/// The shape of two operands that are broadcast against each other.
+/// Returns the shape of two operands that are broadcast against each other.
 pub(crate) fn broadcast(a: &[Dim], b: &[Dim]) -> Vec<Dim> {
     let rank = a.len().max(b.len());
     let at = |dims: &[Dim], axis: usize| {

@@ -72,7 +72,7 @@ struct Halves {
     plain_constants: HashSet<String>,
 }
 
-/// Whether a node reads a parameter of a layer that stays in f32.
+/// Returns whether a node reads a parameter of a layer that stays in f32.
 fn is_exact(node: &Node) -> bool {
     node.inputs.iter().any(|input| EXACT.iter().any(|part| input.contains(part)))
 }
@@ -119,7 +119,7 @@ impl Halves {
         self.nodes.push(node);
     }
 
-    /// Whether all numbers of a constant can be half-precision ones.
+    /// Returns whether all numbers of a constant can be half-precision ones.
     fn fits(&self, graph: &Graph, value: &str) -> bool {
         match graph.constants.get(value).map(|array| &array.values) {
             Some(Values::F32(values)) => {
@@ -129,7 +129,7 @@ impl Halves {
         }
     }
 
-    /// A value in half precision.
+    /// Returns a value in half precision.
     fn halved(&mut self, graph: &mut Graph, value: &str) -> String {
         if let Some(name) = self.half.get(value) {
             return name.clone();
@@ -149,7 +149,7 @@ impl Halves {
         name
     }
 
-    /// A value in f32, under its own name.
+    /// Returns a value in f32, under its own name.
     fn single(&mut self, graph: &Graph, value: &str) -> String {
         if graph.constants.contains_key(value) {
             self.plain_constants.insert(value.to_owned());
@@ -159,7 +159,7 @@ impl Halves {
         value.to_owned()
     }
 
-    /// All constants that are read. One that is read in both precisions has its name in half precision, and the
+    /// Returns all constants that are read. One that is read in both precisions has its name in half precision, and the
     /// other copy a name of its own.
     fn constants(&mut self, graph: &mut Graph) -> BTreeMap<String, Array> {
         let mut constants = BTreeMap::new();

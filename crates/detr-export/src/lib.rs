@@ -54,7 +54,7 @@ pub enum Batch {
 /// Mean and standard deviation of every channel, in units of the largest value of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalisation {
-    /// Subtracted.
+    /// The value that is subtracted.
     pub mean: [f32; 3],
     /// Divisor.
     pub std: [f32; 3],
@@ -69,7 +69,7 @@ pub struct ExportOptions {
     pub size: ImageSize,
     /// Version of ONNX's operators.
     pub opset: i64,
-    /// How deformable attention is written.
+    /// The form in which deformable attention is written.
     pub msda: MsdaLowering,
     /// Appends scores, labels and boxes in pixels of the input.
     pub postprocess: bool,
@@ -118,7 +118,7 @@ impl Batch {
 }
 
 impl ExportOptions {
-    /// The usual settings for images of this size: any number of them, opset 17, nothing but the model.
+    /// Returns the usual settings for images of this size: any number of them, opset 17, nothing but the model.
     #[must_use]
     pub const fn new(size: ImageSize) -> Self {
         Self {

@@ -87,7 +87,7 @@ impl IrVisitorMut for Blank {
     }
 }
 
-/// The name of an operation, from its text: `NumericFloat(F32, Add(BinaryOpIr {..` is `Add`.
+/// Returns the name of an operation, from its text: `NumericFloat(F32, Add(BinaryOpIr {..` is `Add`.
 fn name_of(operation: &OperationIr) -> String {
     if let OperationIr::Custom(custom) = operation {
         return custom.id.clone();
@@ -99,7 +99,7 @@ fn name_of(operation: &OperationIr) -> String {
     own.rsplit(", ").next().unwrap_or(own).to_owned()
 }
 
-/// The type of elements that a value of Burn's has in ONNX.
+/// Returns the type of elements that a value of Burn's has in ONNX.
 pub(crate) fn element(dtype: DType) -> Option<Element> {
     match dtype {
         DType::F32 => Some(Element::F32),
@@ -206,7 +206,7 @@ impl Lowering<'_> {
         self.names.get(&tensor.id).cloned().unwrap_or_default()
     }
 
-    /// A number as a constant of the type of a value.
+    /// Returns a number as a constant of the type of a value.
     #[allow(clippy::cast_possible_truncation)] // the precision of the model
     pub(crate) fn scalar(&mut self, scalar: ScalarIr, like: &str) -> Option<String> {
         let values = match self.graph.types[like].element {
@@ -271,7 +271,7 @@ mod tests {
         TensorIr::uninit(TensorId::new(id), dims.into(), DType::F32)
     }
 
-    /// A recording of one operation on `[images, 4]`.
+    /// Makes a recording of one operation on `[images, 4]`.
     fn trace(images: usize, operation: OperationIr) -> Trace {
         let zeros = TensorData::zeros::<f32, _>([images, 4]);
         Trace {
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// The graph of an operation, recorded for two and for three images.
+    /// Makes the graph of an operation, recorded for two and for three images.
     fn lowered(operation: impl Fn(usize) -> OperationIr) -> Result<Graph, ExportError> {
         let [two, three] = [2, 3].map(|images| trace(images, operation(images)));
         lower(&two, &three, 17, MsdaLowering::Gather)

@@ -4,7 +4,7 @@
 use crate::array::{Array, Dim, Element, ValueType, Values, signed};
 use crate::graph::{Attribute, Graph};
 
-/// How deformable attention is written.
+/// The form in which deformable attention is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MsdaLowering {
     /// Reads cells by index (`GatherND`). Right in every engine.
@@ -85,8 +85,8 @@ fn of_levels<const N: usize>(
     graph.constant(Array::f32(values, &[levels.len(), 1, N]))
 }
 
-/// The bilinear weight of a cell is `max(0, 1 - |distance|)` along each axis. The pair of cells along an axis is moved
-/// inside the map, where that formula still gives every cell its weight and a cell that is not next to the point zero,
+/// Reads cells by index. The bilinear weight of a cell is `max(0, 1 - |distance|)` along each axis. The pair of cells
+/// along an axis is moved inside the map, where that formula still gives every cell its weight and a cell that is not next to the point zero,
 /// so nothing has to be masked.
 #[allow(clippy::cast_precision_loss)] // sides of feature maps and tokens of an image are exact in f32
 fn gather(graph: &mut Graph, call: &Call<'_>, sizes: &Sizes) -> String {
@@ -182,7 +182,7 @@ fn gather(graph: &mut Graph, call: &Call<'_>, sizes: &Sizes) -> String {
     graph.reshape(&sum, call.output.clone())
 }
 
-/// The reference's own formula (`ms_deform_attn_core_pytorch`): one sampling for each level.
+/// Writes the reference's own formula (`ms_deform_attn_core_pytorch`): one sampling for each level.
 fn grid_sample(graph: &mut Graph, call: &Call<'_>, sizes: &Sizes) -> String {
     let &Sizes { b, q, m, d, l, p, bm, points } = sizes;
     let float = |dims: Vec<Dim>| ValueType { element: Element::F32, dims };
@@ -232,8 +232,8 @@ fn grid_sample(graph: &mut Graph, call: &Call<'_>, sizes: &Sizes) -> String {
     graph.transpose(&sum, &[0, 2, 1])
 }
 
-/// What TAO's exporter makes (`deformable_detr/utils/onnx_export.py` of `nvidia_tao_pytorch`): the plugin with its three
-/// attributes, and sizes and starts of the levels as 32-bit constants.
+/// Writes the node of TAO's exporter (`deformable_detr/utils/onnx_export.py` of `nvidia_tao_pytorch`): the plugin with
+/// its three attributes, and sizes and starts of the levels as 32-bit constants.
 fn plugin(graph: &mut Graph, call: &Call<'_>) -> String {
     let small = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let shapes: Vec<i32> = call.levels.as_flattened().iter().map(|&side| small(side)).collect();

@@ -45,7 +45,7 @@ impl Graph {
         }
     }
 
-    /// Whether a value is a constant that is the same for every row.
+    /// Returns whether a value is a constant that is the same for every row.
     fn is_narrow(&self, name: &str) -> bool {
         self.constants.get(name).is_some_and(|array| array.dims.len() <= 1)
     }

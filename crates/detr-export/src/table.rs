@@ -120,7 +120,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// A tensor with the same number everywhere.
+    /// Makes a tensor with the same number everywhere.
     #[allow(clippy::cast_possible_truncation)] // the precision of the model
     fn full(&mut self, value: ScalarIr, output: ValueType) -> Option<String> {
         let values = match output.element {
@@ -251,7 +251,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// A product of matrices. A constant on the right is a matrix, whatever axes of length 1 Burn put before it.
+    /// Multiplies matrices. A constant on the right is a matrix, whatever axes of length 1 Burn put before it.
     fn product(&mut self, a: &str, b: &str, output: ValueType) -> String {
         let own = self.graph.dims(b);
         let (batch, matrix) = own.split_at(own.len().saturating_sub(2));
@@ -414,7 +414,7 @@ impl Lowering<'_> {
     }
 }
 
-/// A slice as start, end and step; `None` if it goes backwards.
+/// Returns a slice as start, end and step; `None` if it goes backwards.
 fn range(slice: Slice, len: usize) -> Option<[usize; 3]> {
     let at = |index: isize| match usize::try_from(index) {
         Ok(index) => Some(index.min(len)),

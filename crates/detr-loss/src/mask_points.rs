@@ -17,7 +17,7 @@ use crate::targets::{Target, TargetMasks, Targets};
 
 /// Points whose losses count, 112 * 112 in `Mask2Former`.
 const POINTS: usize = 12_544;
-/// Those of them that are the most uncertain of three candidates.
+/// The number of points that are the most uncertain of three candidates.
 const UNCERTAIN: usize = POINTS / 4 * 3;
 /// Points that are looked at.
 const CANDIDATES: usize = 3 * UNCERTAIN + (POINTS - UNCERTAIN);
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// A target of one object that covers the left part of an image, up to a column.
+    /// Makes a target of one object that covers the left part of an image, up to a column.
     fn half(size: [usize; 2], columns: usize) -> Target {
         let bits = (0..size[0] * size[1]).map(|at| u8::from(at % size[1] < columns)).collect();
         Target {

@@ -117,7 +117,7 @@ impl Predictions {
         let mut masks: Vec<Vec<Option<Tensor<3>>>> = made.collect();
         let none = masks.iter().flatten().all(Option::is_none);
         if let Some(first_image) = masks.first_mut().filter(|_| none) {
-            // Without any object the losses are zero, and still depend on the mask head, which may be all that learns.
+            // No object makes the losses zero, but they still depend on the mask head, which may be all that learns.
             let queries = vec![vec![0]; first_image.len()];
             *first_image = model.masks_of_layers(features, 0, &queries);
         }

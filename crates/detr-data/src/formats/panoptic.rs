@@ -135,7 +135,7 @@ pub(super) fn read(
                 iscrowd: segment.iscrowd.is_some_and(|flag| flag.0),
                 segmentation: outlines
                     .as_mut()
-                    .and_then(|outlines| outlines.next())
+                    .and_then(std::iter::Iterator::next)
                     .map(Segmentation::Segment),
             };
             builder.segment(image_id, object);

@@ -90,7 +90,7 @@ proptest! {
                 // A pixel; of two resizes with a crop between them, the first one's pixel may have grown.
                 let twice = matches!(transform, Transform::TwoBranchResize(_));
                 let bound = if twice { 4.0 } else { 1.01 };
-                // What is thinner may lie between the pixels that a resize picks.
+                // A thinner object may lie between the pixels that a resize picks.
                 if x2 - x1 < bound || y2 - y1 < bound {
                     continue;
                 }

@@ -32,7 +32,7 @@ fn load(text: &str, flags: &[&str]) -> Result<TrainConfig, SettingsError> {
     TrainConfig::load(Path::new("runs/a \u{fc}.toml"), text, &flags)
 }
 
-/// The message about the good settings with one text replaced by another.
+/// Returns the message about the good settings with one text replaced by another.
 fn message(from: &str, to: &str) -> String {
     let text = GOOD.replacen(from, to, 1);
     assert_ne!(text, GOOD, "{from}");
@@ -176,7 +176,7 @@ fn wrong_values_name_their_place_and_what_was_expected() {
 fn variants_that_are_chosen_wrongly_name_what_there_is() {
     let course = "kind = 'multi-step', milestones = [40]";
     for (from, to, start) in [
-        // Of two keys with one value, the one whose type it does not fit.
+        // Two keys have one value; it is the one whose type the value does not fit.
         (
             course,
             "kind = 'step', gamma = 0.5, every = 0.5",
@@ -269,7 +269,7 @@ fn a_rate_for_a_backbone_without_a_group_is_refused() {
         (step.parameters.groups[0].lr, step.parameters.groups[0].lr_factor),
         (Some(0.0), None)
     );
-    // What a run keeps of its settings makes the same steps.
+    // The settings that a run keeps make the same steps.
     assert_eq!(config.train.resolved(&model).step(&model), step);
 }
 

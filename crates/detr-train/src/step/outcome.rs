@@ -89,7 +89,8 @@ impl NonFinite {
         self
     }
 
-    /// - `images` are the ids of the images of the batch.
+    /// Names the first tensor that is not finite, in the order in which a step computes them. `images` are the ids of
+    /// the images of the batch.
     #[must_use]
     pub fn tensor(&self, images: &[i64]) -> String {
         match self {

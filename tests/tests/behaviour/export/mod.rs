@@ -119,8 +119,7 @@ fn versions_of_operators_are_kept_apart() {
     }
 }
 
-/// What NVIDIA TAO's exporter makes of deformable attention: a node of its plugin with three texts as attributes, of
-/// values, sizes and starts of the levels in 32 bits, locations and weights.
+/// The node is that of NVIDIA TAO's exporter: its plugin with three texts as attributes, and as inputs values, sizes and starts of the levels in 32 bits, locations and weights.
 #[test]
 fn the_plugin_is_written_as_tao_writes_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -134,12 +134,12 @@ impl Model {
             .collect()
     }
 
-    /// An initializer by name.
+    /// Returns an initializer by name.
     pub(super) fn initializer(&self, name: &str) -> Option<&Tensor> {
         self.graph.initializer.iter().find(|tensor| tensor.name == name)
     }
 
-    /// Every value is made once and before it is read, and every initializer and node is needed.
+    /// Checks that every value is made once and before it is read, and that every initializer and node is needed.
     #[track_caller]
     pub(super) fn check_order(&self) {
         let graph = &self.graph;

@@ -286,7 +286,7 @@ fn a_mask_does_not_depend_on_what_else_is_in_the_batch() {
     assert!(difference < 2e-5, "{difference}");
 }
 
-/// A small Deformable DETR with masks, and the images of [`model_and_images`].
+/// Makes a small Deformable DETR with masks, and the images of [`model_and_images`].
 fn deformable_and_images(device: &Device) -> (detr_model::Model, NestedTensor) {
     let config = detr_model::ModelConfig::preset("deformable-detr-tiny-masks").unwrap();
     let model = Checkpoint::recipe(&config, 5, device).load(device, FloatDType::F32).unwrap();

@@ -12,7 +12,7 @@ fn eval(folder: &Path, args: &[&str]) -> Outcome {
     detr(["eval", "--iou", "panoptic", "--data", "truth.json"]).args(args).inside(folder).run()
 }
 
-/// A folder with two pictures and what a model says of them, as truth and as results.
+/// Makes a folder with two pictures and what a model says of them, as truth and as results.
 fn scored() -> tempfile::TempDir {
     let folder =
         folder_with([("1.png", png(picture(3, 90, 60))), ("2.png", png(picture(4, 61, 75)))]);

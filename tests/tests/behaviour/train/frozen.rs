@@ -10,12 +10,12 @@ use super::small::Small;
 use super::{batch, deformable, detr, parameters, same, trainer, updated};
 use crate::support::Outcome;
 
-/// A detector for the six shapes with ten queries.
+/// Makes a detector for the six shapes with ten queries.
 fn detector(config: ModelConfig) -> ModelConfig {
     config.with_sizes(6, Some(10))
 }
 
-/// The same with a mask head.
+/// Makes the same with a mask head.
 fn with_masks(config: ModelConfig) -> ModelConfig {
     match config {
         ModelConfig::Detr(mut config) => {

@@ -318,7 +318,7 @@ fn voc_corners_count_from_one_unless_a_corner_says_otherwise() {
     }
 }
 
-/// A PNG of 4 by 2 pixels with these ids.
+/// Makes a PNG of 4 by 2 pixels with these ids.
 fn segments(ids: [u32; 8]) -> Vec<u8> {
     let pixels = image::RgbImage::from_fn(4, 2, |x, y| {
         let [r, g, b, _] = ids[(y * 4 + x) as usize].to_le_bytes();
