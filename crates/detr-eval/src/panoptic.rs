@@ -104,7 +104,7 @@ impl PanopticMetrics {
     pub fn class_table(&self) -> String {
         let mut text = format!("{HEAD}\n");
         for class in self.classes.iter().filter(|class| class.quality.is_some()) {
-            line(&mut text, &class.name, class.quality, "");
+            text += &line(&class.name, class.quality, "");
         }
         text
     }
@@ -119,19 +119,19 @@ impl PanopticMetrics {
 
 const HEAD: &str = "                          PQ      SQ      RQ";
 
-fn line(text: &mut String, name: &str, quality: Option<PanopticQuality>, rest: &str) {
+fn line(name: &str, quality: Option<PanopticQuality>, rest: &str) -> String {
     let number = |of: fn(&PanopticQuality) -> f64| {
         quality.as_ref().map_or_else(|| "-".to_owned(), |q| format!("{:.4}", of(q)))
     };
     let (pq, sq, rq) = (number(|q| q.pq), number(|q| q.sq), number(|q| q.rq));
-    text.push_str(&format!("{name:<20} {pq:>7} {sq:>7} {rq:>7}{rest}\n"));
+    format!("{name:<20} {pq:>7} {sq:>7} {rq:>7}{rest}\n")
 }
 
 impl fmt::Display for PanopticMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("{HEAD}  categories\n");
         for (name, mean) in [("all", self.all), ("things", self.things), ("stuff", self.stuff)] {
-            line(&mut text, name, mean.quality, &format!("  {:>10}", mean.categories));
+            text += &line(name, mean.quality, &format!("  {:>10}", mean.categories));
         }
         f.write_str(&text)
     }
