@@ -17,6 +17,7 @@ use detr_types::{ClassTable, ImageSize};
 
 /// Flags of `detr export`.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools)] // flags
 pub(crate) struct ExportArgs {
     /// A .pth or .safetensors file, a model folder, a remote name, or recipe:PRESET
     #[arg(value_name = "MODEL")]
@@ -65,7 +66,7 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     fp16: bool,
 
-    /// Write labels.txt and nvdsinfer_config.yaml for DeepStream beside the model
+    /// Write labels.txt and the configuration for DeepStream beside the model
     #[arg(long)]
     deepstream: bool,
 }

@@ -146,7 +146,7 @@ mod tests {
 
     /// The file that `benches/peers/panoptic_sets.py` writes.
     #[derive(Deserialize)]
-    struct Sets {
+    struct Fixture {
         height: u32,
         width: u32,
         sets: Vec<Set>,
@@ -166,7 +166,7 @@ mod tests {
         if letter == '.' { 0 } else { (u32::from(letter) - 96) * 70_001 % (1 << 24) }
     }
 
-    fn write(folder: &Path, side: &str, sets: &Sets, set: &Set) -> PanopticFiles {
+    fn write(folder: &Path, side: &str, sets: &Fixture, set: &Set) -> PanopticFiles {
         let files = PanopticFiles::of(&folder.join(format!("{side}.json")));
         std::fs::create_dir_all(&files.pictures).unwrap();
         let info = |letter: char, category: i64, crowd: u8, picture: &str| {
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn two_hundred_sets_have_the_quality_of_the_original_code() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/panoptic_sets.json");
-        let sets: Sets = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let sets: Fixture = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(sets.sets.len(), 200);
         let mut matched = 0;
         for set in &sets.sets {
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn files_that_disagree_are_refused_with_file_and_id() {
-        let sets = Sets { height: 2, width: 3, sets: Vec::new() };
+        let sets = Fixture { height: 2, width: 3, sets: Vec::new() };
         let segment = ('a', 1, 0);
         let base = || Set {
             categories: vec![(1, 1)],

@@ -133,7 +133,7 @@ fn forward(model: &Model, recording: Recording, pixels: Tensor<4>, outputs: &mut
         outputs.float("pred_masks", &masks);
     }
     if recording.postprocess {
-        postprocess(logits, boxes, recording, outputs);
+        postprocess(logits, &boxes, recording, outputs);
     }
 }
 
@@ -157,7 +157,7 @@ fn last_layer(x: &Tensor<4>) -> Tensor<3> {
 
 /// Adds scores, labels and boxes `(x1, y1, x2, y2)` in pixels of the input: one answer for each query under a softmax,
 /// the best pairs of query and class under sigmoids.
-fn postprocess(logits: Tensor<3>, boxes: Tensor<3>, recording: Recording, outputs: &mut Outputs) {
+fn postprocess(logits: Tensor<3>, boxes: &Tensor<3>, recording: Recording, outputs: &mut Outputs) {
     let [b, q, columns] = logits.dims();
     let boxes = to_pixels(boxes, recording.size);
     let (scores, labels, boxes) = match recording.activation {
@@ -186,7 +186,7 @@ fn postprocess(logits: Tensor<3>, boxes: Tensor<3>, recording: Recording, output
 
 /// Centre and size, relative, to corners in pixels.
 #[allow(clippy::cast_precision_loss)] // sides of images
-fn to_pixels(boxes: Tensor<3>, ImageSize { height, width }: ImageSize) -> Tensor<3> {
+fn to_pixels(boxes: &Tensor<3>, ImageSize { height, width }: ImageSize) -> Tensor<3> {
     let device = boxes.device();
     let part = |from: usize| boxes.clone().slice_dim(2, from..from + 2);
     let (centre, half) = (part(0), part(2) * 0.5);

@@ -170,9 +170,10 @@ impl Values {
             }
             "LayerNormalization" => {
                 let last = first.dims.last().copied();
-                match inputs[1..].iter().all(|part| part.dims.last().copied() == last) {
-                    true => Ok(first),
-                    false => Err("scale or shift has another width".to_owned()),
+                if inputs[1..].iter().all(|part| part.dims.last().copied() == last) {
+                    Ok(first)
+                } else {
+                    Err("scale or shift has another width".to_owned())
                 }
             }
             "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Max" | "Min" | "And" | "Or" => {
@@ -192,9 +193,10 @@ impl Values {
             "Where" => {
                 let (a, b) = (input(1)?, input(2)?);
                 let dims = joined(&joined(&first.dims, &a.dims)?, &b.dims)?;
-                match first.element == Element::Bool && a.element == b.element {
-                    true => Ok(ValueType { element: a.element, dims }),
-                    false => Err("operands of different types".to_owned()),
+                if first.element == Element::Bool && a.element == b.element {
+                    Ok(ValueType { element: a.element, dims })
+                } else {
+                    Err("operands of different types".to_owned())
                 }
             }
             "Cast" => {
@@ -258,9 +260,10 @@ impl Values {
                 let ([b, c, ..], [gb, h, w, _]) = (&first.dims[..], &input(1)?.dims[..]) else {
                     return Err("no map or no grid".to_owned());
                 };
-                match b == gb {
-                    true => Ok(float(vec![*b, *c, *h, *w])),
-                    false => Err("a grid of another batch".to_owned()),
+                if b == gb {
+                    Ok(float(vec![*b, *c, *h, *w]))
+                } else {
+                    Err("a grid of another batch".to_owned())
                 }
             }
             "ReduceSum" | "ReduceMean" | "ReduceMax" => {

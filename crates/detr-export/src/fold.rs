@@ -248,21 +248,22 @@ fn transpose(x: &Array, perm: &[i64]) -> Option<Array> {
     Some(Array { dims, values })
 }
 
+/// Takes a row of every part in turn.
+fn join<T: Copy>(parts: &[(&[T], usize)], outer: usize) -> Vec<T> {
+    let mut joined = Vec::with_capacity(parts.iter().map(|(values, _)| values.len()).sum());
+    for row in 0..outer {
+        for (values, len) in parts {
+            joined.extend_from_slice(&values[row * len..(row + 1) * len]);
+        }
+    }
+    joined
+}
+
 fn concat(parts: &[&Array], axis: usize) -> Option<Array> {
     let first = parts.first()?;
     let mut dims = first.dims.clone();
     dims[axis] = parts.iter().map(|part| part.dims[axis]).sum();
     let outer: usize = dims[..axis].iter().product();
-    /// Takes a row of every part in turn.
-    fn join<T: Copy>(parts: &[(&[T], usize)], outer: usize) -> Vec<T> {
-        let mut joined = Vec::with_capacity(parts.iter().map(|(values, _)| values.len()).sum());
-        for row in 0..outer {
-            for (values, len) in parts {
-                joined.extend_from_slice(&values[row * len..(row + 1) * len]);
-            }
-        }
-        joined
-    }
     macro_rules! joined {
         ($kind:ident) => {{
             let parts: Option<Vec<_>> = parts
@@ -352,13 +353,14 @@ fn cumulative_sum(x: &Array, axis: &[i64]) -> Option<Array> {
     let mut values = values.clone();
     let step = strides(&x.dims)[axis];
     for place in 0..values.len() {
-        if place / step % x.dims[axis] > 0 {
+        if !(place / step).is_multiple_of(x.dims[axis]) {
             values[place] += values[place - step];
         }
     }
     Some(Array::f32(values, &x.dims))
 }
 
+#[derive(Clone, Copy)]
 enum Reduction {
     Sum,
     Mean,
@@ -384,7 +386,9 @@ fn reduce(x: &Array, axes: &[i64], reduction: Reduction) -> Option<Array> {
     }
     if matches!(reduction, Reduction::Mean) {
         let count: usize = axes.iter().map(|&axis| x.dims[axis]).product();
-        reduced.iter_mut().for_each(|value| *value /= count as f32);
+        for value in &mut reduced {
+            *value /= count as f32;
+        }
     }
     Some(Array::f32(reduced, &dims))
 }

@@ -333,12 +333,11 @@ impl Graph {
 
     /// Joins values along an axis.
     pub(crate) fn concat(&mut self, parts: &[&str], axis: usize, output: ValueType) -> String {
-        match parts {
-            [one] => (*one).to_owned(),
-            _ => {
-                let axis = vec![("axis", Attribute::Int(signed(axis)))];
-                self.node("Concat", parts, axis, output)
-            }
+        if let [one] = parts {
+            (*one).to_owned()
+        } else {
+            let axis = vec![("axis", Attribute::Int(signed(axis)))];
+            self.node("Concat", parts, axis, output)
         }
     }
 
@@ -352,10 +351,11 @@ impl Graph {
         let mut cut = ranges.iter().enumerate().filter_map(|(axis, range)| Some((axis, (*range)?)));
         let first = cut.next();
         let Some((axis, [start, end, step])) = first else { return x.to_owned() };
-        if cut.next().is_none() && step == 1 {
-            if let Some(part) = self.slice_through(x, axis, [start, end]) {
-                return part;
-            }
+        if cut.next().is_none()
+            && step == 1
+            && let Some(part) = self.slice_through(x, axis, [start, end])
+        {
+            return part;
         }
         let all: Vec<(usize, [usize; 3])> =
             ranges.iter().enumerate().filter_map(|(axis, range)| Some((axis, (*range)?))).collect();
@@ -532,9 +532,9 @@ pub(crate) fn broadcast(a: &[Dim], b: &[Dim]) -> Vec<Dim> {
         (axis + dims.len()).checked_sub(rank).map_or(Dim::Fixed(1), |axis| dims[axis])
     };
     (0..rank)
-        .map(|axis| match (at(a, axis), at(b, axis)) {
-            (Dim::Fixed(1), dim) => dim,
-            (dim, _) => dim,
+        .map(|axis| match at(a, axis) {
+            Dim::Fixed(1) => at(b, axis),
+            dim => dim,
         })
         .collect()
 }

@@ -85,7 +85,7 @@ impl Halves {
     fn node(&mut self, graph: &mut Graph, mut node: Node) {
         let floats: Vec<usize> =
             (0..node.inputs.len()).filter(|&index| is_float(graph, &node.inputs[index])).collect();
-        let fits = floats.iter().all(|&index| self.fits(graph, &node.inputs[index]));
+        let fits = floats.iter().all(|&index| fits(graph, &node.inputs[index]));
         let computed = |index: &&usize| !graph.constants.contains_key(&node.inputs[**index]);
         let mut inputs = floats.iter().filter(computed).peekable();
         let follows = FOLLOWING.contains(&node.op)
@@ -117,16 +117,6 @@ impl Halves {
             node.output = name;
         }
         self.nodes.push(node);
-    }
-
-    /// Returns whether all numbers of a constant can be half-precision ones.
-    fn fits(&self, graph: &Graph, value: &str) -> bool {
-        match graph.constants.get(value).map(|array| &array.values) {
-            Some(Values::F32(values)) => {
-                values.iter().all(|value| f16::from_f32(*value).is_finite())
-            }
-            _ => true,
-        }
     }
 
     /// Returns a value in half precision.
@@ -196,5 +186,13 @@ fn cast_node(from: &str, to: &str, element: Element) -> Node {
         inputs: vec![from.to_owned()],
         output: to.to_owned(),
         attributes: vec![("to", Attribute::Int(element.code().into()))],
+    }
+}
+
+/// Returns whether all numbers of a constant can be half-precision ones.
+fn fits(graph: &Graph, value: &str) -> bool {
+    match graph.constants.get(value).map(|array| &array.values) {
+        Some(Values::F32(values)) => values.iter().all(|value| f16::from_f32(*value).is_finite()),
+        _ => true,
     }
 }

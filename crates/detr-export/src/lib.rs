@@ -1,4 +1,4 @@
-//! Writes models as ONNX files, for ONNX Runtime, TensorRT and DeepStream. A file is made of a recording of the model's
+//! Writes models as ONNX files, for ONNX Runtime, `TensorRT` and `DeepStream`. A file is made of a recording of the model's
 //! own forward pass: this crate has no second description of any model, only a table of what each operation is in ONNX.
 //!
 //! - `capture`: records the forward pass with Burn's capture device

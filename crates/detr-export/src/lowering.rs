@@ -219,19 +219,14 @@ impl Lowering<'_> {
         Some(self.graph.constant(Array { dims: Vec::new(), values }))
     }
 
-    pub(crate) fn unary(&mut self, op: &'static str, x: &TensorIr) -> Option<String> {
+    pub(crate) fn unary(&mut self, op: &'static str, x: &TensorIr) -> String {
         let x = self.name(x);
-        Some(self.graph.keep(op, &[&x], Vec::new()))
+        self.graph.keep(op, &[&x], Vec::new())
     }
 
-    pub(crate) fn binary(
-        &mut self,
-        op: &'static str,
-        a: &TensorIr,
-        b: &TensorIr,
-    ) -> Option<String> {
+    pub(crate) fn binary(&mut self, op: &'static str, a: &TensorIr, b: &TensorIr) -> String {
         let (a, b) = (self.name(a), self.name(b));
-        Some(self.graph.binary(op, &a, &b))
+        self.graph.binary(op, &a, &b)
     }
 
     pub(crate) fn with_scalar(

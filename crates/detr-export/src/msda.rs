@@ -10,13 +10,13 @@ pub enum MsdaLowering {
     /// Reads cells by index (`GatherND`). Right in every engine.
     #[default]
     Gather,
-    /// Reads cells with `GridSample`, once for each level. Some versions of TensorRT compile it wrongly.
+    /// Reads cells with `GridSample`, once for each level. Some versions of `TensorRT` compile it wrongly.
     GridSample,
-    /// One node of TensorRT's plugin, as NVIDIA TAO writes it; only TensorRT runs it.
+    /// One node of `TensorRT`'s plugin, as NVIDIA TAO writes it; only `TensorRT` runs it.
     Plugin,
 }
 
-/// The operator of TensorRT's plugin, and the set that TAO's exporter puts it in.
+/// The operator of `TensorRT`'s plugin, and the set that TAO's exporter puts it in.
 pub(crate) const PLUGIN: &str = "MultiscaleDeformableAttnPlugin_TRT";
 pub(crate) const PLUGIN_DOMAIN: &str = "nvidia";
 

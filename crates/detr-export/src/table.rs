@@ -47,11 +47,11 @@ impl Lowering<'_> {
                 Some(self.graph.concat(&parts, cat.dim, output))
             }
             Base::Slice(slice) => {
-                let other = match second {
-                    OperationIr::BaseFloat(Base::Slice(other))
-                    | OperationIr::BaseInt(Base::Slice(other))
-                    | OperationIr::BaseBool(Base::Slice(other)) => other,
-                    _ => return None,
+                let (OperationIr::BaseFloat(Base::Slice(other))
+                | OperationIr::BaseInt(Base::Slice(other))
+                | OperationIr::BaseBool(Base::Slice(other))) = second
+                else {
+                    return None;
                 };
                 let x = self.name(&slice.tensor);
                 let (a, b) = (&slice.tensor.shape, &other.tensor.shape);
@@ -88,10 +88,8 @@ impl Lowering<'_> {
             }
             Base::RepeatDim(repeat) => {
                 let x = self.name(&repeat.tensor);
-                let times = (0..output.dims.len()).map(|axis| match axis == repeat.dim {
-                    true => signed(repeat.times),
-                    false => 1,
-                });
+                let times = (0..output.dims.len())
+                    .map(|axis| if axis == repeat.dim { signed(repeat.times) } else { 1 });
                 let times = self.graph.i64s(times);
                 Some(self.graph.node("Tile", &[&x, &times], Vec::new(), output))
             }
@@ -136,10 +134,10 @@ impl Lowering<'_> {
     /// Operations on numbers.
     pub(crate) fn numeric(&mut self, numeric: &Numeric, output: ValueType) -> Option<String> {
         match numeric {
-            Numeric::Add(pair) => self.binary("Add", &pair.lhs, &pair.rhs),
-            Numeric::Sub(pair) => self.binary("Sub", &pair.lhs, &pair.rhs),
-            Numeric::Mul(pair) => self.binary("Mul", &pair.lhs, &pair.rhs),
-            Numeric::Div(pair) => self.binary("Div", &pair.lhs, &pair.rhs),
+            Numeric::Add(pair) => Some(self.binary("Add", &pair.lhs, &pair.rhs)),
+            Numeric::Sub(pair) => Some(self.binary("Sub", &pair.lhs, &pair.rhs)),
+            Numeric::Mul(pair) => Some(self.binary("Mul", &pair.lhs, &pair.rhs)),
+            Numeric::Div(pair) => Some(self.binary("Div", &pair.lhs, &pair.rhs)),
             Numeric::AddScalar(pair) => self.with_scalar("Add", &pair.lhs, pair.rhs),
             Numeric::SubScalar(pair) => self.with_scalar("Sub", &pair.lhs, pair.rhs),
             Numeric::MulScalar(pair) => self.with_scalar("Mul", &pair.lhs, pair.rhs),
@@ -148,13 +146,13 @@ impl Lowering<'_> {
                 self.with_scalar("Mod", &pair.lhs, pair.rhs)
             }
             Numeric::PowiScalar(pair) => {
-                if pair.rhs.elem::<f64>() == 2.0 {
-                    return self.binary("Mul", &pair.lhs, &pair.lhs);
+                if pair.rhs.elem::<i64>() == 2 {
+                    return Some(self.binary("Mul", &pair.lhs, &pair.lhs));
                 }
                 self.with_scalar("Pow", &pair.lhs, pair.rhs)
             }
-            Numeric::Neg(one) => self.unary("Neg", &one.input),
-            Numeric::Abs(one) => self.unary("Abs", &one.input),
+            Numeric::Neg(one) => Some(self.unary("Neg", &one.input)),
+            Numeric::Abs(one) => Some(self.unary("Abs", &one.input)),
             Numeric::Full(full) => self.full(full.value, output),
             Numeric::SumDim(sum) => {
                 let x = self.name(&sum.input);
@@ -185,13 +183,15 @@ impl Lowering<'_> {
             }
             Numeric::ClampMin(clamp) => self.with_scalar("Max", &clamp.lhs, clamp.rhs),
             Numeric::ClampMax(clamp) => self.with_scalar("Min", &clamp.lhs, clamp.rhs),
-            Numeric::Greater(pair) => self.comparison("Greater", &pair.lhs, &pair.rhs, output),
-            Numeric::GreaterEqual(pair) => {
-                self.comparison("GreaterOrEqual", &pair.lhs, &pair.rhs, output)
+            Numeric::Greater(pair) => {
+                Some(self.comparison("Greater", &pair.lhs, &pair.rhs, output))
             }
-            Numeric::Lower(pair) => self.comparison("Less", &pair.lhs, &pair.rhs, output),
+            Numeric::GreaterEqual(pair) => {
+                Some(self.comparison("GreaterOrEqual", &pair.lhs, &pair.rhs, output))
+            }
+            Numeric::Lower(pair) => Some(self.comparison("Less", &pair.lhs, &pair.rhs, output)),
             Numeric::LowerEqual(pair) => {
-                self.comparison("LessOrEqual", &pair.lhs, &pair.rhs, output)
+                Some(self.comparison("LessOrEqual", &pair.lhs, &pair.rhs, output))
             }
             Numeric::GreaterElem(pair) => self.threshold("Greater", &pair.lhs, pair.rhs, output),
             Numeric::GreaterEqualElem(pair) => {
@@ -211,9 +211,9 @@ impl Lowering<'_> {
         a: &TensorIr,
         b: &TensorIr,
         output: ValueType,
-    ) -> Option<String> {
+    ) -> String {
         let (a, b) = (self.name(a), self.name(b));
-        Some(self.compare(op, &a, &b, output))
+        self.compare(op, &a, &b, output)
     }
 
     fn threshold(
@@ -231,13 +231,13 @@ impl Lowering<'_> {
     /// Operations on floating-point numbers.
     pub(crate) fn float(&mut self, float: &Float, output: ValueType) -> Option<String> {
         match float {
-            Float::Exp(one) => self.unary("Exp", &one.input),
-            Float::Log(one) => self.unary("Log", &one.input),
-            Float::Sqrt(one) => self.unary("Sqrt", &one.input),
-            Float::Sin(one) => self.unary("Sin", &one.input),
-            Float::Cos(one) => self.unary("Cos", &one.input),
-            Float::Floor(one) => self.unary("Floor", &one.input),
-            Float::Recip(one) => self.unary("Reciprocal", &one.input),
+            Float::Exp(one) => Some(self.unary("Exp", &one.input)),
+            Float::Log(one) => Some(self.unary("Log", &one.input)),
+            Float::Sqrt(one) => Some(self.unary("Sqrt", &one.input)),
+            Float::Sin(one) => Some(self.unary("Sin", &one.input)),
+            Float::Cos(one) => Some(self.unary("Cos", &one.input)),
+            Float::Floor(one) => Some(self.unary("Floor", &one.input)),
+            Float::Recip(one) => Some(self.unary("Reciprocal", &one.input)),
             Float::PowfScalar(pair) => self.with_scalar("Pow", &pair.lhs, pair.rhs),
             Float::IntoInt(cast) => {
                 let x = self.name(&cast.input);
@@ -267,9 +267,9 @@ impl Lowering<'_> {
     /// Operations on truth values.
     pub(crate) fn bool(&mut self, operation: &BoolOperationIr) -> Option<String> {
         match operation {
-            BoolOperationIr::Not(one) => self.unary("Not", &one.input),
-            BoolOperationIr::And(pair) => self.binary("And", &pair.lhs, &pair.rhs),
-            BoolOperationIr::Or(pair) => self.binary("Or", &pair.lhs, &pair.rhs),
+            BoolOperationIr::Not(one) => Some(self.unary("Not", &one.input)),
+            BoolOperationIr::And(pair) => Some(self.binary("And", &pair.lhs, &pair.rhs)),
+            BoolOperationIr::Or(pair) => Some(self.binary("Or", &pair.lhs, &pair.rhs)),
             BoolOperationIr::IntoFloat(cast) | BoolOperationIr::IntoInt(cast) => {
                 let x = self.name(&cast.input);
                 let to = element(cast.out.dtype)?;
@@ -282,8 +282,8 @@ impl Lowering<'_> {
     /// Activation functions.
     pub(crate) fn activation(&mut self, activation: &Activation) -> Option<String> {
         match activation {
-            Activation::Relu(one) => self.unary("Relu", &one.input),
-            Activation::Sigmoid(one) => self.unary("Sigmoid", &one.input),
+            Activation::Relu(one) => Some(self.unary("Relu", &one.input)),
+            Activation::Sigmoid(one) => Some(self.unary("Sigmoid", &one.input)),
             Activation::Softmax(softmax) => {
                 let x = self.name(&softmax.input);
                 let axis = vec![("axis", Attribute::Int(signed(softmax.axis)))];
@@ -385,8 +385,9 @@ impl Lowering<'_> {
     /// Operations of our own (`detr_ops::record`).
     pub(crate) fn custom(&mut self, custom: &CustomOpIr, output: ValueType) -> Option<String> {
         let inputs: Vec<String> = custom.inputs.iter().map(|input| self.name(input)).collect();
-        let sizes: Vec<usize> =
-            custom.scalars.iter().map(|size| size.elem::<u64>() as usize).collect();
+        let sizes: Result<Vec<usize>, _> =
+            custom.scalars.iter().map(|size| usize::try_from(size.elem::<u64>())).collect();
+        let sizes = sizes.ok()?;
         match (custom.id.as_str(), &inputs[..]) {
             (record::MSDA, [value, locations, weights]) => {
                 let call = msda::Call {

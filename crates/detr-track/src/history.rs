@@ -74,7 +74,7 @@ impl History {
             None => self.unreadable += 1,
             Some(line) if line.step().is_some_and(|step| step > last_step) => {}
             Some(MetricsLine::Step(record)) => self.add_step(&record),
-            Some(MetricsLine::Validation(summary)) => self.add_validation(summary),
+            Some(MetricsLine::Validation(summary)) => self.add_validation(*summary),
             Some(MetricsLine::Skipped(_)) => self.skipped += 1,
             Some(MetricsLine::Other(_)) => {}
         }

@@ -3,11 +3,12 @@
 //! A test fails if a text changes. `INSTA_UPDATE=always cargo test -p detr-tests --test behaviour --
 //! snapshots` writes the files anew, and the difference is then reviewed like code.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 use crate::cli::two_runs;
-use crate::support::{Run, detr, detr_infer, golden, root};
+use crate::support::{Outcome, Run, detr, detr_infer, golden, root};
 
 /// Compares a text with the snapshot of this name.
 #[track_caller]
@@ -56,7 +57,8 @@ fn transcript(folder: &Path, commands: &[&[&str]]) -> String {
         let run = run.env("HF_HOME", folder.join("cache")).env("RAYON_NUM_THREADS", "2");
         let outcome = run.inside(folder).run();
         let (shown, code) = (command.join(" "), outcome.code);
-        text += &format!("$ {shown}\n{}{}[{code}]\n\n", outcome.stdout, outcome.stderr);
+        let Outcome { stdout, stderr, .. } = outcome;
+        write!(text, "$ {shown}\n{stdout}{stderr}[{code}]\n\n").unwrap();
     }
     for (path, name) in [(root(), "ROOT"), (folder, "FOLDER")] {
         text = text.replace(&path.display().to_string(), name);

@@ -63,7 +63,7 @@ pub(crate) enum MetricsLine {
     /// A step.
     Step(StepRecord),
     /// A validation.
-    Validation(ValidationSummary),
+    Validation(Box<ValidationSummary>),
     /// A skipped step, by its number.
     Skipped(u64),
     /// Any other event, with its step if it has one.
@@ -100,14 +100,16 @@ impl MetricsLine {
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let line: RawLine = serde_json::from_slice(text).ok()?;
         Some(match (line.event.as_deref(), line.step, line.metrics) {
-            (Some("validated"), Some(step), Some(metrics)) => Self::Validation(ValidationSummary {
-                step,
-                epoch: line.epoch,
-                metrics,
-                masks: line.masks,
-                without_ema: line.without_ema,
-                best: line.best,
-            }),
+            (Some("validated"), Some(step), Some(metrics)) => {
+                Self::Validation(Box::new(ValidationSummary {
+                    step,
+                    epoch: line.epoch,
+                    metrics,
+                    masks: line.masks,
+                    without_ema: line.without_ema,
+                    best: line.best,
+                }))
+            }
             (Some("step"), Some(step), _) => Self::Step(line.into_step(step)),
             (Some("skipped"), Some(step), _) => Self::Skipped(step),
             (_, step, _) => Self::Other(step),

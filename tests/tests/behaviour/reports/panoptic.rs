@@ -66,6 +66,9 @@ fn a_model_and_its_files_have_the_same_quality() {
     assert!(outcome.json()["all"]["pq"].as_f64().unwrap() < 1.0);
 }
 
+/// A change of a file, and what the error about it has to say.
+type Change<'a> = (&'a dyn Fn(&mut Value), &'a str);
+
 #[test]
 fn files_and_flags_that_make_no_sense_are_refused() {
     let folder = scored();
@@ -99,7 +102,7 @@ fn files_and_flags_that_make_no_sense_are_refused() {
         eval(path, &["--results", "found"])
     };
     let segments = "/annotations/1/segments_info";
-    let changes: [(&dyn Fn(&mut Value), &str); 6] = [
+    let changes: [Change<'_>; 6] = [
         (&|json| drop(json["annotations"].as_array_mut().unwrap().pop()), "2"),
         (&|json| *json.pointer_mut(segments).unwrap() = json!([]), "image 2"),
         (

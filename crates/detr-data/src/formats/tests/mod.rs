@@ -387,7 +387,7 @@ fn pictures_of_segments_that_disagree_with_their_list_are_refused_by_name_and_id
     let huge = SEGMENTS.replace("70000", "16777216");
     let negative = SEGMENTS.replace("70000", "-1");
     let other = SEGMENTS.replace("70000", "9");
-    let one = &SEGMENTS[..SEGMENTS.find("},").unwrap() + 1];
+    let one = &SEGMENTS[..=SEGMENTS.find("},").unwrap()];
     for (json, picture, problem, text) in [
         (SEGMENTS, &other_size[..], Problem::BadSegmentPicture, "s.png: it is 2x4, its image 4x2"),
         (SEGMENTS, &deep, Problem::BadSegmentPicture, "s.png: its samples have 16 bits"),
