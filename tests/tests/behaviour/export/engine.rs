@@ -187,3 +187,18 @@ fn a_fixed_batch_is_computed_too() {
         check(name, &differences(&python, folder.path()));
     }
 }
+
+#[test]
+fn masks_of_deformable_detr_are_computed_too() {
+    let Some(python) = python() else { return };
+    let device = Device::flex();
+    let config = ModelConfig::preset("deformable-detr-tiny-masks").unwrap();
+    let model = config.init(&device);
+    let size = ImageSize::new(75, 107);
+    let file = export(&model, &config, &ExportOptions::new(size), &device).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    save_all(folder.path(), &file, &model, size, &[1, 3]);
+    let found = differences(&python, folder.path());
+    assert!(found.get("pred_masks").is_some(), "{found}");
+    check("deformable-detr-tiny-masks", &found);
+}
