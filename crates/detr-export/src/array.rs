@@ -33,9 +33,9 @@ pub(crate) struct Array {
 /// The length of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dim {
-    /// So many, always.
+    /// A length that is always the same.
     Fixed(usize),
-    /// So many for each image of the batch, whose size is known when the graph runs.
+    /// A length of so many elements for each image of the batch, whose size is known when the graph runs.
     Batch(usize),
 }
 

@@ -20,7 +20,7 @@ const LONGEST: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Length {
     Known(i64),
-    /// So many for each image.
+    /// A length of so many elements for each image.
     Batch(usize),
 }
 

@@ -158,7 +158,7 @@ impl ExportOptions {
 /// Options that the model cannot be exported with, and whatever keeps it from becoming a file; see [`ExportError`].
 ///
 /// # Panics
-/// As Burn does, where the device fails.
+/// If the device fails at work, as every operation of Burn does.
 pub fn export(
     model: &Model,
     config: &ModelConfig,
