@@ -12,6 +12,8 @@ mod inspect;
 mod models;
 mod runs;
 mod self_test;
+#[cfg(feature = "serve")]
+mod serve;
 mod size;
 mod train;
 
@@ -44,6 +46,9 @@ enum Command {
     Eval(Box<eval::EvalArgs>),
     /// Write a model as an ONNX file, for other engines
     Export(Box<export::ExportArgs>),
+    /// Detect objects in the pictures of clients, over the network
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::ServeArgs>),
     /// Train a model
     Train(Box<train::TrainArgs>),
     /// List, show and compare runs of the training
@@ -73,6 +78,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, wrap: WrapTrainer<'_>) -> 
         Command::Predict(args) => cli::predict(args, console),
         Command::Eval(args) => eval::run(args, console),
         Command::Export(args) => export::run(args, console),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args, console),
         Command::Train(args) => train::run(args, wrap, console),
         Command::Runs(command) => runs::run(command, console),
         Command::Devices(args) => devices::run(args),

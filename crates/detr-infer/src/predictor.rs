@@ -17,7 +17,8 @@ use detr_types::{
 use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
 
 /// A model ready to detect, on a device whose failures become errors. It is immutable and may be shared
-/// between threads.
+/// between threads. A clone shares the weights.
+#[derive(Clone, Debug)]
 pub struct Predictor {
     detector: Detector,
 }

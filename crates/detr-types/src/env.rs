@@ -14,6 +14,16 @@ pub const HF_ENDPOINT: &str = "HF_ENDPOINT";
 pub const HF_TOKEN: &str = "HF_TOKEN";
 /// Folder of what the program remembers of this machine; the default is `~/.cache/detr`.
 pub const DETR_CACHE: &str = "DETR_CACHE";
+/// A token that clients of `detr serve` must send, besides those of `--token-file`.
+pub const DETR_SERVE_TOKEN: &str = "DETR_SERVE_TOKEN";
+/// The port that SageMaker sends requests to.
+pub const SAGEMAKER_BIND_TO_PORT: &str = "SAGEMAKER_BIND_TO_PORT";
+/// The port that Vertex AI sends requests to.
+pub const AIP_HTTP_PORT: &str = "AIP_HTTP_PORT";
+/// The path of Vertex AI's health checks.
+pub const AIP_HEALTH_ROUTE: &str = "AIP_HEALTH_ROUTE";
+/// The path of Vertex AI's predictions.
+pub const AIP_PREDICT_ROUTE: &str = "AIP_PREDICT_ROUTE";
 /// Turns colours off when set to anything (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Folder of sockets of a Linux desktop, which graphics drivers look for.
@@ -33,6 +43,8 @@ pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 
 /// A Python with onnx and onnxruntime, for tests that run exported files in another engine.
 pub const DETR_TEST_PYTHON: &str = "DETR_TEST_PYTHON";
+/// A Python with the packages that `tests/tests/behaviour/serve/clients.py` names, for a test of other people's clients.
+pub const DETR_TEST_CLIENTS: &str = "DETR_TEST_CLIENTS";
 /// The number of random stops in the tests of interrupted runs; a few if not set.
 pub const DETR_TEST_STOPS: &str = "DETR_TEST_STOPS";
 /// The commit that the program was built of, where the one who built it set `DETR_COMMIT` then.

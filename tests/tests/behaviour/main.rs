@@ -18,6 +18,8 @@ mod msda;
 mod reports;
 mod round_trip;
 mod self_test;
+#[cfg(feature = "serve")]
+mod serve;
 mod snapshots;
 mod support;
 mod train;

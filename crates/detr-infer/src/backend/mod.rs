@@ -144,8 +144,11 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs some work and returns its result, or the message of its panic.
-pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// Runs some work and returns its result, or the message of its panic: for decoders of images.
+///
+/// # Errors
+/// The panic's message.
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     CATCHING.set(before);

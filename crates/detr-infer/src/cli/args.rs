@@ -164,7 +164,9 @@ impl ImageArgs {
         Ok(PreprocessSpec { shortest_edge, longest_edge, resize, ..card })
     }
 
-    pub(super) fn decoding(&self) -> DecodeOptions {
+    /// Returns the way in which images are decoded, with its limits.
+    #[must_use]
+    pub fn decoding(&self) -> DecodeOptions {
         let limits = Limits { pixels: self.max_pixels, ..Limits::default() };
         DecodeOptions { limits, apply_exif: self.apply_exif }
     }

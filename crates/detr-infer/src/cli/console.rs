@@ -78,6 +78,12 @@ impl Console {
         Self { quiet: true, ..self.clone() }
     }
 
+    /// Returns whether only results and errors are wanted.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Sends the logs of all libraries to stderr, from warnings up or as `-q` and `-v` say.
     pub(super) fn start_logging(&self, log: &LogArgs) {
         // A machine without OpenGL is no failure: its driver is only asked for adapters.

@@ -5,19 +5,18 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use detr_data::RgbImage;
-use detr_types::fs::atomic_write;
-use detr_types::{Detection, Panoptic};
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
-use serde_json::json;
-
 use super::{CliError, Console, PredictArgs};
-use crate::draw::{draw_detections, draw_panoptic};
+use crate::draw::{draw_detections, draw_panoptic, encode_png};
 use crate::palette::Palette;
 use crate::sources::Source;
 use crate::text::shown;
-use crate::writers::{ImageResult, OutputFormat, human_line};
+use crate::writers::{
+    ARRAY_COMMA, ARRAY_END, ARRAY_START, ImageResult, OutputFormat, failure_json, human_line,
+    result_json,
+};
+use detr_data::RgbImage;
+use detr_types::fs::atomic_write;
+use detr_types::{Detection, Panoptic};
 
 /// Prints the output of a command to stdout. A reader that went away, such as `head`, is no error.
 ///
@@ -84,7 +83,7 @@ impl<'a> Printer<'a> {
     pub(super) fn result(&mut self, result: &ImageResult) -> Result<(), CliError> {
         match self.mode {
             Mode::Lines => self.write(&(human_line(result) + "\n")),
-            _ => self.object(&json!(result)),
+            _ => self.object(&result_json(result)),
         }
     }
 
@@ -98,11 +97,9 @@ impl<'a> Printer<'a> {
 
     /// Errors are part of JSON output; people read them on stderr.
     pub(super) fn failure(&mut self, file: &str, message: &str) -> Result<(), CliError> {
-        let (error, hint) = message.split_once("\nhint: ").unwrap_or((message, ""));
         match self.mode {
             Mode::Lines => Ok(()),
-            _ if hint.is_empty() => self.object(&json!({ "file": file, "error": error })),
-            _ => self.object(&json!({ "file": file, "error": error, "hint": hint })),
+            _ => self.object(&failure_json(file, message)),
         }
     }
 
@@ -112,15 +109,16 @@ impl<'a> Printer<'a> {
         if !self.any {
             self.write(if object { "{\"images\": [" } else { "[" })?;
         }
-        let end = if object { format!("\n], \"timings\": {timings}}}\n") } else { "\n]\n".into() };
+        let end =
+            if object { format!("\n], \"timings\": {timings}}}\n") } else { ARRAY_END.into() };
         self.write(&end)
     }
 
     fn object(&mut self, value: &serde_json::Value) -> Result<(), CliError> {
         let start = match (self.mode, self.any) {
-            (Mode::Json { .. }, true) => ",\n",
+            (Mode::Json { .. }, true) => ARRAY_COMMA,
             (Mode::Json { object: true }, false) => "{\"images\": [\n",
-            (Mode::Json { object: false }, false) => "[\n",
+            (Mode::Json { object: false }, false) => ARRAY_START,
             _ => "",
         };
         let end = if self.mode == Mode::JsonLines { "\n" } else { "" };
@@ -209,12 +207,7 @@ impl Pictures {
 /// # Errors
 /// [`CliError::Failed`] with the path.
 pub fn write_png(path: &Path, image: &RgbImage) -> Result<(), CliError> {
-    atomic_write(path, |file| {
-        PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive)
-            .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
-            .map_err(io::Error::other)
-    })
-    .map_err(|error| cannot_write(path, &error))
+    atomic_write(path, |file| encode_png(file, image)).map_err(|error| cannot_write(path, &error))
 }
 
 /// Writes a text.

@@ -2,7 +2,7 @@
 //! below them the object's mask where it has one; and panoptic predictions.
 //!
 //! Line width and text height follow the short side of the image, so a picture looks alike at
-//! every resolution. Everything is clipped to the image; nothing is decoded or written here.
+//! every resolution. Everything is clipped to the image; nothing is decoded here, and no file is written.
 
 mod comparison;
 mod layout;
@@ -10,8 +10,11 @@ mod masks;
 mod panoptic;
 mod text;
 
+use std::io::{self, Write};
+
 use detr_types::{Detection, Xyxy};
-use image::{Rgb, RgbImage};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 
 pub use self::comparison::draw_comparison;
 use self::layout::{Layout, Rect};
@@ -19,6 +22,16 @@ use self::masks::draw_masks;
 pub use self::panoptic::draw_panoptic;
 use self::text::Font;
 use crate::palette::Palette;
+
+/// Writes a picture as a PNG, quickly rather than small.
+///
+/// # Errors
+/// A writer that fails.
+pub fn encode_png(writer: impl Write, image: &RgbImage) -> io::Result<()> {
+    PngEncoder::new_with_quality(writer, CompressionType::Fast, FilterType::Adaptive)
+        .write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)
+        .map_err(io::Error::other)
+}
 
 /// Sizes of what is drawn, in pixels.
 struct Style {

@@ -7,6 +7,7 @@
 mod error;
 mod formats;
 mod image_result;
+mod json;
 mod naming;
 mod output_format;
 mod panoptic;
@@ -20,6 +21,8 @@ use detr_types::{ClassTable, Detection};
 
 pub use self::error::WriteError;
 pub use self::image_result::ImageResult;
+pub(crate) use self::json::{ARRAY_COMMA, ARRAY_END, ARRAY_START};
+pub use self::json::{array_json, failure_json, result_json};
 pub use self::naming::ImageIds;
 use self::naming::Naming;
 pub use self::output_format::OutputFormat;

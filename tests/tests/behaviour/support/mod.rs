@@ -80,6 +80,7 @@ pub(crate) fn binaries() -> &'static Path {
             ("cuda", cfg!(feature = "cuda")),
             ("fusion", cfg!(feature = "fusion")),
             ("autotune", cfg!(feature = "autotune")),
+            ("serve", cfg!(feature = "serve")),
         ];
         let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(n, _)| *n).collect();
         let mut build = cargo();
@@ -311,6 +312,27 @@ impl Running {
     /// Returns whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Returns what it has printed to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
+    /// Returns what it has said on stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Returns its number, by which the system knows it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once. One that has ended already stays as it is.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Sends a signal by its name.

@@ -1,0 +1,86 @@
+//! The Open Inference Protocol, version 2, without its transport: tensors in, a task for the queue, and tensors
+//! out.
+
+mod input;
+mod output;
+
+use serde_json::{Value, json};
+
+use crate::app::{App, RequestTime};
+use crate::error::RequestError;
+use crate::predict::{Choice, Task, predict};
+
+pub(crate) use input::{InputData, InputTensor};
+pub(crate) use output::OutputTensor;
+
+/// A request in no transport's form.
+pub(crate) struct InferRequest {
+    pub(crate) model: String,
+    pub(crate) version: Option<String>,
+    pub(crate) inputs: Vec<InputTensor>,
+    /// The names of the outputs that are wanted; all but masks if empty.
+    pub(crate) outputs: Vec<String>,
+    pub(crate) choice: Choice,
+}
+
+/// An answer in no transport's form.
+pub(crate) struct InferResponse {
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) outputs: Vec<OutputTensor>,
+}
+
+/// Answers a request.
+pub(crate) async fn infer(
+    app: &App,
+    request: InferRequest,
+    time: RequestTime,
+) -> Result<InferResponse, RequestError> {
+    let InferRequest { model, version, inputs, outputs, mut choice } = request;
+    let version = version.filter(|version| !version.is_empty());
+    let model = app.models.find(&model, version.as_deref())?;
+    output::check_names(&outputs)?;
+    choice.masks |= outputs.iter().any(|name| name == output::MASKS);
+    let limits = app.options.limits;
+    let pictures = tokio::task::spawn_blocking(move || input::pictures(inputs, &limits))
+        .await
+        .unwrap_or_else(|_| Err(RequestError::bad("the inputs cannot be read")))?;
+    let task = Task { model: std::sync::Arc::clone(&model), pictures, choice, time };
+    let answers = predict(app, task).await?;
+    let outputs = output::tensors(answers, &outputs, choice.masks)?;
+    Ok(InferResponse { model: model.name.clone(), version: model.version.clone(), outputs })
+}
+
+/// A tensor as a model's description names it.
+pub(crate) struct TensorInfo {
+    pub(crate) name: &'static str,
+    pub(crate) datatype: &'static str,
+    pub(crate) shape: &'static [i64],
+}
+
+/// The inputs: a request has one of the two.
+pub(crate) const INPUTS: [TensorInfo; 2] = [
+    TensorInfo { name: input::IMAGE, datatype: "BYTES", shape: &[-1] },
+    TensorInfo { name: input::PIXELS, datatype: "UINT8", shape: &[-1, -1, -1, 3] },
+];
+
+/// The outputs of every model.
+pub(crate) const OUTPUTS: [TensorInfo; 7] = [
+    TensorInfo { name: "num_detections", datatype: "INT32", shape: &[-1] },
+    TensorInfo { name: "boxes", datatype: "FP32", shape: &[-1, -1, 4] },
+    TensorInfo { name: "scores", datatype: "FP32", shape: &[-1, -1] },
+    TensorInfo { name: "labels", datatype: "INT64", shape: &[-1, -1] },
+    TensorInfo { name: "names", datatype: "BYTES", shape: &[-1, -1] },
+    TensorInfo { name: "image_sizes", datatype: "INT64", shape: &[-1, 2] },
+    TensorInfo { name: "errors", datatype: "BYTES", shape: &[-1] },
+];
+
+/// The output of models with a mask head, when it is asked for.
+pub(crate) const MASK_OUTPUT: TensorInfo =
+    TensorInfo { name: output::MASKS, datatype: "BYTES", shape: &[-1, -1] };
+
+impl TensorInfo {
+    pub(crate) fn json(&self) -> Value {
+        json!({ "name": self.name, "datatype": self.datatype, "shape": self.shape })
+    }
+}
