@@ -79,7 +79,12 @@ fn bad_requests() -> Vec<(&'static str, &'static str, Vec<u8>, u16)> {
         (v2, JSON, input("image", "BYTES", &json!([1]), &json!(["$"])), 400),
         (v2, JSON, input("pixels", "UINT8", &json!([1, 1, 1, 3]), &json!([1, 2])), 400),
         (v2, JSON, input("pixels", "UINT8", &json!([i64::MAX, i64::MAX, 3]), &json!([])), 400),
-        (v2, JSON, input("pixels", "UINT8", &json!([1 << 40, 1 << 40, 3]), &json!([])), 400),
+        (
+            v2,
+            JSON,
+            input("pixels", "UINT8", &json!([1_i64 << 40, 1_i64 << 40, 3]), &json!([])),
+            400,
+        ),
         (v2, JSON, input("pixels", "UINT8", &json!([-1, -1, 3]), &json!([1, 2, 3])), 400),
         (v2, JSON, input("masks", "UINT8", &json!([1]), &json!([1])), 400),
         ("/v2/models/..%2F..%2Fx/infer", JSON, b"{}".to_vec(), 404),

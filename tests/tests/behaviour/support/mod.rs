@@ -324,11 +324,6 @@ impl Running {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Returns its number, by which the system knows it.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Ends it at once. One that has ended already stays as it is.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
