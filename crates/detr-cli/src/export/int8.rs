@@ -31,7 +31,7 @@ pub(super) struct Int8Args {
     calibrate: Option<PathBuf>,
 
     /// The rule by which the range of a tensor is chosen
-    #[arg(long, value_enum, default_value_t = Method::Minmax, requires = "int8")]
+    #[arg(long, value_enum, default_value_t = Method::Entropy, requires = "int8")]
     calibration_method: Method,
 
     /// Pictures that are used, evenly spread over the folder

@@ -5,12 +5,12 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CalibrationMethod {
     /// The largest magnitude.
-    #[default]
     MinMax,
     /// The magnitude that 99.99 % of the numbers other than zero do not exceed.
     Percentile,
     /// The magnitude for which the distribution of the rounded numbers is nearest to the original one: the smallest
     /// Kullback-Leibler divergence (Migacz, 8-bit inference with `TensorRT`, GTC 2017).
+    #[default]
     Entropy,
 }
 
