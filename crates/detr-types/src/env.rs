@@ -31,6 +31,8 @@ pub const DETR_GOLDEN_VERBOSE: &str = "DETR_GOLDEN_VERBOSE";
 /// Set to 1 to make a missing wgpu adapter a test failure instead of a skip.
 pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 
+/// A folder of pictures, for the test that runs every preset in another engine.
+pub const DETR_TEST_PICTURES: &str = "DETR_TEST_PICTURES";
 /// A Python with onnx and onnxruntime, for tests that run exported files in another engine.
 pub const DETR_TEST_PYTHON: &str = "DETR_TEST_PYTHON";
 /// The number of random stops in the tests of interrupted runs; a few if not set.
