@@ -38,6 +38,8 @@ struct Attempt {
     unexplained: bool,
     /// The first step whose gradients something differs after.
     step: Option<usize>,
+    /// Whether everything is compared, whatever differs before.
+    whole: bool,
 }
 
 impl Attempt {
@@ -223,7 +225,7 @@ impl<'a> Comparison<'a> {
         predictions(case, bench, &mut failures, &trainer, &self.images);
         let unexplained = failures.count() > 0;
         let steps = self.count();
-        let attempt = Attempt { failures, unexplained, step: None };
+        let attempt = Attempt { failures, unexplained, step: None, whole: true };
         let mut attempt = self.steps(trainer, 0..=steps - 1, attempt);
         for (name, elements) in [("loss_per_step", steps + 1), ("grad_norm_per_step", steps)] {
             attempt.failures.used(name);
@@ -262,6 +264,10 @@ impl<'a> Comparison<'a> {
         let last = *steps.end();
         for step in steps {
             self.step(&mut trainer, step, &mut attempt);
+            // A unit that makes an earlier step differ is not the one that is looked for.
+            if !attempt.whole && attempt.step.is_some_and(|differs| differs < last) {
+                return attempt;
+            }
         }
         self.loss_after(&mut trainer, last, &mut attempt);
         attempt
@@ -270,7 +276,7 @@ impl<'a> Comparison<'a> {
     /// Makes a step and compares.
     fn step(&self, trainer: &mut Trainer, step: usize, attempt: &mut Attempt) {
         let Self { case, bench, .. } = self;
-        let Attempt { failures, unexplained, step: differs } = attempt;
+        let Attempt { failures, unexplained, step: differs, .. } = attempt;
         let batch = batch(case, &self.device, &self.images, failures);
         let accumulated = trainer.gradients(vec![batch]).expect("a device that works");
         let accumulated = accumulated.expect("finite costs");
