@@ -259,6 +259,7 @@ fn grid_sample(x: &Array, grid: &Array) -> Option<Array> {
         for (dy, dx) in [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)] {
             let (column, row) = (left + dx, top + dy);
             let weight = (1.0 - (px - column).abs()) * (1.0 - (py - row).abs());
+            #[allow(clippy::cast_sign_loss)] // not below zero
             let inside = |place: f32, side: usize| {
                 (place >= 0.0 && place < side as f32).then_some(place as usize)
             };

@@ -1,10 +1,12 @@
-//! INT8 by pairs of QuantizeLinear and DequantizeLinear, as ONNX Runtime and `TensorRT` take them: zero points are zero.
+//! INT8 by pairs of `QuantizeLinear` and `DequantizeLinear`, as ONNX Runtime and `TensorRT` take them: zero points are
+//! zero.
 //! Weights of convolutions and linear layers are stored as int8 with a scale for each output channel; what such a layer
 //! reads is rounded to int8 with one scale for the tensor, which [`Calibrator`] finds.
 //!
-//! Layers that say where to read are computed in floating point with weights that are stored as int8. Everything else stays in floating point: normalisations, softmax, products of activations, positions, places to read
-//! at, and the last layers of the heads. Large tensors of it are stored in half precision and widened when the file is
-//! read, so that they do not outweigh the rest.
+//! Layers that say where to read are computed in floating point with weights that are stored as int8. Everything else
+//! stays in floating point: normalisations, softmax, products of activations, positions, places to read at, and the last
+//! layers of the heads. Large tensors of it are stored in half precision and widened when the file is read, so that they
+//! do not outweigh the rest.
 
 mod calibrator;
 mod histogram;
