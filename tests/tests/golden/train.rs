@@ -192,7 +192,9 @@ impl<'a> Comparison<'a> {
             Model::DeformableDetr(model) => self.case.recipe_state(&model, ""),
             _ => unreachable!("not among the cases"),
         };
-        nudges.iter().for_each(|nudge| change(&mut state, nudge));
+        for nudge in nudges {
+            change(&mut state, nudge);
+        }
         self.trainer(&state)
     }
 

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::{check_output, refused, with_ending};
 
 /// Flags of `--int8`.
+#[allow(clippy::doc_markdown)] // clap prints these comments as they are
 #[derive(Args)]
 pub(super) struct Int8Args {
     /// Compute convolutions and linear layers in int8, by QuantizeLinear and DequantizeLinear pairs; the file is about
@@ -199,7 +200,7 @@ impl Calibration {
         if options.normalise.is_none() {
             hash.update(format!("{:?} {:?}", self.spec.mean, self.spec.std));
         }
-        hex(&hash.finalize())
+        format!("{:x}", hash.finalize())
     }
 
     fn pictures_key(&self) -> Result<String, CliError> {
@@ -211,7 +212,7 @@ impl Calibration {
             hash.update(format!("{name} {} ", bytes.len()));
             hash.update(&bytes);
         }
-        Ok(hex(&hash.finalize()))
+        Ok(format!("{:x}", hash.finalize()))
     }
 
     /// Reads a picture as the input of the file, as often as a call has images. It is resized to the file's size, as
@@ -236,10 +237,6 @@ impl Calibration {
         };
         Ok((normalize(&image, &spec).repeat(images), images))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes what every layer lost.

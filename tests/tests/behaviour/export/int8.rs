@@ -1,4 +1,4 @@
-//! `detr export --int8`: QuantizeLinear and DequantizeLinear pairs, calibrated on pictures.
+//! `detr export --int8`: pairs of `QuantizeLinear` and `DequantizeLinear`, calibrated on pictures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -88,7 +88,7 @@ fn layers_are_rounded_in_pairs_and_the_file_is_less_than_a_third() {
         assert_eq!(scale.dims, zero.dims);
         // Weights have a scale for every output channel, values one.
         if let Some(weights) = model.initializer(&node.input[0]) {
-            let axis = if weights.dims.len() == 4 { 0 } else { 1 };
+            let axis = usize::from(weights.dims.len() != 4);
             assert_eq!(scale.dims, [weights.dims[axis]]);
             assert_eq!(node.attribute[0].name, "axis");
         } else {
