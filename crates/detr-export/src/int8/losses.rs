@@ -1,4 +1,4 @@
-//! What INT8 costs each layer: its output in the rounded file beside that in the whole one, on pictures.
+//! The cost of INT8 for each layer: its output in the rounded file beside that in the whole one, on pictures.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::{QuantisedLayer, decibel};
 use crate::array::Values;
 use crate::{Evaluator, ExportError, OnnxFile};
 
-/// What a layer lost.
+/// The losses of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerLosses {
     /// The layer.

@@ -58,7 +58,7 @@ fn yaml(path: impl AsRef<Path>) -> Value {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What a package of the workspace has.
+/// A package of the workspace.
 struct Package {
     features: BTreeSet<String>,
     programs: BTreeSet<String>,
