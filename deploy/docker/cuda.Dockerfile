@@ -44,14 +44,16 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ libzstd-dev zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
 # There is no nvcc to ask for CUDA's version, which decides what functions of the driver are used.
+# Burn's LLVM is unpacked below XDG_DATA_HOME.
 ENV RUSTUP_TOOLCHAIN=${RUST} \
     CUDARC_CUDA_VERSION=${CUDARC} \
+    XDG_DATA_HOME=/usr/local/share \
     CARGO_INCREMENTAL=0 \
     CARGO_TERM_COLOR=never
 WORKDIR /workspace
 COPY --from=manifests /workspace .
 RUN --mount=type=cache,id=detr-registry,target=/usr/local/cargo/registry \
-    --mount=type=cache,id=detr-llvm,target=/root/.local/share/tracel \
+    --mount=type=cache,id=detr-llvm,target=/usr/local/share/tracel \
     --mount=type=cache,id=detr-target-cuda,target=/cache,sharing=locked \
     mkdir -p target && cp -a /cache/. target/ \
     && cargo build --locked --profile "$PROFILE" -p detr-cli --no-default-features --features flex,cuda,fusion,autotune,serve \
@@ -65,7 +67,7 @@ ARG COMMIT=""
 COPY crates crates
 COPY configs/models configs/models
 RUN --mount=type=cache,id=detr-registry,target=/usr/local/cargo/registry \
-    --mount=type=cache,id=detr-llvm,target=/root/.local/share/tracel \
+    --mount=type=cache,id=detr-llvm,target=/usr/local/share/tracel \
     if [ -n "$COMMIT" ]; then export DETR_COMMIT="$COMMIT"; fi \
     && cargo build --locked --profile "$PROFILE" -p detr-cli --no-default-features --features flex,cuda,fusion,autotune,serve \
     && install -D "target/$PROFILE/detr" /out/detr
@@ -92,12 +94,12 @@ STOPSIGNAL SIGTERM
 FROM runtime AS train
 LABEL org.opencontainers.image.title="detr-train" \
       org.opencontainers.image.description="Training of DETR models on NVIDIA GPUs"
-# The recipes look for data and weights two folders above themselves: /work/coco.
-COPY configs/train /work/configs/train
+# The recipes look for data and weights two folders above themselves: /training/coco.
+COPY configs/train /training/configs/train
 # A volume takes the owner of the folder that it is mounted on.
-RUN install -d -o 10001 -g 10001 /work /work/coco /work/runs
+RUN install -d -o 10001 -g 10001 /training /training/coco /training/runs
 USER 10001:10001
-WORKDIR /work
+WORKDIR /training
 # A run is watched through its status.json; a process that is silent for an hour may be at work.
 HEALTHCHECK NONE
 ENTRYPOINT ["detr"]

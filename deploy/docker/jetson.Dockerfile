@@ -36,16 +36,18 @@ RUN apt-get update \
 COPY --from=rust /usr/local/rustup /usr/local/rustup
 COPY --from=rust /usr/local/cargo /usr/local/cargo
 # nvcc tells cudarc the version of CUDA.
+# Burn's LLVM is unpacked below XDG_DATA_HOME.
 ENV RUSTUP_HOME=/usr/local/rustup \
     CARGO_HOME=/usr/local/cargo \
     PATH=/usr/local/cargo/bin:/usr/local/cuda/bin:${PATH} \
     RUSTUP_TOOLCHAIN=${RUST} \
+    XDG_DATA_HOME=/usr/local/share \
     CARGO_INCREMENTAL=0 \
     CARGO_TERM_COLOR=never
 WORKDIR /workspace
 COPY --from=manifests /workspace .
 RUN --mount=type=cache,id=detr-registry,target=/usr/local/cargo/registry \
-    --mount=type=cache,id=detr-llvm,target=/root/.local/share/tracel \
+    --mount=type=cache,id=detr-llvm,target=/usr/local/share/tracel \
     --mount=type=cache,id=detr-target-jetson,target=/cache,sharing=locked \
     mkdir -p target && cp -a /cache/. target/ \
     && cargo build --locked --profile "$PROFILE" -p detr-infer --no-default-features --features flex,cuda,fusion,autotune \
@@ -59,7 +61,7 @@ ARG COMMIT=""
 COPY crates crates
 COPY configs/models configs/models
 RUN --mount=type=cache,id=detr-registry,target=/usr/local/cargo/registry \
-    --mount=type=cache,id=detr-llvm,target=/root/.local/share/tracel \
+    --mount=type=cache,id=detr-llvm,target=/usr/local/share/tracel \
     if [ -n "$COMMIT" ]; then export DETR_COMMIT="$COMMIT"; fi \
     && cargo build --locked --profile "$PROFILE" -p detr-infer --no-default-features --features flex,cuda,fusion,autotune \
     && install -D "target/$PROFILE/detr-infer" /out/detr-infer \

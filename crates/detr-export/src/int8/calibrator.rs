@@ -19,7 +19,7 @@ impl Calibrator {
     /// Prepares a graph and its file, which is computed on `device`.
     ///
     /// # Errors
-    /// Those of [`Evaluator::new`].
+    /// The errors of [`Evaluator::new`].
     pub fn new(graph: &OnnxGraph, file: &OnnxFile, device: &Device) -> Result<Self, ExportError> {
         let names = rounded_values(&graph.0).into_iter();
         Ok(Self {
@@ -31,7 +31,7 @@ impl Calibrator {
     /// Counts the values that pictures give; `pixels` are the input of so many images.
     ///
     /// # Errors
-    /// Those of [`Evaluator::run`].
+    /// The errors of [`Evaluator::run`].
     ///
     /// # Panics
     /// If the device fails at work, as every operation of Burn does.

@@ -120,7 +120,7 @@ impl Histogram {
             for (bin, &count) in (from..to).zip(inside) {
                 let p = original[bin] / total;
                 if p > 0.0 {
-                    // What was cut off falls into a bin that may have had nothing.
+                    // The cut-off numbers fall into a bin that may have been empty.
                     let q = if count > 0 { mean / whole } else { f64::EPSILON };
                     divergence += p * (p / q).ln();
                 }

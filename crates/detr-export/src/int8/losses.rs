@@ -31,7 +31,7 @@ impl LossMeter {
     /// Prepares both files, which are computed on `device`.
     ///
     /// # Errors
-    /// Those of [`Evaluator::new`].
+    /// The errors of [`Evaluator::new`].
     pub fn new(
         whole: &OnnxFile,
         rounded: &OnnxFile,
@@ -49,7 +49,7 @@ impl LossMeter {
     /// Adds what pictures show; `pixels` are the input of so many images.
     ///
     /// # Errors
-    /// Those of [`Evaluator::run`].
+    /// The errors of [`Evaluator::run`].
     ///
     /// # Panics
     /// If the device fails at work, as every operation of Burn does.

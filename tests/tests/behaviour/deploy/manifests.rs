@@ -74,7 +74,7 @@ fn kustomizations_name_files_that_exist() {
             assert!(folder.join(resource).exists(), "{}: {resource}", path.display());
         }
     }
-    // What is in the folder and not in the list would never be applied.
+    // A file in the folder that the list lacks would never be applied.
     let listed = yaml(format!("{CPU}/kustomization.yaml"));
     let listed: BTreeSet<&str> = words(&listed["resources"]).into_iter().collect();
     for path in files_named(".yaml") {
@@ -155,7 +155,7 @@ fn the_training_is_given_flags_and_a_recipe_that_exist() {
     let text = read(&recipe);
     // The recipe looks for its data where the volume is mounted.
     let mounted = words(at(&compose, "/services/train/volumes"));
-    let data = mounted.iter().find_map(|volume| volume.strip_prefix("coco:/work/")).unwrap();
+    let data = mounted.iter().find_map(|volume| volume.strip_prefix("coco:/training/")).unwrap();
     let data = data.split(':').next().unwrap();
     assert!(text.contains(&format!("path = \"../../{data}\"")), "{recipe}");
     let backbone = command.iter().find_map(|word| word.strip_prefix("model.backbone=")).unwrap();
