@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Detects in ONNX Runtime with a file of `detr export`, and writes results for `detr eval --results`.
 
-    detr data synth shapes --count 200 --size 128x128 --output shapes
+    detr data synth shapes --count 200 --size 128x128
     detr export assets/shapes --output shapes.onnx --height 128 --width 128
     python benches/peers/onnx_detections.py shapes.onnx shapes/annotations.json shapes --card assets/shapes --output found.json
     detr eval --results found.json --data shapes/annotations.json

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use detr_data::{
-    Augmentation, DecodeOptions, Dice, ImageRecord, ObjectRecord, Purpose, Target, TargetRules,
-    decode_image, normalize,
+    Augmentation, DecodeOptions, ImageRecord, ObjectRecord, Purpose, SampleRng, Target,
+    TargetRules, decode_image, normalize,
 };
 use detr_infer::cli::{CliError, Console};
 use detr_types::ClassTable;
@@ -66,7 +66,7 @@ impl Benchmark for Args {
                 .map_err(|error| failed(&error))?;
             let decoded = Instant::now();
             let (mut sample, _) = rules.sample(&record(id), image);
-            augmentation.apply(&mut sample, &mut Dice::new(0, epoch, Purpose::Sample(id)));
+            augmentation.apply(&mut sample, &mut SampleRng::new(0, epoch, Purpose::Sample(id)));
             let (image, target) = Target::finish(sample);
             let augmented = Instant::now();
             let normalized = normalize(&image, &spec);

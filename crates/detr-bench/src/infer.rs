@@ -6,7 +6,7 @@ use std::time::Instant;
 use detr_cli::Size;
 use detr_data::RgbImage;
 use detr_infer::Predictor;
-use detr_infer::backend::Selected;
+use detr_infer::backend::SelectedDevice;
 use detr_infer::cli::{CliError, Console, DEFAULT_MODEL, DeviceArgs, LoadArgs, open_model};
 use detr_model::flops::CONVENTION;
 use detr_model::traffic::{self, Traffic};
@@ -41,14 +41,14 @@ pub(crate) struct Input {
 
 impl Input {
     /// Chooses the device, and tells which.
-    pub(crate) fn select(&self, console: &Console) -> Result<Selected, CliError> {
+    pub(crate) fn select(&self, console: &Console) -> Result<SelectedDevice, CliError> {
         let selected = self.device.select()?;
         console.note(&format!("using {}", selected.name));
         Ok(selected)
     }
 
     /// Returns the facts about what is measured.
-    pub(crate) fn facts(&self, selected: &Selected, runs: u32) -> Value {
+    pub(crate) fn facts(&self, selected: &SelectedDevice, runs: u32) -> Value {
         json!({
             "model": self.model,
             "backend": selected.backend.to_string(),

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-use detr_infer::backend::{Backend, BackendError, Selected, catch_device};
+use detr_infer::backend::{Backend, BackendError, SelectedDevice, catch_device};
 use detr_infer::cli::{CliError, Console, DeviceArgs};
 use detr_model::float_dtype;
 use detr_model::weights::recipe_value;
@@ -147,7 +147,7 @@ fn times(device: &Device, warmup: u32, runs: u32, call: impl Fn()) -> Result<Vec
 }
 
 /// Returns what a plain copy reaches: on a CPU by all threads, on a GPU by an element-wise operation.
-fn copy_bandwidth(selected: &Selected, [runs, warmup]: [u32; 2]) -> Result<f64, CliError> {
+fn copy_bandwidth(selected: &SelectedDevice, [runs, warmup]: [u32; 2]) -> Result<f64, CliError> {
     let device = &selected.device;
     let (warmup, runs) = (warmup.max(1), runs.max(5));
     let times = if matches!(selected.backend, Backend::Flex | Backend::Ndarray) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, FloatDType};
 use detr_cli::Size;
-use detr_data::{Batch, HostBatch, Prepared, Target, TargetCounts};
+use detr_data::{Batch, HostBatch, PreparedImage, Target, TargetCounts};
 use detr_infer::backend::{BackendError, catch_device};
 use detr_infer::cli::{CliError, Console, open_model};
 use detr_model::traffic;
@@ -143,7 +143,7 @@ fn measured_step(
 fn generated(args: &Args) -> Batch {
     let Size(size) = args.input.size;
     let seeds = 1..=u64::from(args.input.batch_size);
-    let image = |seed| Prepared {
+    let image = |seed| PreparedImage {
         pixels: recipe_image(seed, size.height as usize, size.width as usize),
         size,
         original_size: size,

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use clap::Args;
 use detr_infer::backend::{self, Backend, BackendError, Precision, Purpose};
 use detr_infer::cli::{CliError, Console, print, print_json};
-use detr_infer::self_test::{Extent, Report, Subject, self_test_of};
+use detr_infer::self_test::{Extent, Report, TestedCode, self_test_of};
 use detr_infer::verdicts::Verdicts;
 
 /// Flags of `detr self-test`.
@@ -81,7 +81,7 @@ fn reports(args: &SelfTestArgs, console: &Console) -> Result<Vec<Report>, CliErr
         };
         console.note(&format!("testing {} in {precision}", selected.name));
         let extent = if args.full { Extent::Full } else { Extent::Quick };
-        let report = self_test_of(Subject::new(extent), &selected, precision, &cpu);
+        let report = self_test_of(TestedCode::new(extent), &selected, precision, &cpu);
         let failed = report.failure.is_some();
         // A device that failed may have been short of memory, which says nothing about its numbers.
         if !failed {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use detr_infer::PredictOptions;
-use detr_infer::backend::{Backend, Selected};
+use detr_infer::backend::{Backend, SelectedDevice};
 use detr_infer::cli::{
     CliError, Console, DeviceArgs, ImageArgs, LoadArgs, LogArgs, make_predictor, open_model_sized,
     print, read_text,
@@ -194,7 +194,7 @@ fn log_request(record: &RequestRecord<'_>) {
     }
 }
 
-const fn on_cpu(selected: &Selected) -> bool {
+const fn on_cpu(selected: &SelectedDevice) -> bool {
     matches!(selected.backend, Backend::Flex | Backend::Ndarray)
 }
 
@@ -298,7 +298,7 @@ fn image_args(args: &ServeArgs) -> ImageArgs {
 fn open(
     args: &ServeArgs,
     model: &OsStr,
-    selected: &Selected,
+    selected: &SelectedDevice,
     console: &Console,
 ) -> Result<ModelSource, CliError> {
     let (name, version, model) = split(model)?;

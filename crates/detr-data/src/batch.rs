@@ -13,7 +13,7 @@ use crate::resize::resize_bilinear;
 
 /// One image as the model sees it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prepared {
+pub struct PreparedImage {
     /// The normalised RGB pixels, `[3, H, W]` row-major.
     pub pixels: Vec<f32>,
     /// H and W of `pixels`.
@@ -41,10 +41,10 @@ pub struct HostBatch {
 ///
 /// # Errors
 /// [`ImageError::NoPixels`] for an image with a side of zero.
-pub fn prepare(image: &RgbImage, spec: &PreprocessSpec) -> Result<Prepared, ImageError> {
+pub fn prepare(image: &RgbImage, spec: &PreprocessSpec) -> Result<PreparedImage, ImageError> {
     let original_size = size_of(image);
     let resized = resize_to_spec(image, spec)?;
-    Ok(Prepared { pixels: normalize(&resized, spec), size: size_of(&resized), original_size })
+    Ok(PreparedImage { pixels: normalize(&resized, spec), size: size_of(&resized), original_size })
 }
 
 /// Resizes an image as the first half of [`prepare`].
@@ -94,7 +94,7 @@ impl HostBatch {
     /// Pads with zero at the right and the bottom, after normalisation. No images give a batch of
     /// size 0x0.
     #[must_use]
-    pub fn stack(images: Vec<Prepared>) -> Self {
+    pub fn stack(images: Vec<PreparedImage>) -> Self {
         let size = images.iter().fold(ImageSize::new(0, 0), |size, image| {
             ImageSize::new(size.height.max(image.size.height), size.width.max(image.size.width))
         });
@@ -103,7 +103,7 @@ impl HostBatch {
         let (height, width) = (size.height as usize, size.width as usize);
         let padded = images.iter().any(|image| image.size != size);
         let mut mask = padded.then(|| vec![true; images.len() * height * width]);
-        let pixels = match <[Prepared; 1]>::try_from(images) {
+        let pixels = match <[PreparedImage; 1]>::try_from(images) {
             // A single image is the batch.
             Ok([image]) => image.pixels,
             Err(images) => {
@@ -176,10 +176,10 @@ mod tests {
         }
     }
 
-    fn prepared(height: u32, width: u32, first: f32) -> Prepared {
+    fn prepared(height: u32, width: u32, first: f32) -> PreparedImage {
         let size = ImageSize::new(height, width);
         let pixels = (0..3 * height * width).map(|i| first + i as f32).collect();
-        Prepared { pixels, size, original_size: ImageSize::new(2 * height, 2 * width) }
+        PreparedImage { pixels, size, original_size: ImageSize::new(2 * height, 2 * width) }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub mod synth;
 pub mod target;
 pub mod transforms;
 
-pub use batch::{HostBatch, Prepared, normalize, prepare, resize_to_spec};
+pub use batch::{HostBatch, PreparedImage, normalize, prepare, resize_to_spec};
 pub use dataset::{Category, Dataset, ImageRecord, ObjectRecord, ReadReport};
 pub use decode::{DecodeOptions, ImageError, decode_image, read_image};
 pub use image::RgbImage;
@@ -33,4 +33,4 @@ pub use read_ahead::{ReadImage, ReadImages, read_ahead};
 pub use resize::{Region, resize_bilinear, resize_bilinear_region};
 pub use segmentation::{Mask, Rle, Segmentation};
 pub use target::{Target, TargetCounts, TargetRules};
-pub use transforms::{Augmentation, Dice, Purpose, Sample, Transform};
+pub use transforms::{Augmentation, Purpose, Sample, SampleRng, Transform};

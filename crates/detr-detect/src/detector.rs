@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use detr_data::{HostBatch, Prepared, RgbImage, prepare};
+use detr_data::{HostBatch, PreparedImage, RgbImage, prepare};
 use detr_model::output::MaskFeatures;
 use detr_model::postprocess::{
     HostMasks, HostOutput, KeptQuery, MaskSizes, RawDetection, ScoreActivation, Segments,
@@ -146,7 +146,7 @@ impl Detector {
         Ok(detections)
     }
 
-    fn prepare(&self, image: &RgbImage) -> Result<Prepared, ImageFault> {
+    fn prepare(&self, image: &RgbImage) -> Result<PreparedImage, ImageFault> {
         let prepared = prepare(image, &self.preprocess)?;
         if let Some(max) = self.config.max_image_side()
             && prepared.size.height.max(prepared.size.width) > max

@@ -49,7 +49,7 @@ const LOOKED_AT: usize = 20_000;
 /// Returns the form that the boxes of the results seem to have, or none if it is the right one or cannot be told.
 #[must_use]
 pub fn suspected_form(results: &Results, truth: &GroundTruth) -> Option<BoxForm> {
-    let mut tally = Tally::default();
+    let mut tally = FormCounts::default();
     for image in truth.images() {
         if tally.boxes >= LOOKED_AT {
             break;
@@ -63,7 +63,7 @@ pub fn suspected_form(results: &Results, truth: &GroundTruth) -> Option<BoxForm>
 
 /// The counts.
 #[derive(Default)]
-struct Tally {
+struct FormCounts {
     boxes: usize,
     /// Boxes that reach over the border, and would not as corners.
     over: usize,
@@ -74,7 +74,7 @@ struct Tally {
     met: [usize; 3],
 }
 
-impl Tally {
+impl FormCounts {
     fn add(&mut self, image: &ImageTruth, found: &[EvalDetection]) {
         let boxes: Vec<[f64; 4]> =
             found.iter().filter_map(|found| found.bbox).map(Xywh::to_array).collect();

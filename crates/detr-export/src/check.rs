@@ -297,6 +297,8 @@ impl Values {
                 });
                 Ok(float(dims.collect::<Option<_>>().ok_or("negative repeats")?))
             }
+            "QuantizeLinear" => self.quantized(node, &first, Element::F32, Element::I8),
+            "DequantizeLinear" => self.quantized(node, &first, Element::I8, Element::F32),
             msda::PLUGIN => {
                 let [b, _, m, d] = first.dims[..] else { return Err("values".to_owned()) };
                 let q = input(3)?.dims.get(1).copied().ok_or("no queries")?;
@@ -306,6 +308,35 @@ impl Values {
                 Ok(float(vec![b, q, m.times(d).ok_or("heads")?]))
             }
             other => Err(format!("operator {other} is unknown")),
+        }
+    }
+
+    /// Works out the type of the output of a conversion to or from eight bits: one scale, or one for every index of an
+    /// axis, and zero points of as many elements.
+    fn quantized(
+        &self,
+        node: &NodeProto,
+        x: &ValueType,
+        from: Element,
+        to: Element,
+    ) -> Result<ValueType, String> {
+        let [scale, zero] = [1, 2].map(|index| {
+            let kind = node.input.get(index).and_then(|name| self.types.get(name));
+            kind.ok_or_else(|| format!("it has no input {index}"))
+        });
+        let (scale, zero) = (scale?, zero?);
+        if [x.element, scale.element, zero.element] != [from, Element::F32, Element::I8] {
+            return Err("operands of other types".to_owned());
+        }
+        let fits = match scale.dims[..] {
+            [] => true,
+            [len] => x.dims[axis(int(node, "axis")?, x.dims.len())?] == len,
+            _ => false,
+        };
+        if fits && scale.dims == zero.dims {
+            Ok(ValueType { element: to, dims: x.dims.clone() })
+        } else {
+            Err("scales of another shape".to_owned())
         }
     }
 

@@ -57,6 +57,11 @@ pub enum ExportError {
         /// The bytes of the file.
         bytes: usize,
     },
+    /// Ranges of activations that belong to another graph.
+    #[error(
+        "the ranges of activations are those of another model\nhint: calibrate again, with the model and flags of this export"
+    )]
+    Ranges,
     /// The file is not what was meant; nothing is written then.
     #[error(
         "the exported graph contradicts itself: {reason}\nhint: this is a fault of the program; please report it with the name of the model"

@@ -145,6 +145,21 @@ fn zip<A: Copy, B: Copy, T>(
     dims: &[usize],
     f: impl Fn(A, B) -> T,
 ) -> Vec<T> {
+    // Operands that are there as a whole, once or several times, are read in their order.
+    let repeats = |own: &[usize]| {
+        let ones = own.iter().take_while(|&&len| len == 1).count();
+        dims.ends_with(&own[ones..])
+    };
+    if !a.is_empty() && !b.is_empty() && repeats(a_dims) && repeats(b_dims) {
+        let total = dims.iter().product();
+        return a
+            .iter()
+            .cycle()
+            .zip(b.iter().cycle())
+            .take(total)
+            .map(|(&a, &b)| f(a, b))
+            .collect();
+    }
     places(a_dims, dims).zip(places(b_dims, dims)).map(|(i, j)| f(a[i], b[j])).collect()
 }
 

@@ -6,21 +6,25 @@
 //!   three ways, is in `msda`
 //! - `graph`: nodes and constants while a graph is made; `fold` evaluates what is constant, `simplify` takes short cuts
 //! - `half_precision`: turns a graph into one that computes in f16
+//! - [`int8`]: turns a graph into one that computes in int8, with ranges found on pictures
 //! - `check`: shapes and types of the written file, worked out anew from its nodes
-//! - `file`, `proto`: the bytes of a file
+//! - [`Evaluator`]: computes what is in a file, operator by operator
+//! - `file`, `decode`, `proto`: the bytes of a file
 //! - [`deepstream`]: the texts that `DeepStream` and `trtexec` want beside it
-//!
-//! It is no engine: it runs nothing that it writes.
 
 mod array;
 mod capture;
 mod check;
+mod compare;
+mod decode;
 pub mod deepstream;
 mod error;
+mod evaluator;
 mod file;
 mod fold;
 mod graph;
 mod half_precision;
+pub mod int8;
 mod lowering;
 mod msda;
 mod proto;
@@ -35,8 +39,11 @@ use detr_model::{Model, ModelConfig};
 use detr_types::{ImageSize, PreprocessSpec};
 
 use capture::{Recording, trace};
+pub use compare::{Difference, Reference, noise};
 pub use error::ExportError;
+pub use evaluator::{Evaluator, OutputValues};
 pub use file::MAX_BYTES;
+use int8::{ActivationRanges, QuantisedLayer};
 pub use msda::MsdaLowering;
 
 /// Versions of ONNX's operators that can be written.
@@ -87,6 +94,10 @@ pub struct Port {
     /// Its lengths; `batch` stands for the number of images.
     pub dims: Vec<String>,
 }
+
+/// A model as a graph of ONNX's operators, before it is a file.
+#[derive(Debug)]
+pub struct OnnxGraph(graph::Graph);
 
 /// An ONNX file that has not been written yet.
 #[derive(Clone, Debug)]
@@ -165,44 +176,89 @@ pub fn export(
     options: &ExportOptions,
     device: &Device,
 ) -> Result<OnnxFile, ExportError> {
-    options.validate(config)?;
-    let model = model.clone().fold();
-    let record = |images| {
-        let recording = Recording {
-            images,
-            size: options.size,
-            activation: config.activation(),
-            postprocess: options.postprocess,
-            normalise: options.normalise,
+    OnnxGraph::record(model, config, options, device)?.file()
+}
+
+impl OnnxGraph {
+    /// Records a model on `device`.
+    ///
+    /// # Errors
+    /// Options that the model cannot be exported with, and whatever keeps it from becoming a graph.
+    ///
+    /// # Panics
+    /// If the device fails at work, as every operation of Burn does.
+    pub fn record(
+        model: &Model,
+        config: &ModelConfig,
+        options: &ExportOptions,
+        device: &Device,
+    ) -> Result<Self, ExportError> {
+        options.validate(config)?;
+        let model = model.clone().fold();
+        let record = |images| {
+            let recording = Recording {
+                images,
+                size: options.size,
+                activation: config.activation(),
+                postprocess: options.postprocess,
+                normalise: options.normalise,
+            };
+            trace(&model, recording, device)
         };
-        trace(&model, recording, device)
-    };
-    let mut graph = match options.batch {
-        // One image is special to Burn, which leaves out what changes nothing then.
-        Batch::Any => lowering::lower(&record(2)?, &record(3)?, options.opset, options.msda)?,
-        Batch::Fixed(images) => {
-            let trace = record(images)?;
-            lowering::lower(&trace, &trace, options.opset, options.msda)?
+        let mut graph = match options.batch {
+            // One image is special to Burn, which leaves out what changes nothing then.
+            Batch::Any => lowering::lower(&record(2)?, &record(3)?, options.opset, options.msda)?,
+            Batch::Fixed(images) => {
+                let trace = record(images)?;
+                lowering::lower(&trace, &trace, options.opset, options.msda)?
+            }
+        };
+        if options.fp16 {
+            half_precision::convert(&mut graph);
         }
-    };
-    if options.fp16 {
-        half_precision::convert(&mut graph);
+        Ok(Self(graph))
     }
-    let bytes = file::encode(&graph)?;
-    check::check(&bytes, &graph)?;
-    let mut nodes = BTreeMap::new();
-    for node in &graph.nodes {
-        *nodes.entry(node.op).or_default() += 1;
+
+    /// Rounds the weights and inputs of convolutions and linear layers to int8 and tells of each.
+    ///
+    /// # Errors
+    /// Ranges that are not those of this graph's values.
+    pub fn quantise(
+        mut self,
+        ranges: &ActivationRanges,
+    ) -> Result<(Self, Vec<QuantisedLayer>), ExportError> {
+        let layers = int8::convert(&mut self.0, ranges)?;
+        Ok((self, layers))
     }
-    let port = |name: &String| Port {
-        name: name.clone(),
-        dims: graph.dims(name).into_iter().map(array::Dim::text).collect(),
-    };
-    Ok(OnnxFile {
-        nodes,
-        parameters: graph.constant_elements(),
-        input: port(&graph.input),
-        outputs: graph.outputs.iter().map(port).collect(),
-        bytes,
-    })
+
+    /// Returns whether ranges are those of this graph's values.
+    #[must_use]
+    pub fn fits(&self, ranges: &ActivationRanges) -> bool {
+        int8::fits(&self.0, ranges)
+    }
+
+    /// Makes the bytes of the file and checks them.
+    ///
+    /// # Errors
+    /// A file that would be too large, or that contradicts the recording.
+    pub fn file(&self) -> Result<OnnxFile, ExportError> {
+        let graph = &self.0;
+        let bytes = file::encode(graph)?;
+        check::check(&bytes, graph)?;
+        let mut nodes = BTreeMap::new();
+        for node in &graph.nodes {
+            *nodes.entry(node.op).or_default() += 1;
+        }
+        let port = |name: &String| Port {
+            name: name.clone(),
+            dims: graph.dims(name).into_iter().map(array::Dim::text).collect(),
+        };
+        Ok(OnnxFile {
+            nodes,
+            parameters: graph.constant_elements(),
+            input: port(&graph.input),
+            outputs: graph.outputs.iter().map(port).collect(),
+            bytes,
+        })
+    }
 }

@@ -14,7 +14,7 @@ use detr_types::{
     ClassTable, Detection, Panoptic, PreprocessSpec, PreprocessSpecError, RangeError, nearest,
 };
 
-use crate::backend::{self, Backend, BackendError, Precision, Selected, catch_device};
+use crate::backend::{self, Backend, BackendError, Precision, SelectedDevice, catch_device};
 
 /// A model ready to detect, on a device whose failures become errors. It is immutable and may be shared
 /// between threads. A clone shares the weights.
@@ -82,7 +82,7 @@ impl Predictor {
     /// Weights that do not fit or are damaged, or a device that fails.
     pub fn new(
         checkpoint: &Checkpoint,
-        selected: &Selected,
+        selected: &SelectedDevice,
         precision: Precision,
     ) -> Result<Self, PredictorError> {
         let config = checkpoint.config()?;

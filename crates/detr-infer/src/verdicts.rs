@@ -9,7 +9,7 @@ use detr_types::env;
 use detr_types::fs::atomic_write;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Precision, Purpose, Selected};
+use crate::backend::{Precision, Purpose, SelectedDevice};
 use crate::self_test::Report;
 
 /// Folder inside the cache; a file for every device and precision.
@@ -67,7 +67,7 @@ impl Verdicts {
 
     /// Returns why the self-test refused a precision of a device for any work, if it did.
     #[must_use]
-    pub fn refused(&self, selected: &Selected, precision: Precision) -> Option<String> {
+    pub fn refused(&self, selected: &SelectedDevice, precision: Precision) -> Option<String> {
         self.refused_for(Purpose::Prediction, selected, precision)
     }
 
@@ -76,7 +76,7 @@ impl Verdicts {
     pub fn refused_for(
         &self,
         purpose: Purpose,
-        selected: &Selected,
+        selected: &SelectedDevice,
         precision: Precision,
     ) -> Option<String> {
         let verdict = self.find(selected, precision)?;
@@ -89,13 +89,18 @@ impl Verdicts {
     /// Returns whether a device, with the driver that it has now, passed the self-test of some work in a
     /// precision.
     #[must_use]
-    pub fn passed(&self, purpose: Purpose, selected: &Selected, precision: Precision) -> bool {
+    pub fn passed(
+        &self,
+        purpose: Purpose,
+        selected: &SelectedDevice,
+        precision: Precision,
+    ) -> bool {
         self.find(selected, precision).is_some()
             && self.refused_for(purpose, selected, precision).is_none()
     }
 
     /// Finds the verdict on a device with its present driver, by this version of the program.
-    fn find(&self, selected: &Selected, precision: Precision) -> Option<Verdict> {
+    fn find(&self, selected: &SelectedDevice, precision: Precision) -> Option<Verdict> {
         let wanted = Verdict::of(selected, precision);
         read(&self.path(&wanted)?).filter(|found| found.is_about(&wanted))
     }
@@ -106,7 +111,7 @@ impl Verdicts {
     /// No home folder, or a file that cannot be written.
     pub fn record(
         &self,
-        selected: &Selected,
+        selected: &SelectedDevice,
         precision: Precision,
         refused: Option<String>,
     ) -> io::Result<()> {
@@ -121,7 +126,7 @@ impl Verdicts {
     /// No home folder, or a file that cannot be written.
     pub fn record_report(
         &self,
-        selected: &Selected,
+        selected: &SelectedDevice,
         precision: Precision,
         report: &Report,
     ) -> io::Result<bool> {
@@ -172,7 +177,7 @@ impl Verdicts {
 
 impl Verdict {
     /// Creates a verdict that finds nothing wrong.
-    fn of(selected: &Selected, precision: Precision) -> Self {
+    fn of(selected: &SelectedDevice, precision: Precision) -> Self {
         Self {
             form: FORM,
             device: selected.id.clone(),

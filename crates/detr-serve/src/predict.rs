@@ -149,15 +149,15 @@ fn refusal(app: &App, refused: Refused) -> RequestError {
 }
 
 /// A picture in memory, or its fault.
-type Decoded = Result<(RgbImage, Option<OwnedSemaphorePermit>), String>;
+type DecodedPicture = Result<(RgbImage, Option<OwnedSemaphorePermit>), String>;
 
 /// Decodes files, each in the blocking pool and as many at a time as there are cores.
 async fn decode(
     app: &App,
     pictures: Vec<Picture>,
-) -> Result<(Vec<String>, Vec<Decoded>), RequestError> {
+) -> Result<(Vec<String>, Vec<DecodedPicture>), RequestError> {
     let mut names = Vec::with_capacity(pictures.len());
-    let mut decoded: Vec<Decoded> = Vec::with_capacity(pictures.len());
+    let mut decoded: Vec<DecodedPicture> = Vec::with_capacity(pictures.len());
     // A request that is cancelled ends its tasks.
     let mut tasks = JoinSet::new();
     for (index, Picture { name, content }) in pictures.into_iter().enumerate() {
@@ -207,7 +207,7 @@ async fn detect(
     choice: Choice,
     time: RequestTime,
     names: Vec<String>,
-    decoded: Vec<Decoded>,
+    decoded: Vec<DecodedPicture>,
 ) -> Result<Vec<Answer>, RequestError> {
     let threshold = choice.threshold.unwrap_or_else(|| model.engine.threshold());
     let wanted = Wanted { threshold, masks: choice.masks };

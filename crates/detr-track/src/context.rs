@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pace::Pace;
 use crate::status::BestValidation;
+use crate::step_times::StepTimes;
 use crate::{History, METRICS_FILE, RunInfo, StepRecord, ValidationRecord};
 
 /// A run as it stands, which every call of a [`Sink`](crate::Sink) is given.
@@ -11,7 +11,7 @@ use crate::{History, METRICS_FILE, RunInfo, StepRecord, ValidationRecord};
 pub struct RunContext {
     info: RunInfo,
     history: History,
-    pace: Pace,
+    step_times: StepTimes,
     began: Instant,
     step: u64,
     epoch: u64,
@@ -23,7 +23,7 @@ impl RunContext {
         Self {
             info,
             history: History::default(),
-            pace: Pace::default(),
+            step_times: StepTimes::default(),
             began: Instant::now(),
             step: 0,
             epoch: 1,
@@ -72,7 +72,7 @@ impl RunContext {
     #[must_use]
     pub fn eta_seconds(&self) -> Option<f64> {
         let steps = self.info.steps.saturating_sub(self.step);
-        self.pace.seconds_of(steps, self.validations_left())
+        self.step_times.seconds_of(steps, self.validations_left())
     }
 
     /// Returns whether a step is one of those after which the user is told of the progress: every
@@ -95,8 +95,8 @@ impl RunContext {
         BestValidation::of(&self.history)
     }
 
-    pub(crate) const fn pace(&self) -> &Pace {
-        &self.pace
+    pub(crate) const fn step_times(&self) -> &StepTimes {
+        &self.step_times
     }
 
     /// Goes on after a step, with the history of the steps until then.
@@ -116,13 +116,13 @@ impl RunContext {
         self.step = record.step;
         self.epoch = record.epoch;
         self.history.add_step(record);
-        self.pace.add_step(record);
+        self.step_times.add_step(record);
     }
 
     pub(crate) fn add_validation(&mut self, record: &ValidationRecord, seconds: Option<f64>) {
         self.history.add_validation(record.summary());
         if let Some(seconds) = seconds {
-            self.pace.add_validation(seconds);
+            self.step_times.add_validation(seconds);
         }
     }
 

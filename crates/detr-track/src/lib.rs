@@ -28,7 +28,6 @@ mod history;
 mod jsonl;
 pub mod machine;
 mod messages;
-mod pace;
 mod read_error;
 mod records;
 mod run_info;
@@ -38,6 +37,7 @@ mod settings;
 mod sink;
 mod sinks;
 mod status;
+mod step_times;
 mod tracker;
 
 pub use context::RunContext;

@@ -46,7 +46,8 @@ impl RunContext {
 /// Describes a step in one line, with a loss that may be a mean over several steps. The line begins with what
 /// matters most, because a narrow terminal cuts off its end.
 pub(crate) fn progress(record: &StepRecord, loss: f64, run: &RunContext) -> String {
-    let (seconds, waited) = run.pace().step_seconds().unwrap_or((record.seconds, record.waited));
+    let (seconds, waited) =
+        run.step_times().step_seconds().unwrap_or((record.seconds, record.waited));
     let eta = run.eta_seconds().map_or_else(|| "-".to_owned(), format_duration);
     let ap = run.last_ap().map_or_else(String::new, |ap| format!(", AP {ap:.3}"));
     let waiting = 100.0 * waited / seconds.max(1e-9);

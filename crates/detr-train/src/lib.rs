@@ -24,9 +24,9 @@ pub use self::burn::{
 pub use records::{BURN_VERSION, Recorder, SampleSource, run_info};
 pub use run::{
     Checkpoints, End, Event, InitialModel, Phase, Progress, RejectedCheckpoint, RunError,
-    StartError, Step, StopFlag, TrainInputs, TrainLoop, UsableCheckpoint, ValidateError, Validated,
-    Validation, ValidationSet, Watch, WatchedImages, begin, check_checkpoint, micro_batch, named,
-    run, start, validate, validation_detector,
+    StartError, Step, StopFlag, TrainInputs, TrainLoop, UsableCheckpoint, ValidateError,
+    Validation, ValidationOutcome, ValidationSet, Watch, WatchedImages, begin, check_checkpoint,
+    micro_batch, named, run, start, validate, validation_detector,
 };
 pub use settings::{
     DataSettings, EarlyStopping, ModelSettings, RunSettings, SettingKey, SettingPlace,

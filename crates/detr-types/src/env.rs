@@ -41,6 +41,8 @@ pub const DETR_GOLDEN_VERBOSE: &str = "DETR_GOLDEN_VERBOSE";
 /// Set to 1 to make a missing wgpu adapter a test failure instead of a skip.
 pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 
+/// A folder of pictures, for the test that runs every preset in another engine.
+pub const DETR_TEST_PICTURES: &str = "DETR_TEST_PICTURES";
 /// A Python with onnx and onnxruntime, for tests that run exported files in another engine.
 pub const DETR_TEST_PYTHON: &str = "DETR_TEST_PYTHON";
 /// A Python with the packages that `tests/tests/behaviour/serve/clients.py` names, for a test of other people's clients.

@@ -32,9 +32,10 @@
 //! Nothing here prints, exits or keeps global state.
 
 pub use detr_data::{
-    DecodeOptions, HostBatch, ImageError, Prepared, RgbImage, decode_image, prepare, read_image,
+    DecodeOptions, HostBatch, ImageError, PreparedImage, RgbImage, decode_image, prepare,
+    read_image,
 };
-pub use detr_infer::backend::{self, Backend, BackendError, Precision, Selected};
+pub use detr_infer::backend::{self, Backend, BackendError, Precision, SelectedDevice};
 pub use detr_infer::{
     DetectionStream, ImageFault, PredictError, PredictOptions, Predictor, PredictorError,
     StageTimes, StreamItem, StreamOptions, draw, hub, palette, writers,

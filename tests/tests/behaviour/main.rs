@@ -7,6 +7,7 @@ mod batching;
 mod boxes;
 mod cli;
 mod dense;
+mod deploy;
 mod export;
 mod facade;
 mod faults;

@@ -2,7 +2,7 @@
 //! whether a gradient passes them. A walk over every `ReLU` that gradients pass, in the backbone, the
 //! transformer and the box heads, which repeats the forward pass part by part and looks at the sums.
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use detr_model::backbone::resnet::{ResNet, ResidualBlock};
@@ -12,6 +12,7 @@ use detr_model::families::deformable_detr::{DeformableDetrTrace, LevelTrace};
 use detr_model::families::detr::transformer::Memory;
 use detr_model::nn::{Conv2d, Linear, Mlp};
 use detr_model::{DeformableDetr, Detr, Model, NestedTensor};
+use detr_ops::dense::has_kernel;
 
 use crate::deformable::padded_tokens;
 
@@ -54,23 +55,15 @@ impl Kink {
         self.value.abs() / self.rounding()
     }
 
-    /// Returns the nudge that puts the unit on the side that it seems not to be on.
+    /// Returns the nudge that puts the unit on the other side.
     pub fn across(&self) -> Nudge {
-        self.nudge(-(self.value + (0.5 * self.rounding()).copysign(self.value)))
-    }
-
-    /// Returns the nudge that keeps the unit on the side that it seems to be on, since the model may sum in
-    /// another order.
-    pub fn away(&self) -> Nudge {
-        self.nudge(self.rounding().copysign(self.value))
-    }
-
-    fn nudge(&self, by: f32) -> Nudge {
+        let by = -(self.value + (0.5 * self.rounding()).copysign(self.value));
         Nudge { bias: self.bias.clone(), channel: self.channel, by }
     }
 }
 
-/// Finds all units at their kink, the nearest first.
+/// Finds all units at their kink, the nearest first. `model` and `images` are those of training, with autodiff, so that
+/// the sums are those of training to the bit.
 pub fn find(model: &Model, images: &NestedTensor) -> Vec<Kink> {
     let mut walk = Walk::default();
     match model {
@@ -104,10 +97,10 @@ impl Walk {
     }
 
     fn linear<const D: usize>(&mut self, name: &str, layer: &Linear, x: &Tensor<D>) {
-        let mut magnitudes = layer.clone();
+        let mut magnitudes = layer.valid();
         magnitudes.weight = magnitudes.weight.map(Tensor::abs);
         magnitudes.bias = magnitudes.bias.map(|bias| bias.map(Tensor::abs));
-        let terms = magnitudes.forward(x.clone().abs());
+        let terms = magnitudes.forward(x.clone().inner().abs());
         self.look(&format!("{name}.bias"), D - 1, layer.forward(x.clone()), terms);
     }
 
@@ -120,12 +113,14 @@ impl Walk {
     }
 
     /// Visits the stages that are trained; behind the frozen ones there is nothing that a gradient could
-    /// reach.
+    /// reach. Where convolutions have a kernel of ours, training folds the normalisations into them.
     fn backbone(&mut self, body: &Backbone, maps: &[FeatureMap; 4]) {
         let Backbone::ResNet(body) = body else { return };
-        let ResNet { layer2, layer3, layer4, .. } = body;
+        let body = body.valid();
+        let body = if has_kernel(&maps[0].map) { body.fold() } else { body };
+        let ResNet { layer2, layer3, layer4, .. } = &body;
         for (stage, blocks) in [layer2, layer3, layer4].into_iter().enumerate() {
-            let mut x = maps[stage].map.clone();
+            let mut x = maps[stage].map.clone().inner();
             for (i, block) in blocks.iter().enumerate() {
                 let y = block.forward(FeatureMap { map: x.clone(), extent: None }).map;
                 let name = format!("backbone.0.body.layer{}.{i}", stage + 2);
@@ -147,9 +142,11 @@ impl Walk {
                     let places = Tensor::from_ints(places.as_slice(), &t.device());
                     t.select(axis, places)
                 };
-                bn.as_ref()
-                    .expect("not folded")
-                    .forward(conv.forward(every(every(x.clone(), 2), 3)))
+                let y = conv.forward(every(every(x.clone(), 2), 3));
+                match bn {
+                    Some(bn) => bn.forward(y),
+                    None => y,
+                }
             }
             None => x.clone(),
         };
@@ -160,7 +157,7 @@ impl Walk {
         for (i, (conv, bn)) in layers.into_iter().enumerate() {
             let residual = (i == last).then_some(&shortcut);
             let bias = format!("{name}.bn{}.bias", i + 1);
-            x = self.convolution(&bias, conv, bn.as_ref().expect("not folded"), &x, residual);
+            x = self.convolution(&bias, conv, bn.as_ref(), &x, residual);
         }
     }
 
@@ -169,18 +166,21 @@ impl Walk {
         &mut self,
         bias: &str,
         conv: &Conv2d,
-        bn: &FrozenBatchNorm,
+        bn: Option<&FrozenBatchNorm>,
         x: &Tensor<4>,
         residual: Option<&Tensor<4>>,
     ) -> Tensor<4> {
-        let products = conv.forward(x.clone());
-        let shift = bn.forward(products.zeros_like());
-        let scale = bn.forward(products.ones_like()) - shift.clone();
         let mut magnitudes = conv.clone();
         magnitudes.weight = magnitudes.weight.map(Tensor::abs);
-        let mut terms =
-            magnitudes.forward(x.clone().abs()) * scale.clone().abs() + shift.clone().abs();
-        let mut sums = products * scale + shift;
+        magnitudes.bias = magnitudes.bias.map(|bias| bias.map(Tensor::abs));
+        let mut terms = magnitudes.forward(x.clone().abs());
+        let mut sums = conv.forward(x.clone());
+        if let Some(bn) = bn {
+            let shift = bn.forward(sums.zeros_like());
+            let scale = bn.forward(sums.ones_like()) - shift.clone();
+            terms = terms * scale.abs() + shift.abs();
+            sums = bn.forward(sums);
+        }
         if let Some(residual) = residual {
             sums = sums + residual.clone();
             terms = terms + residual.clone().abs();

@@ -116,6 +116,7 @@ fn main() {
         }
     }
     trials.extend(benches.first().map(|bench| under_another_name(&folder, bench.clone())));
+    trials.extend(benches.first().and_then(|bench| wrong_gradient(&folder, bench.clone())));
     for (backend, reason, must_run) in skipped {
         trials.push(Trial::ignorable_test(format!("{backend}::skipped"), move || match must_run {
             true => Err(reason.into()),
@@ -146,6 +147,23 @@ fn under_another_name(folder: &Path, bench: Bench) -> Trial {
         }
         Ok(())
     })
+}
+
+/// The search for units at their kink does not make a wrong gradient pass, not even in the backbone, whose gradients
+/// such units change the most.
+fn wrong_gradient(folder: &Path, bench: Bench) -> Option<Trial> {
+    let of_training = |path: &PathBuf| case::names(path).0 == "08_train";
+    let path = case::discover(folder).into_iter().rfind(of_training)?;
+    let name = "training::a_wrong_gradient_is_not_put_down_to_a_kink";
+    Some(Trial::test(name, move || {
+        let mut case = Case::load(&path)?;
+        train::spoil(&mut case);
+        let result = train::run(&case, &bench).into_result(&case);
+        match result.err().and_then(|error| error.message().map(str::to_owned)) {
+            Some(message) if message.contains("grad0") && message.contains("no unit") => Ok(()),
+            other => Err(format!("the outcome is {other:?}").into()),
+        }
+    }))
 }
 
 /// Completes a case without a runner: as a failure if one is expected, else as a report.

@@ -2,6 +2,9 @@
 //! norms, and samples of gradients and parameters.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -27,137 +30,275 @@ const UNITS: usize = 4;
 /// The number of nearest units that are tried each time.
 const CANDIDATES: usize = 16;
 
-/// A comparison with the case, or the beginning of one.
+/// A comparison with the case, or a part of one.
+#[derive(Default)]
 struct Attempt {
     failures: Failures,
     /// Whether the forward pass of the first step differs already, which no gradient explains.
     unexplained: bool,
     /// The first step whose gradients something differs after.
     step: Option<usize>,
-    /// Units at their kink in that step and those before, where they were looked for.
-    kinks: Vec<Kink>,
+    /// Whether everything is compared, whatever differs before.
+    whole: bool,
 }
 
-/// Compares; where gradients differ from some step on, looks for units at their kink there, since PyTorch is
-/// on one side of each by chance and we may be on the other, and moves them to the other side by changes of
-/// about a rounding of a bias. A case passes if, with at most [`UNITS`] such changes, everything matches.
+impl Attempt {
+    /// Returns whether the gradients of more steps are right, or what differs after the same step differs less.
+    fn is_better(&self, step: usize, excess: f64) -> bool {
+        let later = self.step.is_none_or(|own| own > step);
+        !self.unexplained && (later || (self.step == Some(step) && self.failures.excess() < excess))
+    }
+}
+
+/// A unit at its kink in some step, which may be on the other side in the reference.
+#[derive(Clone, Debug)]
+struct Candidate {
+    step: usize,
+    kink: Kink,
+}
+
+impl Candidate {
+    /// Returns whether the nudge moves this unit's channel.
+    fn is_moved_by(&self, nudge: &Nudge) -> bool {
+        (&self.kink.bias, self.kink.channel) == (&nudge.bias, nudge.channel)
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, kink } = self;
+        let (bias, channel) = (&kink.bias, kink.channel);
+        write!(f, "{bias}[{channel}] in step {step}, {:.2} roundings from zero", kink.distance())
+    }
+}
+
+/// Compares; where gradients differ from some step on, looks for units at their kink in that step and before, since
+/// the reference is on one side of each by chance and we may be on the other, and moves them to the other side by
+/// changes of about a rounding of a bias. A case passes if, with at most [`UNITS`] such changes, everything matches.
 pub fn run(case: &Case, bench: &Bench) -> Failures {
-    let plain = compare(case, bench, &[], Extent::All);
-    let (Some(mut step), false) = (plain.step, plain.unexplained) else { return plain.failures };
-    let (mut nudges, mut excess) = (Vec::new(), plain.failures.excess());
+    let comparison = Comparison::new(case, bench);
+    let plain = comparison.whole(&[]);
+    let (Some(step), false) = (plain.step, plain.unexplained) else { return plain.failures };
+    let begun = Instant::now();
+    match search(&comparison, step) {
+        Ok((failures, moved)) => {
+            if env::is_on(env::DETR_GOLDEN_VERBOSE) {
+                eprintln!(
+                    "{}: passes after {:.1?} of search with units on the other side of their kinks: {}",
+                    case.name,
+                    begun.elapsed(),
+                    listed(&moved)
+                );
+            }
+            failures
+        }
+        Err(found) => {
+            let mut failures = plain.failures;
+            failures.fail(format!("{found} (searched for {:.1?})", begun.elapsed()));
+            failures
+        }
+    }
+}
+
+/// Moves units from `step` and before to the other side, each time the one that makes most right. Returns what the
+/// whole comparison then says, or which units were tried in vain.
+///
+/// Each unit costs no more than the steps from its own to the one that differs: the model and the optimizer before
+/// each step are kept.
+fn search(
+    comparison: &Comparison<'_>,
+    mut step: usize,
+) -> Result<(Failures, Vec<Candidate>), String> {
+    let (mut moved, mut nudges): (Vec<Candidate>, Vec<Nudge>) = (Vec::new(), Vec::new());
     let mut tried = Vec::new();
-    while nudges.len() < UNITS {
-        let mut best: Option<(Attempt, Nudge)> = None;
-        let kinks = compare(case, bench, &nudges, Extent::Kinks(step)).kinks;
-        let kinks = &kinks[..kinks.len().min(CANDIDATES)];
-        let across = kinks.iter().map(|kink| (kink, kink.across()));
-        for (kink, nudge) in across.chain(kinks.iter().map(|kink| (kink, kink.away()))) {
-            let all = [&nudges[..], std::slice::from_ref(&nudge)].concat();
-            let mut attempt = compare(case, bench, &all, Extent::Until(step));
-            if !attempt.unexplained && attempt.step.is_none() {
-                attempt = compare(case, bench, &all, Extent::All);
+    while moved.len() < UNITS {
+        let (states, candidates, plain) = comparison.candidates(&nudges, step);
+        let mut excess = plain.failures.excess();
+        let mut best: Option<(usize, Candidate)> = None;
+        let candidates = candidates
+            .into_iter()
+            .filter(|candidate| !nudges.iter().any(|nudge| candidate.is_moved_by(nudge)));
+        for candidate in candidates.take(CANDIDATES) {
+            let nudge = candidate.kink.across();
+            let trainer = comparison.nudged(&states[candidate.step], &nudge);
+            let mut attempt = comparison.steps(trainer, candidate.step..=step, Attempt::default());
+            let after = attempt.failures.lines().first().cloned().unwrap_or_default();
+            let (differs, left) = (attempt.step, attempt.failures.excess());
+            tried.push(format!(
+                "{candidate}: {differs:?}, {left:.2} instead of {excess:.2}, {after}"
+            ));
+            if attempt.step.is_none() {
+                let all = [&nudges[..], std::slice::from_ref(&nudge)].concat();
+                attempt = comparison.whole(&all);
                 if attempt.failures.count() == 0 {
-                    report(case, &all);
-                    return attempt.failures;
+                    moved.push(candidate);
+                    return Ok((attempt.failures, moved));
                 }
             }
-            tried.push(format!("{kink:?}: {:?}", attempt.failures.lines().first()));
-            let better = |than: Option<usize>, excess: f64| {
-                let same = attempt.step == than && attempt.failures.excess() < excess;
-                attempt.step > than || same
-            };
-            let beats =
-                best.as_ref().is_none_or(|(best, _)| better(best.step, best.failures.excess()));
-            if !attempt.unexplained && beats && better(Some(step), 0.9 * excess) {
-                best = Some((attempt, nudge));
+            let than = best.as_ref().map_or(step, |(step, _)| *step);
+            if attempt.is_better(than, if best.is_some() { excess } else { 0.9 * excess }) {
+                excess = attempt.failures.excess();
+                best = Some((attempt.step.unwrap_or(step), candidate));
             }
         }
-        let Some((attempt, nudge)) = best else { break };
-        nudges.push(nudge);
-        step = attempt.step.expect("a step that differs");
-        excess = attempt.failures.excess();
+        let Some((next, candidate)) = best else { break };
+        nudges.push(candidate.kink.across());
+        moved.push(candidate);
+        step = next;
     }
-    let mut failures = plain.failures;
-    let tried = tried.join("\n  ");
-    failures.fail(format!(
-        "no unit within {ROUNDINGS} roundings of its kink explains this; tried after {nudges:?}:\n  {tried}"
-    ));
-    failures
+    Err(format!(
+        "no unit within {ROUNDINGS} roundings of its kink explains this; tried, after [{}]:\n  {}",
+        listed(&moved),
+        tried.join("\n  ")
+    ))
 }
 
-/// Says which units were on the other side, where that is asked for.
-fn report(case: &Case, nudges: &[Nudge]) {
-    if env::is_on(env::DETR_GOLDEN_VERBOSE) {
-        eprintln!("{}: passes with units on the other side of their kinks: {nudges:?}", case.name);
+fn listed(units: &[Candidate]) -> String {
+    units.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A case, and all that its steps need.
+struct Comparison<'a> {
+    case: &'a Case,
+    bench: &'a Bench,
+    device: Device,
+    config: ModelConfig,
+    settings: StepConfig,
+    images: NestedTensor,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(case: &'a Case, bench: &'a Bench) -> Self {
+        let device = bench.device.clone().autodiff();
+        let args = case.config("args");
+        let config = match case.config("which") == "detr" {
+            true => ModelConfig::Detr(detr::config(args)),
+            false => ModelConfig::DeformableDetr(deformable::config(args)),
+        };
+        let settings = settings(&config, args);
+        let images = case.images(&device);
+        Self { case, bench, device, config, settings, images }
     }
-}
 
-/// The extent of a comparison.
-#[derive(Clone, Copy, PartialEq)]
-enum Extent {
-    All,
-    /// To the losses after the update of that step.
-    Until(usize),
-    /// To that step, looking for units at their kink.
-    Kinks(usize),
-}
+    /// Returns the number of steps of the case.
+    fn count(&self) -> usize {
+        self.case.json["losses_per_step"].as_array().expect("steps").len()
+    }
 
-impl Extent {
-    fn last(self) -> usize {
-        match self {
-            Self::All => usize::MAX,
-            Self::Until(step) | Self::Kinks(step) => step,
+    /// Makes a trainer of the case's own weights, but for some nudges.
+    fn start(&self, nudges: &[Nudge]) -> Trainer {
+        let mut state = match self.config.init(&self.device) {
+            Model::Detr(model) => self.case.recipe_state(&model, ""),
+            Model::DeformableDetr(model) => self.case.recipe_state(&model, ""),
+            _ => unreachable!("not among the cases"),
+        };
+        for nudge in nudges {
+            change(&mut state, nudge);
         }
+        self.trainer(&state)
     }
-}
 
-fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Attempt {
-    let mut failures = Failures::default();
-    let device = bench.device.clone().autodiff();
-    let args = case.config("args");
-    let config = match case.config("which") == "detr" {
-        true => ModelConfig::Detr(detr::config(args)),
-        false => ModelConfig::DeformableDetr(deformable::config(args)),
-    };
-    let model = match config.init(&device) {
-        Model::Detr(model) => Model::Detr(nudged(case, model, nudges)),
-        Model::DeformableDetr(model) => Model::DeformableDetr(nudged(case, model, nudges)),
-        _ => unreachable!("not among the cases"),
-    };
-    let images = case.images(&device);
-    let mut trainer = Trainer::new(model, &settings(&config, args)).expect("settings that fit");
-    groups(case, &mut failures, &trainer);
-    predictions(case, bench, &mut failures, &trainer, &images);
-    let mut unexplained = failures.count() > 0;
+    /// Makes a trainer as another is, but for a nudge.
+    fn nudged(&self, before: &Trainer, nudge: &Nudge) -> Trainer {
+        let mut state = read_parameters(before.model()).expect("a device that works");
+        change(&mut state, nudge);
+        let mut trainer = self.trainer(&state);
+        trainer.resume(before.optimizer().clone(), None);
+        trainer
+    }
 
-    let steps = case.json["losses_per_step"].as_array().expect("steps").len();
-    let (mut differs, mut kinks) = (None, Vec::new());
-    for step in 0..steps.min(extent.last().saturating_add(1)) {
-        if matches!(extent, Extent::Kinks(_)) {
-            // None of these tensors needs autodiff.
-            let images = case.images(&bench.device);
-            kinks.extend(kinks::find(&trainer.model().valid(), &images));
+    fn trainer(&self, state: &StateDict) -> Trainer {
+        let model = match self.config.init(&self.device) {
+            Model::Detr(model) => Model::Detr(self.case.load_weights(model, state)),
+            Model::DeformableDetr(model) => {
+                Model::DeformableDetr(self.case.load_weights(model, state))
+            }
+            _ => unreachable!("not among the cases"),
+        };
+        Trainer::new(model, &self.settings).expect("settings that fit")
+    }
+
+    /// Compares everything.
+    fn whole(&self, nudges: &[Nudge]) -> Attempt {
+        let Self { case, bench, .. } = self;
+        let trainer = self.start(nudges);
+        let mut failures = Failures::default();
+        groups(case, &mut failures, &trainer);
+        predictions(case, bench, &mut failures, &trainer, &self.images);
+        let unexplained = failures.count() > 0;
+        let steps = self.count();
+        let attempt = Attempt { failures, unexplained, step: None, whole: true };
+        let mut attempt = self.steps(trainer, 0..=steps - 1, attempt);
+        for (name, elements) in [("loss_per_step", steps + 1), ("grad_norm_per_step", steps)] {
+            attempt.failures.used(name);
+            let shape = case.shape(name);
+            attempt.failures.check(shape.is_none_or(|shape| shape == [elements]), || {
+                format!("{name}: {elements} elements are compared")
+            });
         }
-        let batch = batch(case, &device, &images, &mut failures);
+        attempt
+    }
+
+    /// Makes steps with some nudges up to `last`. Returns the trainer before each, the units at their kink in all of
+    /// them, the nearest first, and the comparison.
+    fn candidates(&self, nudges: &[Nudge], last: usize) -> (Vec<Trainer>, Vec<Candidate>, Attempt) {
+        let mut trainer = self.start(nudges);
+        let (mut states, mut candidates) = (Vec::new(), Vec::new());
+        let mut attempt = Attempt::default();
+        for step in 0..=last {
+            let kinks = kinks::find(trainer.model(), &self.images).into_iter();
+            candidates.extend(kinks.map(|kink| Candidate { step, kink }));
+            states.push(trainer.clone());
+            self.step(&mut trainer, step, &mut attempt);
+        }
+        self.loss_after(&mut trainer, last, &mut attempt);
+        candidates.sort_by(|a, b| a.kink.distance().total_cmp(&b.kink.distance()));
+        (states, candidates, attempt)
+    }
+
+    /// Compares some steps, and the loss after them.
+    fn steps(
+        &self,
+        mut trainer: Trainer,
+        steps: RangeInclusive<usize>,
+        mut attempt: Attempt,
+    ) -> Attempt {
+        let last = *steps.end();
+        for step in steps {
+            self.step(&mut trainer, step, &mut attempt);
+            // A unit that makes an earlier step differ is not the one that is looked for.
+            if !attempt.whole && attempt.step.is_some_and(|differs| differs < last) {
+                return attempt;
+            }
+        }
+        self.loss_after(&mut trainer, last, &mut attempt);
+        attempt
+    }
+
+    /// Makes a step and compares.
+    fn step(&self, trainer: &mut Trainer, step: usize, attempt: &mut Attempt) {
+        let Self { case, bench, .. } = self;
+        let Attempt { failures, unexplained, step: differs, .. } = attempt;
+        let batch = batch(case, &self.device, &self.images, failures);
         let accumulated = trainer.gradients(vec![batch]).expect("a device that works");
         let accumulated = accumulated.expect("finite costs");
         if step == 0 {
             let gradients = accumulated.read(trainer.groups()).expect("a device that works");
             let differing = failures.count();
-            parameters(case, bench, &mut failures, "grad0", &gradients, |_, _| 0.0);
+            parameters(case, bench, failures, "grad0", &gradients, |_, _| 0.0);
             gradient_table(case, &gradients);
             if failures.count() > differing {
-                differs = differs.or(Some(0));
+                *differs = differs.or(Some(0));
             }
         }
         let report = updated(trainer.apply(accumulated, 1.0).expect("a device that works"));
         let differing = failures.count();
-        numbers(case, bench, &mut failures, step, &report.losses);
+        numbers(case, bench, failures, step, &report.losses);
         failures.element(case, bench.slack, "loss_per_step", step, f64::from(report.loss));
         if failures.count() > differing {
             // Losses are those before the step's own gradients.
-            unexplained |= step == 0;
-            differs = differs.or(Some(step.saturating_sub(1)));
+            *unexplained |= step == 0;
+            *differs = differs.or(Some(step.saturating_sub(1)));
         }
         let differing = failures.count();
         let norm = f64::from(report.grad_norm);
@@ -166,7 +307,7 @@ fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Atte
         if case.has(&format!("{after}.sample")) {
             let state = read_parameters(trainer.model()).expect("a device that works");
             let slots = trainer.groups().slots();
-            parameters(case, bench, &mut failures, &after, &state, |name, count| {
+            parameters(case, bench, failures, &after, &state, |name, count| {
                 let slot = slots.iter().find(|slot| slot.parameter.name == our_name(name));
                 let lr = slot.and_then(|slot| slot.lr).unwrap_or(0.0);
                 // There instead of back, in every step.
@@ -174,44 +315,53 @@ fn compare(case: &Case, bench: &Bench, nudges: &[Nudge], extent: Extent) -> Atte
             });
         }
         if failures.count() > differing {
-            differs = differs.or(Some(step));
+            *differs = differs.or(Some(step));
         }
     }
-    let ran = steps.min(extent.last().saturating_add(1));
-    let batch = batch(case, &device, &images, &mut failures);
-    let differing = failures.count();
-    let loss = f64::from(updated(trainer.step(vec![batch], 1.0).expect("a device")).loss);
-    failures.element(case, bench.slack, "loss_per_step", ran, loss);
-    if failures.count() > differing {
-        differs = differs.or(Some(ran - 1));
+
+    /// Compares the loss after the update of a step.
+    fn loss_after(&self, trainer: &mut Trainer, step: usize, attempt: &mut Attempt) {
+        let Self { case, bench, .. } = self;
+        let Attempt { failures, step: differs, .. } = attempt;
+        let batch = batch(case, &self.device, &self.images, failures);
+        let differing = failures.count();
+        let report = updated(trainer.step(vec![batch], 1.0).expect("a device that works"));
+        failures.element(case, bench.slack, "loss_per_step", step + 1, f64::from(report.loss));
+        if failures.count() > differing {
+            *differs = differs.or(Some(step));
+        }
     }
-    for (name, elements) in [("loss_per_step", steps + 1), ("grad_norm_per_step", steps)] {
-        failures.used(name);
-        let shape = case.shape(name);
-        failures.check(shape.is_none_or(|shape| shape == [elements]), || {
-            format!("{name}: {elements} elements are compared")
-        });
-    }
-    Attempt { failures, unexplained, step: differs, kinks }
 }
 
-/// Loads the recipe weights of the case into a module, but for some nudges.
-fn nudged<M: Module>(case: &Case, module: M, nudges: &[Nudge]) -> M {
-    let mut state = case.recipe_state(&module, "");
-    for Nudge { bias, channel, by } in nudges {
-        let stored = state.get(bias).expect("a bias of the model");
-        let mut values = stored.to_f32().expect("numbers in memory");
-        let value = &mut values[*channel];
-        // A change below the resolution of the number is its least one.
-        *value = match *value + by {
-            same if same.to_bits() == value.to_bits() && *by > 0.0 => value.next_up(),
-            same if same.to_bits() == value.to_bits() => value.next_down(),
-            changed => changed,
-        };
-        let shape = stored.shape.clone();
-        state.insert(bias.as_str(), StoredTensor::from_f32(&values, shape));
+/// Adds a nudge to a bias.
+fn change(state: &mut StateDict, Nudge { bias, channel, by }: &Nudge) {
+    let stored = state.get(bias).expect("a bias of the model");
+    let mut values = stored.to_f32().expect("numbers in memory");
+    let value = &mut values[*channel];
+    // A change below the resolution of the number is its least one.
+    *value = match *value + by {
+        same if same.to_bits() == value.to_bits() && *by > 0.0 => value.next_up(),
+        same if same.to_bits() == value.to_bits() => value.next_down(),
+        changed => changed,
+    };
+    let shape = stored.shape.clone();
+    state.insert(bias.as_str(), StoredTensor::from_f32(&values, shape));
+}
+
+/// Makes the case expect the backbone's largest gradient to be larger by one per cent.
+pub fn spoil(case: &mut Case) {
+    let names = names(&case.json["grad_param_names"]);
+    let norms = &case.tensors["grad0.sum_l2_absmax"].values;
+    let norm = |row: &usize| norms[3 * row + 1];
+    let row = (0..names.len())
+        .filter(|&row| names[row].starts_with("backbone."))
+        .max_by(|a, b| norm(a).total_cmp(&norm(b)))
+        .expect("a trained backbone");
+    for name in ["grad0.sum_l2_absmax", "grad0.sample"] {
+        let stored = case.tensors.get_mut(name).expect("gradients");
+        let each = stored.shape[1];
+        stored.values[each * row..][..each].iter_mut().for_each(|value| *value *= 1.01);
     }
-    case.load_weights(module, &state)
 }
 
 /// Prints, with `DETR_GOLDEN_VERBOSE`, how far the sampled first gradients of every layer are from the

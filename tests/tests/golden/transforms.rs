@@ -8,7 +8,7 @@ use std::path::Path;
 
 use detr_data::transforms::{CenterCrop, Object};
 use detr_data::{
-    DecodeOptions, Dice, ImageRecord, Mask, ObjectRecord, Purpose, Region, RgbImage, Sample,
+    DecodeOptions, ImageRecord, Mask, ObjectRecord, Purpose, Region, RgbImage, Sample, SampleRng,
     Target, TargetRules, Transform, normalize, prepare, read_image, resize_bilinear,
 };
 use detr_types::classes::{Category, ClassTable};
@@ -279,7 +279,7 @@ fn geometry(case: &Case, failures: &mut Failures) {
             sample.pad(right, bottom);
         } else if let Some([height, width]) = sides(name, "centercrop_", 'x') {
             let crop = Transform::CenterCrop(CenterCrop { height, width });
-            crop.apply(&mut sample, &mut Dice::new(0, 0, Purpose::Other(0)));
+            crop.apply(&mut sample, &mut SampleRng::new(0, 0, Purpose::Other(0)));
         } else {
             continue;
         }

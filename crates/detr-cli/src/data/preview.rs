@@ -8,7 +8,7 @@ use clap::Args;
 use detr_data::dataset::Labels;
 use detr_data::formats::Accept;
 use detr_data::loader::SampleSource;
-use detr_data::{DatasetSource, Dice, PreviewStyle, Purpose, preview};
+use detr_data::{DatasetSource, PreviewStyle, Purpose, SampleRng, preview};
 use detr_infer::cli::{CliError, Console, write_png};
 use detr_infer::draw::draw_truth;
 use detr_infer::palette::Palette;
@@ -127,7 +127,7 @@ fn wanted(args: &PreviewArgs, dataset: &detr_data::Dataset) -> Result<Vec<(usize
         return Ok((args.epoch..).take(args.count as usize).map(|epoch| (index, epoch)).collect());
     }
     let mut order: Vec<usize> = (0..images.len()).collect();
-    Dice::new(args.seed, 0, Purpose::Order).shuffle(&mut order);
+    SampleRng::new(args.seed, 0, Purpose::Order).shuffle(&mut order);
     order.truncate(args.count as usize);
     Ok(order.into_iter().map(|index| (index, args.epoch)).collect())
 }

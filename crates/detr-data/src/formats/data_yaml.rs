@@ -10,20 +10,20 @@ use super::{DatasetError, splits, text};
 /// The contents of the file.
 pub(super) struct DataYaml {
     pub(super) path: Option<String>,
-    train: Option<Places>,
-    val: Option<Places>,
-    valid: Option<Places>,
-    validation: Option<Places>,
-    test: Option<Places>,
+    train: Option<SplitPaths>,
+    val: Option<SplitPaths>,
+    valid: Option<SplitPaths>,
+    validation: Option<SplitPaths>,
+    test: Option<SplitPaths>,
     /// All images, where no split was asked for and none is named.
-    all: Option<Places>,
+    all: Option<SplitPaths>,
     names: Names,
     /// Points of an object, and numbers of each: the label files are of poses.
     pub(super) keypoints: Option<[usize; 2]>,
 }
 
 /// The places of a split's images.
-pub(super) enum Places {
+pub(super) enum SplitPaths {
     One(String),
     Several(Vec<String>),
 }
@@ -52,7 +52,8 @@ impl DataYaml {
             let wrong = || format!("`path` is {}, expected a folder", node.described());
             node.text().map(str::to_owned).ok_or_else(|| node.wrong(path, wrong()))
         });
-        let places = |split| tree.get(split).map(|node| Places::of(node, split, path)).transpose();
+        let places =
+            |split| tree.get(split).map(|node| SplitPaths::of(node, split, path)).transpose();
         Ok(Self {
             path: folder.transpose()?,
             train: places("train")?,
@@ -86,7 +87,7 @@ impl DataYaml {
     pub(super) fn of_outline(outline: Outline) -> Self {
         let place = |split: &str| {
             let found = splits::choose(split, &outline.splits, |(name, _)| name);
-            found.map(|(_, place)| Places::One(place.clone()))
+            found.map(|(_, place)| SplitPaths::One(place.clone()))
         };
         Self {
             path: None,
@@ -95,14 +96,14 @@ impl DataYaml {
             valid: None,
             validation: None,
             test: place("test"),
-            all: outline.all.clone().map(Places::One),
+            all: outline.all.clone().map(SplitPaths::One),
             names: Names::List(outline.names),
             keypoints: None,
         }
     }
 
     /// Returns the splits that the file names, with their places.
-    pub(super) fn splits(&self) -> Vec<(&'static str, &Places)> {
+    pub(super) fn splits(&self) -> Vec<(&'static str, &SplitPaths)> {
         let all = [
             ("train", &self.train),
             ("val", &self.val),
@@ -114,7 +115,7 @@ impl DataYaml {
     }
 
     /// Returns the places of a split, or of the first one.
-    pub(super) fn places(&self, split: Option<&str>) -> Option<&Places> {
+    pub(super) fn places(&self, split: Option<&str>) -> Option<&SplitPaths> {
         let splits = self.splits();
         match split {
             Some(split) => splits::choose(split, &splits, |(name, _)| name).map(|found| found.1),
@@ -123,7 +124,7 @@ impl DataYaml {
     }
 }
 
-impl Places {
+impl SplitPaths {
     /// Returns the places as they are written.
     pub(super) fn list(&self) -> Vec<&str> {
         match self {
@@ -295,7 +296,7 @@ mod tests {
             read("names: [a]\npath: ~\ntest:\ntrain: 007\nkpt_shape: [17, 3.0]").unwrap();
         assert!(yaml.path.is_none() && yaml.test.is_none());
         assert_eq!(yaml.keypoints, Some([17, 3]));
-        assert!(matches!(yaml.train, Some(Places::One(place)) if place == "007"));
+        assert!(matches!(yaml.train, Some(SplitPaths::One(place)) if place == "007"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::kitti_line::{KittiLine, Labels, TrackingLine, labels};
 use super::named::{NamedImage, NamedObject, assemble};
-use super::paths::Root;
+use super::paths::DatasetRoot;
 use super::{DatasetError, Format, ReadOptions, class_names, files, neighbour, splits, text};
 use crate::dataset::{Builder, Dataset, Problem};
 
@@ -144,7 +144,7 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         return Err(DatasetError::layout(root, reason));
     };
     let mut builder = Builder::new(format!("{} {}", Format::Kitti, root.display()));
-    let folder = Root::new(&image_folder, options.allow_outside, options.check_files)
+    let folder = DatasetRoot::new(&image_folder, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(&image_folder))?
         .within(root);
     let mut labels = LabelFiles::read(&label_folder, &mut builder, options)?;

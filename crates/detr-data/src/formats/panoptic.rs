@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::coco::lenient::{Flag, Int, Num};
 use super::coco::{self, Place, locate};
-use super::paths::Root;
+use super::paths::DatasetRoot;
 use super::{DatasetError, Format, ReadOptions};
 use crate::dataset::{Builder, Dataset, ObjectRecord, Problem};
 use crate::decode::{DecodeOptions, ImageError, decode_image, read_file};
@@ -88,7 +88,7 @@ pub(super) fn read(
     coco::add_images(&mut builder, place, &file.images, options)?;
     let beside = path.with_extension("");
     let masks = segments.unwrap_or(&beside);
-    let masks = Root::new(masks, options.allow_outside, options.check_files)
+    let masks = DatasetRoot::new(masks, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(masks))?;
     let mut files = BTreeMap::new();
     let mut pictures = Vec::new();

@@ -192,7 +192,7 @@ pub(super) struct DataFile {
 }
 
 /// The folder that names refer to.
-pub(super) struct Root {
+pub(super) struct DatasetRoot {
     folder: PathBuf,
     real: PathBuf,
     /// All folders whose files are inside.
@@ -204,7 +204,7 @@ pub(super) struct Root {
     folders: RefCell<HashMap<PathBuf, bool>>,
 }
 
-impl Root {
+impl DatasetRoot {
     /// Opens a folder; one that does not exist has no files.
     pub(super) fn new(folder: &Path, allow_outside: bool, check_files: bool) -> io::Result<Self> {
         // The folder of a file that is named without one.
@@ -418,7 +418,7 @@ mod tests {
         fs::create_dir(&images).unwrap();
         fs::write(images.join("a.jpg"), b"x").unwrap();
         let absolute = images.join("a.jpg").display().to_string();
-        let root = Root::new(&images, false, true).unwrap();
+        let root = DatasetRoot::new(&images, false, true).unwrap();
         let located = root.locate(&absolute).unwrap();
         assert_eq!((located.path, located.name.as_str()), (images.join("a.jpg"), "a.jpg"));
         let annotations = folder.path().join("annotations");
@@ -444,13 +444,13 @@ mod tests {
         symlink(&outside, inside.join("folder")).unwrap();
         symlink("a.jpg", inside.join("fine.jpg")).unwrap();
         symlink("/dev/null", inside.join("null.jpg")).unwrap();
-        let root = Root::new(&inside, false, true).unwrap();
+        let root = DatasetRoot::new(&inside, false, true).unwrap();
         for name in ["file.jpg", "folder/a.jpg", "null.jpg"] {
             assert_eq!(root.locate(name).err(), Some(UnsafeName::Link), "{name}");
         }
         assert!(root.locate("fine.jpg").unwrap().exists);
         assert!(!root.locate("missing.jpg").unwrap().exists);
-        let root = Root::new(&inside, true, true).unwrap();
+        let root = DatasetRoot::new(&inside, true, true).unwrap();
         assert!(root.locate("folder/a.jpg").unwrap().exists);
         assert_eq!(root.locate("null.jpg").err(), Some(UnsafeName::NotAFile));
     }

@@ -15,7 +15,7 @@ use detr_types::{ImageSize, Xyxy};
 use roxmltree::{Document, Node};
 
 use super::named::{NamedImage, NamedObject, assemble};
-use super::paths::{DataFile, Root, UnsafeName};
+use super::paths::{DataFile, DatasetRoot, UnsafeName};
 use super::voc_files::{self, Stems};
 use super::{DatasetError, Format, ReadOptions, class_names, files, neighbour, text, xml_text};
 use crate::dataset::{Builder, Dataset, Problem};
@@ -41,7 +41,7 @@ pub(super) fn read(root: &Path, options: &ReadOptions) -> Result<Dataset, Datase
         let names = files.iter().map(|(path, file)| (path.as_path(), file.name.as_deref()));
         voc_files::image_folder(root, &names.collect::<Vec<_>>())
     });
-    let folder = Root::new(&images, options.allow_outside, options.check_files)
+    let folder = DatasetRoot::new(&images, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(&images))?
         .within(root);
     let (mut found, mut from_zero) = (Vec::with_capacity(files.len()), false);
@@ -91,7 +91,7 @@ fn classes_elsewhere(root: &Path, options: &ReadOptions, read: &[PathBuf]) -> BT
 /// Finds the image of an XML file: the one that `<filename>` names, or, if that leads nowhere, the image that is
 /// named like the XML file, which is VOC's own rule. None if the name leads out of the data set, which is counted.
 fn locate(
-    folder: &Root,
+    folder: &DatasetRoot,
     xml: &Path,
     file: &VocFile,
     stems: &mut Option<Stems>,

@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Dataset, Datase
     let splits = yaml.splits();
     let all: Vec<&str> = splits.iter().flat_map(|(_, places)| places.list()).collect();
     let wanted = wanted.list();
-    let places = yolo_files::Places::new(path, yaml.path.as_deref(), &wanted, options)?;
+    let places = yolo_files::YoloFolders::new(path, yaml.path.as_deref(), &wanted, options)?;
     let root = places.root()?;
     let mut images = Vec::new();
     for place in places.resolve(&wanted, &all)? {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::paths::{self, Folders, OUTSIDE_HINT, Root, UnsafeName};
+use super::paths::{self, DatasetRoot, Folders, OUTSIDE_HINT, UnsafeName};
 use super::{DatasetError, ReadOptions, files, neighbour, splits, text};
 use crate::dataset::{Builder, Problem};
 
@@ -15,7 +15,7 @@ const IMAGES: &[&str] = &["images", "image", "jpegimages", "imgs", "img"];
 pub(super) type ListedImage = (PathBuf, String);
 
 /// The folders of a data set, and the places in it that are named.
-pub(super) struct Places<'a> {
+pub(super) struct YoloFolders<'a> {
     /// The file that names the places, for messages.
     file: &'a Path,
     /// The folder of that file.
@@ -26,7 +26,7 @@ pub(super) struct Places<'a> {
     options: &'a ReadOptions,
 }
 
-impl<'a> Places<'a> {
+impl<'a> YoloFolders<'a> {
     /// Creates the places relative to `path`, which is relative to the folder of the file.
     pub(super) fn new(
         file: &'a Path,
@@ -49,9 +49,9 @@ impl<'a> Places<'a> {
     }
 
     /// Opens the root that all images must be in.
-    pub(super) fn root(&self) -> Result<Root, DatasetError> {
+    pub(super) fn root(&self) -> Result<DatasetRoot, DatasetError> {
         let Self { base, options, .. } = self;
-        let root = Root::new(base, options.allow_outside, options.check_files)
+        let root = DatasetRoot::new(base, options.allow_outside, options.check_files)
             .map_err(DatasetError::io(base))?;
         // `path:` may lead to a folder below the data set's own.
         Ok(if options.images.is_some() { root } else { root.within(&self.here) })
@@ -165,7 +165,7 @@ impl<'a> Places<'a> {
     pub(super) fn images(
         &self,
         place: &Path,
-        root: &Root,
+        root: &DatasetRoot,
         builder: &mut Builder,
     ) -> Result<Vec<ListedImage>, DatasetError> {
         if place.is_dir() {

@@ -6,7 +6,7 @@
 use detr_types::ImageSize;
 
 use super::config::LoaderConfig;
-use crate::transforms::{Dice, Purpose};
+use crate::transforms::{Purpose, SampleRng};
 
 /// Plans the batches of one rank in one epoch, as indices of samples.
 ///
@@ -22,7 +22,7 @@ pub(super) fn plan(
 ) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..samples).collect();
     if config.shuffle {
-        Dice::new(config.seed, epoch, Purpose::Order).shuffle(&mut order);
+        SampleRng::new(config.seed, epoch, Purpose::Order).shuffle(&mut order);
     }
     let group = config.batch_size * config.shard.world;
     let mut buckets = vec![Vec::new(); config.buckets.max(1)];

@@ -126,7 +126,7 @@ impl Queue {
 
     /// Works until the end of the epoch.
     pub(super) fn run(&self, worker: usize) {
-        let alarm = Alarm { queue: self, worker, image_id: Cell::new(0) };
+        let alarm = PanicGuard { queue: self, worker, image_id: Cell::new(0) };
         while let Some(task) = self.next_task() {
             let (loaded, bad) = self.load(task.index, &alarm);
             if let Some(building) = self.finish_sample(task, loaded, bad) {
@@ -188,7 +188,7 @@ impl Queue {
 
     /// Loads a sample, or the next one of the source that can be used. More failures than the limit
     /// allows give no sample; the consumer stops there.
-    fn load(&self, index: usize, alarm: &Alarm<'_>) -> (Option<LoadedSample>, Vec<BadImage>) {
+    fn load(&self, index: usize, alarm: &PanicGuard<'_>) -> (Option<LoadedSample>, Vec<BadImage>) {
         let source = &self.job.source;
         let mut bad = Vec::new();
         for next in 0..=self.job.bad_limit {
@@ -325,13 +325,13 @@ impl Queue {
 }
 
 /// Lives as long as a worker runs; when a panic unwinds it, the consumer learns of it.
-struct Alarm<'a> {
+struct PanicGuard<'a> {
     queue: &'a Queue,
     worker: usize,
     image_id: Cell<i64>,
 }
 
-impl Drop for Alarm<'_> {
+impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut state = self.queue.lock();

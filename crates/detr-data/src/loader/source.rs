@@ -10,7 +10,7 @@ use super::{LoaderError, SampleError};
 use crate::dataset::Dataset;
 use crate::decode::{DecodeOptions, ImageError, decode_image};
 use crate::target::{Target, TargetCounts, TargetRules};
-use crate::transforms::{Augmentation, Dice, Purpose};
+use crate::transforms::{Augmentation, Purpose, SampleRng};
 
 /// A list of samples that can be loaded in any order and on any thread.
 pub trait SampleSource: Send + Sync + 'static {
@@ -161,7 +161,7 @@ impl SampleSource for DatasetSource {
         let record = &self.dataset.images[index];
         let (scratch, image) = self.read_counted(index)?;
         let (mut sample, counts) = self.rules.sample(record, image);
-        let mut dice = Dice::new(self.seed, epoch, Purpose::Sample(record.id));
+        let mut dice = SampleRng::new(self.seed, epoch, Purpose::Sample(record.id));
         self.augmentation.apply(&mut sample, &mut dice);
         let (image, target) = Target::finish(sample);
         Ok(LoadedSample { image, target, counts, scratch_bytes: scratch as u64 })

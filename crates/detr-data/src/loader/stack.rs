@@ -60,7 +60,7 @@ pub(super) fn stack(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Prepared, normalize};
+    use crate::batch::{PreparedImage, normalize};
 
     #[test]
     fn equals_the_stack_of_normalised_images() {
@@ -74,7 +74,7 @@ mod tests {
             images.iter().map(|i| ImageSize::new(i.height(), i.width())).collect::<Vec<_>>()
         };
         for images in [vec![], vec![image(5, 4)], vec![image(5, 4), image(3, 7), image(1, 1)]] {
-            let prepared = images.iter().zip(sizes(&images)).map(|(image, size)| Prepared {
+            let prepared = images.iter().zip(sizes(&images)).map(|(image, size)| PreparedImage {
                 pixels: normalize(image, &spec),
                 size,
                 original_size: size,

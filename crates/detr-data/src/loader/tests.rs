@@ -15,7 +15,7 @@ use super::*;
 use crate::dataset::{Dataset, ImageRecord, ObjectRecord};
 use crate::decode::ImageError;
 use crate::target::{Target, TargetCounts};
-use crate::transforms::{Augmentation, Dice, Purpose};
+use crate::transforms::{Augmentation, Purpose, SampleRng};
 
 /// Samples from nothing: tiny images whose size and colour follow from (seed, epoch, id).
 struct Synthetic {
@@ -66,7 +66,7 @@ impl SampleSource for Synthetic {
             let error = ImageError::Io { error: std::io::Error::other("stale handle") };
             return Err(SampleError { image_id, error });
         }
-        let mut dice = Dice::new(self.seed, epoch, Purpose::Sample(image_id));
+        let mut dice = SampleRng::new(self.seed, epoch, Purpose::Sample(image_id));
         let size = ImageSize::new(dice.between(4, 24), dice.between(4, 24));
         let level = u8::try_from(dice.between(0, 255)).unwrap();
         let image = RgbImage::from_pixel(size.width, size.height, image::Rgb([level, 7, 9]));
@@ -133,7 +133,7 @@ fn batches_do_not_depend_on_the_number_of_workers() {
 fn starting_anywhere_gives_the_remaining_batches() {
     let config = LoaderConfig { workers: 3, batch_size: 3, ..Default::default() };
     let loader = loader(Synthetic::new(100, 5), config);
-    let mut dice = Dice::new(11, 0, Purpose::Other(1));
+    let mut dice = SampleRng::new(11, 0, Purpose::Other(1));
     let epochs: Vec<Vec<u64>> =
         (0..3).map(|epoch| hashes(loader.epoch(epoch, 0).unwrap())).collect();
     assert_ne!(epochs[0], epochs[1]);

@@ -9,7 +9,7 @@ use detr_types::range::in_range;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Dice, Sample};
+use super::{Sample, SampleRng};
 
 /// The largest changes of colour; 0 switches a change off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Default for ColorJitter {
 }
 
 impl ColorJitter {
-    pub(super) fn apply(self, sample: &mut Sample, dice: &mut Dice) {
+    pub(super) fn apply(self, sample: &mut Sample, dice: &mut SampleRng) {
         let mut order = [0, 1, 2, 3];
         dice.shuffle(&mut order);
         let mut factor = |by: f64| dice.uniform((1.0 - by).max(0.0), 1.0 + by);

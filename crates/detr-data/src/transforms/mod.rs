@@ -5,13 +5,13 @@
 //! an [`Augmentation`] is a list of them, as it stands in a configuration: one line each, and
 //! removing a line removes the transform.
 //!
-//! Randomness is a parameter: a [`Dice`] made from (seed, epoch, sample id). The draws are not those
+//! Randomness is a parameter: a [`SampleRng`] made from (seed, epoch, sample id). The draws are not those
 //! of Python's generator; the distributions are the reference's.
 
 mod color;
-mod dice;
 mod geometry;
 mod resizing;
+mod rng;
 #[cfg(test)]
 mod tests;
 
@@ -21,11 +21,11 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 pub use color::ColorJitter;
-pub use dice::{Dice, Purpose};
 pub use resizing::{
     CenterCrop, FixedPadding, LargeScaleJitter, RandomResize, RandomSizeCrop, Resize,
     TwoBranchResize,
 };
+pub use rng::{Purpose, SampleRng};
 
 use crate::segmentation::Mask;
 
@@ -102,7 +102,7 @@ pub enum Transform {
 
 impl Transform {
     /// Applies the transform.
-    pub fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
+    pub fn apply(&self, sample: &mut Sample, dice: &mut SampleRng) {
         match self {
             Self::HorizontalFlip(flip) => {
                 if dice.chance(flip.p) {
@@ -195,7 +195,7 @@ impl Augmentation {
     }
 
     /// Applies all transforms.
-    pub fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
+    pub fn apply(&self, sample: &mut Sample, dice: &mut SampleRng) {
         for transform in &self.transforms {
             transform.apply(sample, dice);
         }

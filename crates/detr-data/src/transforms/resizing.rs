@@ -7,7 +7,7 @@ use detr_types::range::{in_range, require};
 use detr_types::{ImageSize, PreprocessSpec, RangeError, ResizeRule};
 use serde::{Deserialize, Serialize};
 
-use super::{Dice, Sample, check_side, check_size};
+use super::{Sample, SampleRng, check_side, check_size};
 use crate::resize::Region;
 
 /// Short sides of the reference's training, 480 to 800 in steps of 32.
@@ -73,7 +73,7 @@ impl Default for RandomResize {
 }
 
 impl RandomResize {
-    pub(super) fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
+    pub(super) fn apply(&self, sample: &mut Sample, dice: &mut SampleRng) {
         let most = Some(self.max_size.unwrap_or(PreprocessSpec::MAX_EDGE));
         if let Some(size) = draw_size(sample.size(), &self.short_sides, most, dice) {
             sample.resize(size);
@@ -105,11 +105,11 @@ impl Default for RandomSizeCrop {
 }
 
 impl RandomSizeCrop {
-    pub(super) fn apply(self, sample: &mut Sample, dice: &mut Dice) {
+    pub(super) fn apply(self, sample: &mut Sample, dice: &mut SampleRng) {
         sample.crop(self.draw(sample.size(), dice));
     }
 
-    pub(super) fn draw(self, image: ImageSize, dice: &mut Dice) -> Region {
+    pub(super) fn draw(self, image: ImageSize, dice: &mut SampleRng) -> Region {
         let mut side = |of: u32| dice.between(self.min_size.min(of), self.max_size.min(of));
         let width = side(image.width);
         let height = side(image.height);
@@ -164,7 +164,7 @@ impl Default for TwoBranchResize {
 }
 
 impl TwoBranchResize {
-    pub(super) fn apply(&self, sample: &mut Sample, dice: &mut Dice) {
+    pub(super) fn apply(&self, sample: &mut Sample, dice: &mut SampleRng) {
         if !dice.chance(self.p)
             && let Some(size) = draw_size(sample.size(), &self.crop_short_sides, None, dice)
         {
@@ -214,7 +214,7 @@ impl Default for LargeScaleJitter {
 
 impl LargeScaleJitter {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // sides, bounded by validate
-    pub(super) fn apply(self, sample: &mut Sample, dice: &mut Dice) {
+    pub(super) fn apply(self, sample: &mut Sample, dice: &mut SampleRng) {
         let image = sample.size();
         let scale = dice.uniform(self.min_scale, self.max_scale);
         let fit = (f64::from(self.height) / f64::from(image.height))
@@ -280,7 +280,7 @@ pub(super) fn draw_size(
     image: ImageSize,
     short_sides: &[u32],
     max_size: Option<u32>,
-    dice: &mut Dice,
+    dice: &mut SampleRng,
 ) -> Option<ImageSize> {
     let shortest_edge = dice.choose(short_sides)?;
     let longest_edge = max_size.unwrap_or(u32::MAX);
@@ -289,7 +289,7 @@ pub(super) fn draw_size(
 }
 
 /// Draws a region of that size, every place equally likely. `size` fits into the image.
-fn draw_place(image: ImageSize, size: ImageSize, dice: &mut Dice) -> Region {
+fn draw_place(image: ImageSize, size: ImageSize, dice: &mut SampleRng) -> Region {
     let top = dice.between(0, image.height.saturating_sub(size.height));
     let left = dice.between(0, image.width.saturating_sub(size.width));
     Region { top, left, size }

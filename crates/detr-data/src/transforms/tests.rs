@@ -66,7 +66,7 @@ proptest! {
     ) {
         let list = small_augmentation();
         let mut sample = sample(w, h, &boxes);
-        let mut dice = Dice::new(seed, 0, Purpose::Sample(1));
+        let mut dice = SampleRng::new(seed, 0, Purpose::Sample(1));
         for transform in &list.transforms {
             transform.apply(&mut sample, &mut dice);
             check_consistent(&sample);
@@ -78,7 +78,7 @@ proptest! {
         w in 30u32..120, h in 30u32..120, boxes in boxes(), seed in 0u64..1000
     ) {
         let mut original = sample(w, h, &boxes);
-        let mut dice = Dice::new(seed, 0, Purpose::Sample(1));
+        let mut dice = SampleRng::new(seed, 0, Purpose::Sample(1));
         for transform in &small_augmentation().transforms {
             // Every transform starts from masks that fill their boxes.
             let mut sample = original.clone();
@@ -212,7 +212,7 @@ fn the_two_branches_have_the_references_distributions() {
     let (mut plain, mut flips) = (0_u32, 0_u32);
     let (mut lefts, draws) = ([0; 100], 60_000);
     for id in 0..draws {
-        let mut dice = Dice::new(3, 1, Purpose::Sample(id));
+        let mut dice = SampleRng::new(3, 1, Purpose::Sample(id));
         flips += u32::from(dice.chance(0.5));
         plain += u32::from(dice.chance(branches.p));
         let region = crop.draw(size, &mut dice);
@@ -236,7 +236,7 @@ fn short_sides_are_drawn_evenly_and_follow_the_size_rules() {
     let mut counts = [0; 11];
     let resize = RandomResize::default();
     for id in 0..11_000 {
-        let mut dice = Dice::new(5, 0, Purpose::Sample(id));
+        let mut dice = SampleRng::new(5, 0, Purpose::Sample(id));
         let size = draw(&resize, ImageSize::new(480, 640), &mut dice);
         assert_eq!(size.width, (f64::from(size.height) * 640.0 / 480.0) as u32);
         counts[(size.height as usize - 480) / 32] += 1;
@@ -244,13 +244,13 @@ fn short_sides_are_drawn_evenly_and_follow_the_size_rules() {
     assert!(chi_square(&counts) < 2.9, "{counts:?}");
     // The longest side wins: a long image never exceeds it.
     for id in 0..50 {
-        let mut dice = Dice::new(5, 0, Purpose::Sample(id));
+        let mut dice = SampleRng::new(5, 0, Purpose::Sample(id));
         assert!(draw(&resize, ImageSize::new(300, 1200), &mut dice).width <= 1333);
     }
 }
 
 /// Draws the size that a transform gives a tiny stand-in for an image of that size.
-fn draw(resize: &RandomResize, size: ImageSize, dice: &mut Dice) -> ImageSize {
+fn draw(resize: &RandomResize, size: ImageSize, dice: &mut SampleRng) -> ImageSize {
     super::resizing::draw_size(size, &resize.short_sides, resize.max_size, dice).unwrap()
 }
 
@@ -259,7 +259,7 @@ fn small_images_and_empty_ones_pass_the_training_augmentation() {
     for (w, h) in [(1, 1), (1, 10_000), (300, 2), (383, 383)] {
         for id in 0..6 {
             let mut sample = sample(w, h, &[(0.0, 0.0, 1.0, 1.0)]);
-            let mut dice = Dice::new(9, 0, Purpose::Sample(id));
+            let mut dice = SampleRng::new(9, 0, Purpose::Sample(id));
             Augmentation::training().apply(&mut sample, &mut dice);
             assert!(sample.size().pixels() > 0, "{w}x{h}");
             // The short side is rounded first, so that the long side may end above its cap.

@@ -28,7 +28,7 @@ pub enum Backend {
 
 /// A device that works.
 #[derive(Clone, Debug)]
-pub struct Selected {
+pub struct SelectedDevice {
     /// The backend, never `Auto`.
     pub backend: Backend,
     /// The device.

@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use detr_model::float_dtype;
 
 pub use self::error::BackendError;
-pub use self::kinds::{Backend, DeviceInfo, Purpose, Selected, precision_parser};
+pub use self::kinds::{Backend, DeviceInfo, Purpose, SelectedDevice, precision_parser};
 pub use detr_types::Precision;
 
 use self::adapters::Adapter;
@@ -28,7 +28,7 @@ pub fn select(
     backend: Backend,
     index: usize,
     precision: Precision,
-) -> Result<Selected, BackendError> {
+) -> Result<SelectedDevice, BackendError> {
     select_for(Purpose::Prediction, backend, index, precision)
 }
 
@@ -44,9 +44,9 @@ pub fn select_for(
     backend: Backend,
     index: usize,
     precision: Precision,
-) -> Result<Selected, BackendError> {
+) -> Result<SelectedDevice, BackendError> {
     let verdicts = Verdicts::of_user();
-    let refused = |selected: &Selected| verdicts.refused_for(purpose, selected, precision);
+    let refused = |selected: &SelectedDevice| verdicts.refused_for(purpose, selected, precision);
     if backend == Backend::Auto {
         return select_auto(purpose, index, precision, refused);
     }
@@ -60,7 +60,7 @@ pub fn select_for(
 /// # Errors
 /// A precision that the device gets wrong, or an OpenGL adapter that did not pass the self-test of training in it.
 pub fn check(
-    selected: &Selected,
+    selected: &SelectedDevice,
     purpose: Purpose,
     index: usize,
     precision: Precision,
@@ -86,7 +86,7 @@ pub fn select_untested(
     backend: Backend,
     index: usize,
     precision: Precision,
-) -> Result<Selected, BackendError> {
+) -> Result<SelectedDevice, BackendError> {
     if backend == Backend::Auto {
         return select_auto(Purpose::Prediction, index, precision, |_| None);
     }
@@ -165,8 +165,8 @@ fn select_auto(
     purpose: Purpose,
     index: usize,
     precision: Precision,
-    refused: impl Fn(&Selected) -> Option<String>,
-) -> Result<Selected, BackendError> {
+    refused: impl Fn(&SelectedDevice) -> Option<String>,
+) -> Result<SelectedDevice, BackendError> {
     let (mut imitation, mut lacking, mut wrong, mut most) = (None, None, None, 0);
     let mut opengl = None;
     for backend in Backend::ALL.into_iter().filter(|backend| backend.is_compiled()) {
@@ -201,7 +201,7 @@ fn select_auto(
     })
 }
 
-fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> {
+fn select_one(backend: Backend, index: usize) -> Result<SelectedDevice, BackendError> {
     if !backend.is_compiled() {
         return Err(BackendError::NotCompiled { backend });
     }
@@ -217,7 +217,7 @@ fn select_one(backend: Backend, index: usize) -> Result<Selected, BackendError> 
         _ => name.clone(),
     };
     let opengl = adapter.is_opengl();
-    Ok(Selected { backend, device, name, id, driver: adapter.driver, opengl })
+    Ok(SelectedDevice { backend, device, name, id, driver: adapter.driver, opengl })
 }
 
 /// Lists the devices of a backend; none if its driver is missing or fails.

@@ -8,7 +8,7 @@ use detr_data::DecodeOptions;
 use detr_types::{ImageSize, Limits, PreprocessSpec, ResizeRule};
 
 use super::CliError;
-use crate::backend::{self, Backend, Precision, Selected};
+use crate::backend::{self, Backend, Precision, SelectedDevice};
 use crate::palette::ColorOverride;
 use crate::writers::OutputFormat;
 
@@ -206,7 +206,7 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// [`CliError::Backend`]: see [`backend::select`].
-    pub fn select(&self) -> Result<Selected, CliError> {
+    pub fn select(&self) -> Result<SelectedDevice, CliError> {
         Ok(backend::select(self.backend, self.device, self.dtype)?)
     }
 }

@@ -10,7 +10,7 @@ use super::output::{Pictures, Printer, refuse_to_replace_panoptic};
 use super::stream::{Stream, make_predictor};
 use super::timings::Timings;
 use super::{CliError, Console, PredictArgs, open_model};
-use crate::backend::Selected;
+use crate::backend::SelectedDevice;
 use crate::palette::Palette;
 use crate::sources::Source;
 use crate::writers::{ImageIds, OutputFormat, PanopticWriter};
@@ -30,7 +30,7 @@ pub(super) fn predict_panoptic(
     args: &PredictArgs,
     console: &Console,
     sources: &[Source],
-    selected: &Selected,
+    selected: &SelectedDevice,
 ) -> Result<(), CliError> {
     refuse_flags(args)?;
     let device = selected.device.clone();

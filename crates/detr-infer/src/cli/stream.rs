@@ -11,7 +11,7 @@ use detr_types::Detection;
 
 use super::timings::Timings;
 use super::{CliError, Console, DeviceArgs, ImageArgs};
-use crate::backend::{Selected, catch_panic};
+use crate::backend::{SelectedDevice, catch_panic};
 use crate::sources::Source;
 use crate::{PredictOptions, Predictor};
 
@@ -27,7 +27,7 @@ pub type StreamResult = Result<(RgbImage, Vec<Detection>), ImageFault>;
 /// Those of [`Predictor`], and sizes that contradict each other.
 pub fn make_predictor(
     checkpoint: &Checkpoint,
-    selected: &Selected,
+    selected: &SelectedDevice,
     device: &DeviceArgs,
     images: &ImageArgs,
     options: PredictOptions,

@@ -19,7 +19,7 @@ use detr_ops::self_test::{
 };
 pub use detr_ops::self_test::{Extent, Operation, Operations};
 
-use crate::backend::{Precision, Purpose, Selected, catch_panic};
+use crate::backend::{Precision, Purpose, SelectedDevice, catch_panic};
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -57,7 +57,7 @@ pub struct Report {
 
 /// The code that is tested. Tests replace a part by a broken one.
 #[derive(Clone, Copy)]
-pub struct Subject<'a> {
+pub struct TestedCode<'a> {
     /// The kernel of multi-scale deformable attention.
     pub kernel: Operation<'a>,
     /// The other operations.
@@ -66,7 +66,7 @@ pub struct Subject<'a> {
     pub extent: Extent,
 }
 
-impl Subject<'static> {
+impl TestedCode<'static> {
     /// Identifies the code of this program.
     #[must_use]
     pub fn new(extent: Extent) -> Self {
@@ -137,26 +137,26 @@ impl fmt::Display for Report {
 
 /// Tests a device. `cpu` computes what the model is compared with.
 #[must_use]
-pub fn self_test(selected: &Selected, precision: Precision, cpu: &Device) -> Report {
-    self_test_of(Subject::new(Extent::Quick), selected, precision, cpu)
+pub fn self_test(selected: &SelectedDevice, precision: Precision, cpu: &Device) -> Report {
+    self_test_of(TestedCode::new(Extent::Quick), selected, precision, cpu)
 }
 
 /// Runs [`self_test`] with another operation in place of the kernel, to see what a broken one leads to.
 #[must_use]
 pub fn self_test_with(
     kernel: Operation<'_>,
-    selected: &Selected,
+    selected: &SelectedDevice,
     precision: Precision,
     cpu: &Device,
 ) -> Report {
-    self_test_of(Subject { kernel, ..Subject::new(Extent::Quick) }, selected, precision, cpu)
+    self_test_of(TestedCode { kernel, ..TestedCode::new(Extent::Quick) }, selected, precision, cpu)
 }
 
 /// Runs [`self_test`] with other code or sizes.
 #[must_use]
 pub fn self_test_of(
-    subject: Subject<'_>,
-    selected: &Selected,
+    subject: TestedCode<'_>,
+    selected: &SelectedDevice,
     precision: Precision,
     cpu: &Device,
 ) -> Report {
@@ -203,7 +203,7 @@ fn kernel_rows(
 }
 
 fn operation_rows(
-    subject: Subject<'_>,
+    subject: TestedCode<'_>,
     device: &Device,
     precision: Precision,
 ) -> Result<Vec<Row>, String> {

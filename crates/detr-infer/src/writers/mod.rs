@@ -33,7 +33,7 @@ const LISTED: usize = 8;
 
 /// The summary of a finished [`ResultWriter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteSummary {
     /// Number of images.
     pub images: usize,
     /// Number of objects.
@@ -53,7 +53,7 @@ pub struct ResultWriter {
     naming: Naming,
     /// The one file, for the formats that have one.
     pending: Option<PendingFile>,
-    written: Written,
+    written: WriteSummary,
 }
 
 impl ResultWriter {
@@ -95,7 +95,7 @@ impl ResultWriter {
             file.write_all(head.as_bytes()).map_err(io_error)?;
             pending = Some(file);
         }
-        let written = Written::default();
+        let written = WriteSummary::default();
         Ok(Self { format, path: path.to_owned(), naming, pending, written })
     }
 
@@ -163,7 +163,7 @@ impl ResultWriter {
     ///
     /// # Errors
     /// An output that cannot be written; an older file of that name is then left as it was.
-    pub fn finish(self) -> Result<Written, WriteError> {
+    pub fn finish(self) -> Result<WriteSummary, WriteError> {
         if let Some(mut file) = self.pending {
             let tail = match (self.format, self.written.detections) {
                 (OutputFormat::Coco, 0) => "]\n",

@@ -22,7 +22,7 @@ fn image(file: &str, detections: Vec<Detection>) -> ImageResult {
 fn write_all(
     format: OutputFormat,
     results: &[ImageResult],
-) -> (tempfile::TempDir, PathBuf, Result<Written, WriteError>) {
+) -> (tempfile::TempDir, PathBuf, Result<WriteSummary, WriteError>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/out");
     let files: Vec<String> = results.iter().map(|result| result.file.clone()).collect();
@@ -50,7 +50,7 @@ fn two_images() -> [ImageResult; 2] {
 #[test]
 fn coco_results_keep_raw_boxes_and_take_ids_from_numeric_names() {
     let (_folder, path, written) = write_all(OutputFormat::Coco, &two_images());
-    assert_eq!(written.unwrap(), Written { images: 2, detections: 2, outside: 0 });
+    assert_eq!(written.unwrap(), WriteSummary { images: 2, detections: 2, outside: 0 });
     let json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert_eq!(
         json,
@@ -84,7 +84,7 @@ fn image_ids_are_positions_unless_all_names_are_distinct_numbers() {
 
 #[test]
 fn label_folders_have_a_clipped_file_per_image() {
-    let outcome = Written { images: 2, detections: 1, outside: 1 };
+    let outcome = WriteSummary { images: 2, detections: 1, outside: 1 };
     let (_folder, path, written) = write_all(OutputFormat::Kitti, &two_images());
     assert_eq!(written.unwrap(), outcome);
     assert_eq!(

@@ -60,13 +60,13 @@ pub(super) trait Source {
 }
 
 /// The tensors of a model, under official names.
-pub(super) struct Found {
+pub(super) struct ModelTensors {
     pub(super) state: StateDict,
     /// The notes about tensors that were left out or chosen.
     pub(super) notes: Vec<String>,
 }
 
-impl From<StateDict> for Found {
+impl From<StateDict> for ModelTensors {
     fn from(state: StateDict) -> Self {
         Self { state, notes: Vec::new() }
     }
@@ -84,7 +84,7 @@ pub(super) fn find(
     path: &Path,
     source: &impl Source,
     args: TrainingArgs,
-) -> Result<Option<Found>, WeightsError> {
+) -> Result<Option<ModelTensors>, WeightsError> {
     let names = source.names();
     let mut candidates = Vec::new();
     for (kind, prefix) in prefixes(&names) {
@@ -132,7 +132,7 @@ pub(super) fn find(
                 .to_owned(),
         );
     }
-    Ok(Some(Found { state: taken.state, notes }))
+    Ok(Some(ModelTensors { state: taken.state, notes }))
 }
 
 /// Prefixes before markers, with the kind of the marker, the backbones last.

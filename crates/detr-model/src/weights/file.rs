@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
-use super::candidates::{self, Found};
+use super::candidates::{self, ModelTensors};
 use super::checkpoint::Format;
 use super::pth::PthFile;
 use super::training_args::TrainingArgs;
@@ -45,11 +45,11 @@ pub(super) fn read_model(path: &Path, map: &Arc<Mmap>) -> Result<FileTensors, We
     let (found, args) = if format == Format::Pth {
         let file = PthFile::open(path, map)?;
         let found = candidates::find(path, &file, file.args)?;
-        let found = found.map_or_else(|| file.usual_state().map(Found::from), Ok)?;
+        let found = found.map_or_else(|| file.usual_state().map(ModelTensors::from), Ok)?;
         (found, file.args)
     } else {
         let (state, args) = (safetensors::read(path, map)?, TrainingArgs::default());
-        (candidates::find(path, &state, args)?.unwrap_or_else(|| Found::from(state)), args)
+        (candidates::find(path, &state, args)?.unwrap_or_else(|| ModelTensors::from(state)), args)
     };
     Ok(FileTensors { format, state: found.state, args, notes: found.notes })
 }

@@ -33,7 +33,7 @@ pub fn load_into<M: Module>(
     if !mismatch.is_empty() {
         return Err(WeightsError::Mismatch { path: path.to_owned(), mismatch, hint: None });
     }
-    let read: Vec<(String, Result<Loaded, WeightsError>)> = slots
+    let read: Vec<(String, Result<SlotValue, WeightsError>)> = slots
         .into_par_iter()
         .map(|slot| {
             let loaded = read_slot(&slot, state, dtype, path);
@@ -44,10 +44,10 @@ pub fn load_into<M: Module>(
     let mut broken = Vec::new();
     for (name, loaded) in read {
         match loaded? {
-            Loaded::Finite(data) => {
+            SlotValue::Finite(data) => {
                 values.insert(name, data);
             }
-            Loaded::NonFinite => broken.push(name),
+            SlotValue::NonFinite => broken.push(name),
         }
     }
     if !broken.is_empty() {
@@ -80,7 +80,7 @@ pub(super) fn cast_to<M: Module>(
     Ok(module.map(&mut Caster(dtype)))
 }
 
-enum Loaded {
+enum SlotValue {
     Finite(TensorData),
     NonFinite,
 }
@@ -90,7 +90,7 @@ fn read_slot(
     state: &StateDict,
     dtype: FloatDType,
     path: &Path,
-) -> Result<Loaded, WeightsError> {
+) -> Result<SlotValue, WeightsError> {
     let missing = || WeightsError::corrupt(path, format_args!("{} vanished", slot.name));
     let stored = state.get(&slot.name).ok_or_else(missing)?;
     if !stored.dtype.is_float() {
@@ -113,7 +113,7 @@ fn read_slot(
         ));
     }
     if !all_finite(&values) {
-        return Ok(Loaded::NonFinite);
+        return Ok(SlotValue::NonFinite);
     }
     let mut shape = slot.shape.clone();
     if slot.transposed {
@@ -121,7 +121,7 @@ fn read_slot(
         shape.swap(0, 1);
     }
     let data = TensorData::new(values, shape);
-    Ok(Loaded::Finite(match dtype {
+    Ok(SlotValue::Finite(match dtype {
         FloatDType::F32 => data,
         other => data.convert_dtype(other.into()),
     }))

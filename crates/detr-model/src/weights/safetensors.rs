@@ -58,7 +58,7 @@ pub(super) fn serialize(state: &StateDict, path: &Path) -> Result<Vec<u8>, Weigh
             .map_err(|error| WeightsError::corrupt(path, format_args!("{name}: {error}")))?;
         views.push((
             name,
-            Written { dtype: tensor.dtype, shape: tensor.shape.clone(), data: bytes },
+            TensorToWrite { dtype: tensor.dtype, shape: tensor.shape.clone(), data: bytes },
         ));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
@@ -67,13 +67,13 @@ pub(super) fn serialize(state: &StateDict, path: &Path) -> Result<Vec<u8>, Weigh
 }
 
 /// A tensor on its way into a file.
-struct Written {
+struct TensorToWrite {
     dtype: ElementType,
     shape: Vec<usize>,
     data: Vec<u8>,
 }
 
-impl View for Written {
+impl View for TensorToWrite {
     fn dtype(&self) -> Dtype {
         match self.dtype {
             ElementType::Bool => Dtype::BOOL,

@@ -29,7 +29,7 @@ pub(super) fn worth_moving(sizes: &Sizes) -> bool {
 }
 
 /// A buffer that starts where a line of the cache does, so that no vector lies in two lines.
-pub(super) struct Aligned {
+pub(super) struct AlignedBuffer {
     room: Vec<f32>,
     start: usize,
     len: usize,
@@ -38,7 +38,7 @@ pub(super) struct Aligned {
 /// The number of bytes in a line of the cache.
 const LINE: usize = 64;
 
-impl Aligned {
+impl AlignedBuffer {
     /// Zeros.
     pub(super) fn new(len: usize) -> Self {
         let room = vec![0f32; len + LINE / size_of::<f32>()];
@@ -54,14 +54,14 @@ impl Aligned {
 /// A buffer for the cells of some heads.
 pub(super) struct HeadBuffer {
     heads: usize,
-    value: Aligned,
+    value: AlignedBuffer,
 }
 
 impl HeadBuffer {
     pub(super) fn new(sizes: &Sizes) -> Self {
         let head = sizes.s * sizes.d;
         let heads = (AT_ONCE / head).clamp(1, sizes.m);
-        Self { heads, value: Aligned::new(heads * head) }
+        Self { heads, value: AlignedBuffer::new(heads * head) }
     }
 
     /// Returns the number of heads that the buffer holds.

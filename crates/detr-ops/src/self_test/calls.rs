@@ -34,7 +34,7 @@ fn on_centres(dtype: FloatDType) -> HostCall {
     // Powers of two, so that the centres are exact in f32.
     let levels = [[8, 16], [4, 2], [1, 1]];
     let mut call = call(&levels, [1, 2, 8, 60, 4], 5, dtype);
-    let mut numbers = Numbers(6);
+    let mut numbers = SplitMix64(6);
     let [_, _, _, l, p, _] = call.locations_shape;
     for (i, location) in call.locations.iter_mut().enumerate() {
         *location = numbers.centre(levels[i / (2 * p) % l][1 - i % 2]);
@@ -48,7 +48,7 @@ fn call(
     seed: u64,
     dtype: FloatDType,
 ) -> HostCall {
-    let mut numbers = Numbers(seed);
+    let mut numbers = SplitMix64(seed);
     let l = levels.len();
     let s = levels.iter().map(|[h, w]| h * w).sum();
     let locations_shape = [b, q, m, l, p, 2];
@@ -67,9 +67,9 @@ fn call(
 }
 
 /// A stream of random numbers: `SplitMix64`.
-pub(super) struct Numbers(pub(super) u64);
+pub(super) struct SplitMix64(pub(super) u64);
 
-impl Numbers {
+impl SplitMix64 {
     /// Draws a number in [-1, 1).
     #[allow(clippy::cast_precision_loss)] // the upper 53 bits are exact
     fn next(&mut self) -> f64 {

@@ -36,7 +36,7 @@ pub use start::{InitialModel, StartError, start};
 pub use stop::StopFlag;
 pub use train_loop::TrainLoop;
 pub use validate::{
-    ValidateError, Validated, ValidationSet, WatchedImages, validate, validation_detector,
+    ValidateError, ValidationOutcome, ValidationSet, WatchedImages, validate, validation_detector,
 };
 
 /// Trains a model of the weights `start`, which are on the device with autodiff. With `resume` it goes on after the

@@ -87,7 +87,7 @@ impl WatchedImages {
 
 /// The metrics of a model, and the number of images that could not be read.
 #[derive(Debug)]
-pub struct Validated {
+pub struct ValidationOutcome {
     /// COCO's metrics of boxes.
     pub metrics: Metrics,
     /// COCO's metrics of masks, if the model makes masks and the data have them.
@@ -131,7 +131,7 @@ pub fn validate(
     set: &ValidationSet,
     watched: &mut WatchedImages,
     progress: &mut dyn FnMut(usize) -> bool,
-) -> Result<Option<Validated>, ValidateError> {
+) -> Result<Option<ValidationOutcome>, ValidateError> {
     let ValidationSet { source, truth, batch_size, .. } = set;
     let images = &source.dataset().images;
     let categories = truth.categories().iter().map(|class| (class.id, class.name.as_str()));
@@ -187,7 +187,7 @@ pub fn validate(
         return Err(ValidateError::NoImage { images: bad_images, reason: last_fault });
     }
     let masks = of_masks.map(Evaluator::finish).transpose()?;
-    Ok(Some(Validated { metrics: evaluator.finish()?, masks, bad_images }))
+    Ok(Some(ValidationOutcome { metrics: evaluator.finish()?, masks, bad_images }))
 }
 
 /// Reads an image; a failing file system gets some more chances.

@@ -9,7 +9,7 @@ use super::error::RunError;
 use super::events::{Event, Watch};
 use super::inputs::TrainInputs;
 use super::stop::StopFlag;
-use super::validate::{Validated, WatchedImages, validate, validation_detector};
+use super::validate::{ValidationOutcome, WatchedImages, validate, validation_detector};
 use crate::settings::TrainConfig;
 use crate::step::Trainer;
 
@@ -64,6 +64,6 @@ pub(super) fn validate_trainer(
         }
         None => (of_model, None),
     };
-    let Validated { metrics, masks, bad_images } = validated;
+    let ValidationOutcome { metrics, masks, bad_images } = validated;
     Ok(Some(TrainerMetrics { metrics, masks, without_ema, found: watched.found, bad_images }))
 }

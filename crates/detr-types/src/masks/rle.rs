@@ -244,7 +244,7 @@ impl<'a> Runs<'a> {
 }
 
 #[derive(Deserialize)]
-struct Stored {
+struct DeserializedRle {
     size: [u32; 2],
     counts: Counts,
 }
@@ -284,7 +284,8 @@ impl<'de> Deserialize<'de> for Counts {
 
 impl<'de> Deserialize<'de> for Rle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Stored { size: [height, width], counts } = Stored::deserialize(deserializer)?;
+        let DeserializedRle { size: [height, width], counts } =
+            DeserializedRle::deserialize(deserializer)?;
         let size = ImageSize::new(height, width);
         match counts {
             Counts::Compressed(code) => {
@@ -299,11 +300,11 @@ impl Serialize for Rle {
     /// Writes the compressed form, which every COCO tool reads.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Written {
+        struct SerializedRle {
             size: [u32; 2],
             counts: String,
         }
         let size = [self.size.height, self.size.width];
-        Written { size, counts: self.to_compressed() }.serialize(serializer)
+        SerializedRle { size, counts: self.to_compressed() }.serialize(serializer)
     }
 }

@@ -19,7 +19,7 @@ use crate::support::{golden, root};
 /// An image size with odd sides, and one whose coarsest maps are a cell high.
 const SIZES: [(u32, u32); 2] = [(75, 107), (32, 150)];
 
-fn python() -> Option<OsString> {
+pub(super) fn python() -> Option<OsString> {
     let python = std::env::var_os(env::DETR_TEST_PYTHON);
     if python.is_none() {
         skipped(&format!("{} names no Python with onnxruntime", env::DETR_TEST_PYTHON));
@@ -27,7 +27,7 @@ fn python() -> Option<OsString> {
     python
 }
 
-fn opened(checkpoint: &Checkpoint, device: &Device) -> (ModelConfig, Model) {
+pub(super) fn opened(checkpoint: &Checkpoint, device: &Device) -> (ModelConfig, Model) {
     let model = checkpoint.load_for_inference(device, FloatDType::F32).unwrap();
     (checkpoint.config().unwrap(), model)
 }
@@ -55,29 +55,39 @@ fn floats<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 /// Writes the file, inputs of so many images, and what we make of them.
 fn save_all(folder: &Path, file: &OnnxFile, model: &Model, size: ImageSize, batches: &[usize]) {
     std::fs::write(folder.join("model.onnx"), &file.bytes).unwrap();
-    let device = Device::flex();
-    let shape = |images| [images, 3, size.height as usize, size.width as usize];
     for &images in batches {
-        let values = pixels(images, size);
-        save(folder, "inputs", images, &values);
-        let pixels = Tensor::from_data(TensorData::new(values, shape(images)), &device);
-        let output = model.forward(NestedTensor { pixels, padding: Padding::None });
-        let last = output.pred_logits.dims()[0] - 1;
-        let of_last = |x: Tensor<4>| floats(x.slice_dim(0, last..=last));
-        save(folder, "pred_logits", images, &of_last(output.pred_logits.clone()));
-        save(folder, "pred_boxes", images, &of_last(output.pred_boxes.clone()));
-        if let Some(features) = &output.mask_features {
-            let [_, queries, _] = features.hidden.dims();
-            let queries: Vec<usize> = (0..queries).collect();
-            let masks = (0..images)
-                .flat_map(|image| floats(model.masks(features, image, &queries).unwrap()));
-            save(folder, "pred_masks", images, &masks.collect::<Vec<_>>());
-        }
+        compute(folder, model, size, images, pixels(images, size));
+    }
+}
+
+/// Writes an input of so many images, and what we make of it.
+pub(super) fn compute(
+    folder: &Path,
+    model: &Model,
+    size: ImageSize,
+    images: usize,
+    values: Vec<f32>,
+) {
+    let device = Device::flex();
+    save(folder, "inputs", images, &values);
+    let shape = [images, 3, size.height as usize, size.width as usize];
+    let pixels = Tensor::from_data(TensorData::new(values, shape), &device);
+    let output = model.forward(NestedTensor { pixels, padding: Padding::None });
+    let last = output.pred_logits.dims()[0] - 1;
+    let of_last = |x: Tensor<4>| floats(x.slice_dim(0, last..=last));
+    save(folder, "pred_logits", images, &of_last(output.pred_logits.clone()));
+    save(folder, "pred_boxes", images, &of_last(output.pred_boxes.clone()));
+    if let Some(features) = &output.mask_features {
+        let [_, queries, _] = features.hidden.dims();
+        let queries: Vec<usize> = (0..queries).collect();
+        let masks =
+            (0..images).flat_map(|image| floats(model.masks(features, image, &queries).unwrap()));
+        save(folder, "pred_masks", images, &masks.collect::<Vec<_>>());
     }
 }
 
 /// Runs the file and returns the largest difference of every output.
-fn differences(python: &OsString, folder: &Path) -> Value {
+pub(super) fn differences(python: &OsString, folder: &Path) -> Value {
     let script = root().join("tests/tests/behaviour/export/run_onnx.py");
     let mut command = Command::new(python);
     let ran = command.arg(script).arg(folder.join("model.onnx")).arg(folder).output().unwrap();
@@ -87,7 +97,7 @@ fn differences(python: &OsString, folder: &Path) -> Value {
 }
 
 #[track_caller]
-fn check(what: &str, differences: &Value) {
+pub(super) fn check(what: &str, differences: &Value) {
     for (name, most) in [("pred_logits", 1e-4), ("pred_boxes", 1e-5), ("pred_masks", 1e-4)] {
         let Some(found) = differences.get(name) else { continue };
         let found = found.as_f64().unwrap();

@@ -1,7 +1,10 @@
 //! `detr export`: the files that it writes, and what it refuses.
 
+mod check;
 mod engine;
+mod int8;
 mod onnx;
+mod presets;
 
 use std::path::Path;
 

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor};
-use detr_infer::backend::{Backend, Precision, Purpose, Selected, check, select_untested};
-use detr_infer::self_test::{Extent, Operations, Report, Row, Subject, self_test_of};
+use detr_infer::backend::{Backend, Precision, Purpose, SelectedDevice, check, select_untested};
+use detr_infer::self_test::{Extent, Operations, Report, Row, TestedCode, self_test_of};
 use detr_infer::verdicts::Verdicts;
 use detr_ops::dense::ConvOptions;
 use detr_ops::reduce::MOST;
@@ -204,14 +204,14 @@ fn train(backend: &str) -> Vec<String> {
     args
 }
 
-fn cpu() -> Selected {
+fn cpu() -> SelectedDevice {
     select_untested(Backend::Flex, 0, Precision::F32).unwrap()
 }
 
 fn report(how: &'static str) -> Report {
     let cpu = cpu();
     let operations = Broken { how, calls: Cell::new(0) };
-    let subject = Subject { operations: &operations, ..Subject::new(Extent::Quick) };
+    let subject = TestedCode { operations: &operations, ..TestedCode::new(Extent::Quick) };
     let report = self_test_of(subject, &cpu, Precision::F32, &cpu.device);
     assert!(how.is_empty() || operations.calls.get() > 0, "{how} was not called");
     report
@@ -311,12 +311,12 @@ fn a_device_refused_for_training_still_predicts_until_its_driver_changes() {
     let verdicts = Verdicts::in_folder(cache.path());
     let cpu = cpu();
     verdicts.record_report(&cpu, Precision::F32, &wrong(Some(Purpose::Training), false)).unwrap();
-    let refused = |selected: &Selected| {
+    let refused = |selected: &SelectedDevice| {
         [Purpose::Prediction, Purpose::Training]
             .map(|purpose| verdicts.refused_for(purpose, selected, Precision::F32).is_some())
     };
     assert_eq!(refused(&cpu), [false, true]);
-    let updated = Selected { driver: Some("another".to_owned()), ..cpu.clone() };
+    let updated = SelectedDevice { driver: Some("another".to_owned()), ..cpu.clone() };
     assert_eq!(refused(&updated), [false, false]);
     assert!(!verdicts.passed(Purpose::Training, &updated, Precision::F32));
 
@@ -361,11 +361,11 @@ fn a_verdict_of_an_earlier_form_counts_for_nothing() {
 #[test]
 fn training_on_an_opengl_adapter_needs_a_passed_self_test() {
     let name = "an adapter of which nobody has a verdict";
-    let opengl = Selected { id: name.to_owned(), opengl: true, ..cpu() };
+    let opengl = SelectedDevice { id: name.to_owned(), opengl: true, ..cpu() };
     check(&opengl, Purpose::Prediction, 0, Precision::F32).unwrap();
     let error = check(&opengl, Purpose::Training, 0, Precision::F32).unwrap_err().to_string();
     assert!(error.contains("passed self-test") && error.contains("hint: "), "{error}");
-    let vulkan = Selected { opengl: false, ..opengl };
+    let vulkan = SelectedDevice { opengl: false, ..opengl };
     check(&vulkan, Purpose::Training, 0, Precision::F32).unwrap();
 }
 

@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::contents::{self, JsonKind};
-use super::paths::{self, DataFile, Root, UnsafeName};
+use super::paths::{self, DataFile, DatasetRoot, UnsafeName};
 use super::{DatasetError, Format, ReadOptions, files, neighbour, splits, text};
 use crate::dataset::{Builder, Category, Dataset, ImageRecord, ObjectRecord, Occurrences, Problem};
 use crate::segmentation::{Rle, Segmentation};
@@ -197,7 +197,7 @@ pub(super) fn add_images(
 }
 
 /// Adds an image; without a root, one without a file.
-fn add_image(builder: &mut Builder, root: Option<&Root>, image: Image) {
+fn add_image(builder: &mut Builder, root: Option<&DatasetRoot>, image: Image) {
     let id = image.id.0;
     builder.other_fields([
         ("images.license", image.license.is_some()),
@@ -225,7 +225,7 @@ fn add_image(builder: &mut Builder, root: Option<&Root>, image: Image) {
 /// folder. What is wrong is counted.
 pub(super) fn locate(
     builder: &mut Builder,
-    root: &Root,
+    root: &DatasetRoot,
     image_id: i64,
     name: &str,
 ) -> Option<DataFile> {
@@ -399,8 +399,8 @@ pub(super) fn root<'a>(
     folder: &Path,
     names: impl Iterator<Item = &'a str>,
     options: &ReadOptions,
-) -> Result<Root, DatasetError> {
-    let root = Root::new(folder, options.allow_outside, options.check_files)
+) -> Result<DatasetRoot, DatasetError> {
+    let root = DatasetRoot::new(folder, options.allow_outside, options.check_files)
         .map_err(DatasetError::io(folder))?;
     Ok(root.within(&own_folder(path)).with_tails(all_elsewhere(names)))
 }

@@ -227,7 +227,7 @@ impl DeformableDetr {
         Encoding::new(values, self.join_positions(levels), pyramid)
     }
 
-    fn after_encoder(&self, pyramid: &Pyramid, memory: &Tokens) -> (Queries, Decoded) {
+    fn after_encoder(&self, pyramid: &Pyramid, memory: &Tokens) -> (Queries, DecoderOutput) {
         let queries = match self.query_embed.as_ref() {
             Some(embedding) => self.learned_queries(embedding, memory),
             None => self.proposed_queries(memory, pyramid.masks.as_deref(), pyramid.exact),
@@ -343,9 +343,14 @@ impl DeformableDetr {
     }
 
     /// Runs the decoder with its heads.
-    fn decode_queries(&self, queries: Queries, memory: &Tokens, ratios: &Tensor<3>) -> Decoded {
+    fn decode_queries(
+        &self,
+        queries: Queries,
+        memory: &Tokens,
+        ratios: &Tensor<3>,
+    ) -> DecoderOutput {
         let Queries { mut target, position, mut reference, absent, .. } = queries;
-        let mut decoded = Decoded::default();
+        let mut decoded = DecoderOutput::default();
         for (i, layer) in self.transformer.decoder.layers.iter().enumerate() {
             let places = on_levels(&reference, ratios);
             target = layer.forward(target, &position, absent.as_ref(), places, memory);
@@ -447,7 +452,7 @@ fn without(logits: Tensor<3>, absent: Option<&Tensor<2, Bool>>) -> Tensor<3> {
 
 /// Results of every layer of the decoder.
 #[derive(Default)]
-struct Decoded {
+struct DecoderOutput {
     logits: Vec<Tensor<3>>,
     boxes: Vec<Tensor<3>>,
     references: Vec<Tensor<3>>,

@@ -62,7 +62,7 @@ pub struct DetrTrace {
 struct TokenMask(Option<Tensor<2, Bool>>);
 
 /// The encoder's input before the map becomes tokens.
-struct Projected {
+struct ProjectedMap {
     /// `[B, D, h, w]`.
     map: Tensor<4>,
     /// `[B or 1, D, h, w]`.
@@ -131,7 +131,7 @@ impl Detr {
     /// Runs everything after the backbone.
     #[must_use]
     pub fn transform(&self, features: Features) -> DetrTrace {
-        let Projected { map, position, mask, extent, pyramid } = self.project(features);
+        let ProjectedMap { map, position, mask, extent, pyramid } = self.project(features);
         let encoding = encoding(&map, &position, mask.as_ref());
         let TokenMask(token_mask) = encoding.context();
         let (encoder_layers, tokens) = self.transformer.encoder.forward(
@@ -152,13 +152,13 @@ impl Detr {
     }
 
     /// Projects C5 to the transformer's width.
-    fn project(&self, features: Features) -> Projected {
+    fn project(&self, features: Features) -> ProjectedMap {
         let Features { maps: [c2, c3, c4, FeatureMap { map, extent }], padding } = features;
         let [_, _, h, w] = map.dims();
         let mask = padding.of_map(&map, extent.as_ref());
         let position = self.backbone.1.forward(mask.as_ref(), [h, w], &map.device());
         let map = self.input_proj.forward(map);
-        Projected { map, position, mask, extent, pyramid: [c4, c3, c2] }
+        ProjectedMap { map, position, mask, extent, pyramid: [c4, c3, c2] }
     }
 
     /// Runs the decoder and the heads on the encoder's output, `[B, S, D]`; returns the decoder's normalised
@@ -235,7 +235,7 @@ impl Network for Detr {
             // The backbone's maps would have to come along, with their gradients.
             return None;
         }
-        let Projected { map, position, mask, .. } = self.project(features);
+        let ProjectedMap { map, position, mask, .. } = self.project(features);
         Some(encoding(&map, &position, mask.as_ref()))
     }
 

@@ -24,7 +24,7 @@ const PARTS: [Part; 2] = [
 ];
 
 /// A filled model, notes, and the parts of other sizes than in the checkpoint, with both sizes.
-type Filled = (Model, Vec<String>, Vec<(&'static Part, [usize; 2])>);
+type TransferResult = (Model, Vec<String>, Vec<(&'static Part, [usize; 2])>);
 
 /// The prefixes of the mask head's tensors.
 const MASKS: [&str; 2] = super::super::segmentation::HEAD;
@@ -70,7 +70,11 @@ impl Checkpoint {
 
     /// Builds a model and fills it; returns the parts that start untrained as well, with the sizes in the checkpoint
     /// and in the model.
-    fn load_and_list(&self, config: &ModelConfig, device: &Device) -> Result<Filled, WeightsError> {
+    fn load_and_list(
+        &self,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<TransferResult, WeightsError> {
         let mut notes = self.check_heads(config)?;
         let fresh = config.init(device);
         let mut state = self.state.clone();

@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::geometry::{Level, Sizes};
-use super::heads::{Aligned, worth_moving};
+use super::heads::{AlignedBuffer, worth_moving};
 use super::shared::Shared;
 use super::taps::{GROUP, Levels};
 use super::zeros::zeros;
@@ -105,12 +105,12 @@ impl Task<'_> {
             return;
         }
         // The level's cells of this head, without those of other heads between them.
-        let mut moved = Aligned::new(cells * d);
+        let mut moved = AlignedBuffer::new(cells * d);
         let moved = moved.get();
         for (to, from) in moved.chunks_exact_mut(d).zip(value.chunks(m * d)) {
             to.copy_from_slice(&from[..d]);
         }
-        let mut grad_value = Aligned::new(cells * d);
+        let mut grad_value = AlignedBuffer::new(cells * d);
         let grad_value = grad_value.get();
         let rows = Rows { value: moved, grad_value: &Shared::new(grad_value), first: 0, stride: d };
         self.run_on::<S, D, P>(simd, &rows);

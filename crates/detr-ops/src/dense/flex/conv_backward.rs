@@ -64,7 +64,7 @@ pub(super) fn weight(geometry: &Geometry, x: &[f32], grad: &[f32]) -> Vec<f32> {
     // Filters are divided among the threads, too, if there are few channels.
     let filter_block = filters.div_ceil((TASKS / 4).div_ceil(blocks));
     let filter_blocks = filters.div_ceil(filter_block);
-    let shared = Parts { data: Shared::new(&mut found), stride: depth };
+    let shared = GradientRows { data: Shared::new(&mut found), stride: depth };
     (0..blocks * filter_blocks).into_par_iter().for_each(|index| {
         let first = index / filter_blocks * block;
         let rows = first * taps..(first + block).min(channels) * taps;
@@ -99,12 +99,12 @@ pub(super) fn weight(geometry: &Geometry, x: &[f32], grad: &[f32]) -> Vec<f32> {
 }
 
 /// The rows of the gradient, of which tasks write different parts.
-struct Parts<'a> {
+struct GradientRows<'a> {
     data: Shared<'a>,
     stride: usize,
 }
 
-impl Parts<'_> {
+impl GradientRows<'_> {
     fn write(&self, row: usize, from: usize, values: &[f32]) {
         // SAFETY: tasks have different filters or channels.
         #[allow(unsafe_code)]

@@ -5,14 +5,14 @@ use burn::tensor::FloatDType;
 use super::values::{
     LAYOUTS, Layout, countable, distinct, indices, lines, matrix, places, unlines,
 };
-use super::{Extent, Need, OperationError, Subject, Test};
+use super::{Extent, Need, OperationError, Test, TestedOperation};
 
-const GATHER: Subject = Subject::exact("gather", Need::Prediction);
-const SELECT: Subject = Subject::exact("select", Need::Prediction);
-const SCATTER: Subject = Subject::exact("scatter-add", Need::Training);
-const SELECT_ADD: Subject = Subject::exact("select-add", Need::Training);
-const SORT: Subject = Subject::exact("sort", Need::Nothing);
-const TOP_K: Subject = Subject::exact("top-k", Need::Nothing);
+const GATHER: TestedOperation = TestedOperation::exact("gather", Need::Prediction);
+const SELECT: TestedOperation = TestedOperation::exact("select", Need::Prediction);
+const SCATTER: TestedOperation = TestedOperation::exact("scatter-add", Need::Training);
+const SELECT_ADD: TestedOperation = TestedOperation::exact("select-add", Need::Training);
+const SORT: TestedOperation = TestedOperation::exact("sort", Need::Nothing);
+const TOP_K: TestedOperation = TestedOperation::exact("top-k", Need::Nothing);
 
 pub(super) fn run(test: &mut Test<'_>) -> Result<(), OperationError> {
     for layout in LAYOUTS {

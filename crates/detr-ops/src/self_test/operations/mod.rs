@@ -269,13 +269,13 @@ struct Test<'a> {
 
 /// An operation, the work that needs it, and the error that is allowed.
 #[derive(Clone, Copy)]
-struct Subject {
+struct TestedOperation {
     operation: &'static str,
     need: Need,
     bound: f64,
 }
 
-impl Subject {
+impl TestedOperation {
     /// Describes an operation whose results are exact.
     const fn exact(operation: &'static str, need: Need) -> Self {
         Self { operation, need, bound: 0.0 }
@@ -287,7 +287,7 @@ impl Subject {
     }
 }
 
-impl Subject {
+impl TestedOperation {
     /// Reads a result.
     fn read<const D: usize>(
         self,
@@ -318,7 +318,7 @@ impl Test<'_> {
     /// Compares a result with the expected numbers.
     fn compare<const D: usize>(
         &mut self,
-        subject: Subject,
+        subject: TestedOperation,
         call: &str,
         found: Option<Tensor<D>>,
         expected: &[f64],
@@ -329,8 +329,8 @@ impl Test<'_> {
     }
 
     /// Keeps an error if it is the largest of its operation.
-    fn note(&mut self, subject: Subject, call: &str, error: f64) {
-        let Subject { operation, need, bound } = subject;
+    fn note(&mut self, subject: TestedOperation, call: &str, error: f64) {
+        let TestedOperation { operation, need, bound } = subject;
         let call = call.to_owned();
         let found = OperationCheck { operation, need, error, bound, call };
         match self.checks.iter_mut().find(|check| check.operation == operation) {

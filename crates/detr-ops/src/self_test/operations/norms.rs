@@ -3,7 +3,7 @@
 use burn::tensor::{FloatDType, Tensor};
 
 use super::values::{LAYOUTS, Layout, matrix, random};
-use super::{EPSILON, Extent, Need, OperationError, Subject, Test};
+use super::{EPSILON, Extent, Need, OperationError, Test, TestedOperation};
 use crate::self_test::tensor;
 
 /// The error that these may have in f32, for each unit of the largest result.
@@ -30,8 +30,9 @@ fn layer_norm(
     layout: Layout,
 ) -> Result<(), OperationError> {
     let bound = test.bound(F32);
-    let forward = Subject::rounded("layer normalisation", Need::Prediction, bound);
-    let backward = Subject::rounded("layer normalisation, gradients", Need::Training, bound);
+    let forward = TestedOperation::rounded("layer normalisation", Need::Prediction, bound);
+    let backward =
+        TestedOperation::rounded("layer normalisation, gradients", Need::Training, bound);
     // Models normalise in f32 whatever they compute in.
     let dtype = FloatDType::F32;
     let call = format!("{rows}x{width}, {}", format!("{layout:?}").to_lowercase());
@@ -87,8 +88,9 @@ fn average(numbers: impl ExactSizeIterator<Item = f64>) -> f64 {
 
 fn frozen_norm(test: &mut Test<'_>, shape: [usize; 4]) -> Result<(), OperationError> {
     let bound = test.bound(F32);
-    let forward = Subject::rounded("frozen normalisation", Need::Prediction, bound);
-    let backward = Subject::rounded("frozen normalisation, gradients", Need::Training, bound);
+    let forward = TestedOperation::rounded("frozen normalisation", Need::Prediction, bound);
+    let backward =
+        TestedOperation::rounded("frozen normalisation, gradients", Need::Training, bound);
     let [b, c, h, w] = shape;
     let (cells, call) = (h * w, format!("{b}x{c}x{h}x{w}"));
     let numbers = random(b * c * cells, 81, test.dtype);
@@ -121,8 +123,8 @@ fn frozen_norm(test: &mut Test<'_>, shape: [usize; 4]) -> Result<(), OperationEr
 /// Tests the attention of `[b, m, q, d]` queries to `[b, m, s, d]` keys.
 fn attention(test: &mut Test<'_>, [b, m, q, s, d]: [usize; 5]) -> Result<(), OperationError> {
     let bound = test.bound(F32);
-    let forward = Subject::rounded("attention", Need::Prediction, bound);
-    let backward = Subject::rounded("attention, gradients", Need::Training, bound);
+    let forward = TestedOperation::rounded("attention", Need::Prediction, bound);
+    let backward = TestedOperation::rounded("attention, gradients", Need::Training, bound);
     let call = format!("{b}x{m} heads of {d}, {q} queries, {s} keys");
     // Linear layers put heads inside rows.
     let [query, key, value] =

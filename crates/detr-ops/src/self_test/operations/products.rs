@@ -7,7 +7,7 @@
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::values::random;
-use super::{Extent, Need, OperationError, Subject, Test};
+use super::{Extent, Need, OperationError, Test, TestedOperation};
 use crate::dense::ConvOptions;
 use crate::self_test::tensor;
 
@@ -57,7 +57,7 @@ fn matmul(
     [turn_a, turn_b]: [bool; 2],
     sliced: bool,
 ) -> Result<(), OperationError> {
-    let subject = Subject::rounded("matrix product", Need::Prediction, test.bound(F32));
+    let subject = TestedOperation::rounded("matrix product", Need::Prediction, test.bound(F32));
     let a = random(b * m * k, 51, test.dtype);
     let c = random(b * k * n, 52, test.dtype);
     let mix = random(n, 53, FloatDType::F32);
@@ -165,9 +165,11 @@ impl Conv {
 
     fn test(self, test: &mut Test<'_>, channels_last: bool) -> Result<(), OperationError> {
         let bound = test.bound(F32);
-        let forward = Subject::rounded("convolution", Need::Prediction, bound);
-        let input = Subject::rounded("convolution, input's gradient", Need::Training, bound);
-        let weights = Subject::rounded("convolution, weights' gradient", Need::Training, bound);
+        let forward = TestedOperation::rounded("convolution", Need::Prediction, bound);
+        let input =
+            TestedOperation::rounded("convolution, input's gradient", Need::Training, bound);
+        let weights =
+            TestedOperation::rounded("convolution, weights' gradient", Need::Training, bound);
         let [b, c, h, w] = self.x;
         let [rows, columns] = self.outputs();
         let (f, taps) = (self.filters, self.kernel * self.kernel);

@@ -5,39 +5,40 @@ use burn::tensor::{FloatDType, Tensor};
 use super::values::{LAYOUTS, Layout, countable, distinct, lines, matrix, unlines};
 use crate::reduce::MOST;
 
-use super::{Extent, Need, OperationError, Subject, Test};
+use super::{Extent, Need, OperationError, Test, TestedOperation};
 
 /// The rounding of one division, and of its reciprocal.
 const DIVISION: f64 = 2.0 / (1 << 23) as f64;
 
-const SUM_ALL: Subject = Subject::exact("sum over all", Need::Training);
-const MEAN_ALL: Subject = Subject::rounded("mean over all", Need::Nothing, DIVISION);
-const MAX_ALL: Subject = Subject::exact("maximum over all", Need::Nothing);
+const SUM_ALL: TestedOperation = TestedOperation::exact("sum over all", Need::Training);
+const MEAN_ALL: TestedOperation =
+    TestedOperation::rounded("mean over all", Need::Nothing, DIVISION);
+const MAX_ALL: TestedOperation = TestedOperation::exact("maximum over all", Need::Nothing);
 
 /// The operations along an axis.
-struct Along {
-    sum: Subject,
-    mean: Subject,
-    max: Subject,
-    argmax: Subject,
+struct AxisReduction {
+    sum: TestedOperation,
+    mean: TestedOperation,
+    max: TestedOperation,
+    argmax: TestedOperation,
 }
 
 /// Axes of at most [`MOST`] elements, which these programs keep to.
-const ALONG: Along = Along {
-    sum: Subject::exact("sum along an axis", Need::Prediction),
-    mean: Subject::rounded("mean along an axis", Need::Prediction, DIVISION),
-    max: Subject::exact("maximum along an axis", Need::Prediction),
-    argmax: Subject::exact("argmax along an axis", Need::Training),
+const ALONG: AxisReduction = AxisReduction {
+    sum: TestedOperation::exact("sum along an axis", Need::Prediction),
+    mean: TestedOperation::rounded("mean along an axis", Need::Prediction, DIVISION),
+    max: TestedOperation::exact("maximum along an axis", Need::Prediction),
+    argmax: TestedOperation::exact("argmax along an axis", Need::Training),
 };
 /// Longer axes.
-const ALONG_LONG: Along = Along {
-    sum: Subject::exact("sum along a long axis", Need::Nothing),
-    mean: Subject::rounded("mean along a long axis", Need::Nothing, DIVISION),
-    max: Subject::exact("maximum along a long axis", Need::Nothing),
-    argmax: Subject::exact("argmax along a long axis", Need::Nothing),
+const ALONG_LONG: AxisReduction = AxisReduction {
+    sum: TestedOperation::exact("sum along a long axis", Need::Nothing),
+    mean: TestedOperation::rounded("mean along a long axis", Need::Nothing, DIVISION),
+    max: TestedOperation::exact("maximum along a long axis", Need::Nothing),
+    argmax: TestedOperation::exact("argmax along a long axis", Need::Nothing),
 };
 
-const CUMSUM: Subject = Subject::exact("cumulative sum", Need::Prediction);
+const CUMSUM: TestedOperation = TestedOperation::exact("cumulative sum", Need::Prediction);
 
 pub(super) fn run(test: &mut Test<'_>) -> Result<(), OperationError> {
     // Losses of 6 layers, 4 images and 300 queries with 91 classes; the weights of a 3x3 convolution of 512
@@ -94,7 +95,7 @@ fn over_all(test: &mut Test<'_>, shape: [usize; 2], layout: Layout) -> Result<()
 
 fn along(
     test: &mut Test<'_>,
-    subjects: &Along,
+    subjects: &AxisReduction,
     shape: [usize; 2],
     axis: usize,
     layout: Layout,

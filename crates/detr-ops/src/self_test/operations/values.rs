@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use super::super::calls::Numbers;
+use super::super::calls::SplitMix64;
 use super::super::tensor;
 
 /// The order of a matrix in memory.
@@ -59,14 +59,14 @@ pub(super) fn indices<const D: usize>(
 
 /// Returns random numbers in [-1, 1) that are exact in a precision.
 pub(super) fn random(count: usize, seed: u64, dtype: FloatDType) -> Vec<f64> {
-    Numbers(seed).rounded(count, dtype.into())
+    SplitMix64(seed).rounded(count, dtype.into())
 }
 
 /// Returns random integers from 1 on whose sum f32 holds exactly, in whatever order they are added.
 #[allow(clippy::cast_precision_loss)] // small integers
 pub(super) fn countable(count: usize, seed: u64) -> Vec<f64> {
     let most = ((1 << 24) / count.max(1)).clamp(1, 23);
-    let mut numbers = Numbers(seed);
+    let mut numbers = SplitMix64(seed);
     (0..count).map(|_| (numbers.below(most) + 1) as f64).collect()
 }
 
@@ -79,7 +79,7 @@ pub(super) fn distinct(count: usize) -> Vec<f64> {
 
 /// Returns random indices below a limit.
 pub(super) fn places(count: usize, limit: usize, seed: u64) -> Vec<usize> {
-    let mut numbers = Numbers(seed);
+    let mut numbers = SplitMix64(seed);
     (0..count).map(|_| numbers.below(limit)).collect()
 }
 

@@ -20,9 +20,9 @@ pub enum Purpose {
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub struct Dice(ChaCha8Rng);
+pub struct SampleRng(ChaCha8Rng);
 
-impl Dice {
+impl SampleRng {
     /// Creates the stream of (seed, epoch, purpose).
     #[must_use]
     pub fn new(seed: u64, epoch: u64, purpose: Purpose) -> Self {
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn streams_differ_by_each_part_and_repeat() {
-        let first = |seed, epoch, purpose| Dice::new(seed, epoch, purpose).below(u64::MAX);
+        let first = |seed, epoch, purpose| SampleRng::new(seed, epoch, purpose).below(u64::MAX);
         let base = first(1, 2, Purpose::Sample(3));
         assert_eq!(base, first(1, 2, Purpose::Sample(3)));
         for other in [
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn draws_stay_what_they_were() {
         // Runs of earlier versions could not be repeated if these changed.
-        let mut dice = Dice::new(42, 1, Purpose::Sample(7));
+        let mut dice = SampleRng::new(42, 1, Purpose::Sample(7));
         let drawn: Vec<u32> = (0..6).map(|_| dice.between(0, 99)).collect();
         assert_eq!(drawn, PINNED);
     }

@@ -1,15 +1,19 @@
 //! `detr export`: a model as an ONNX file.
 
+mod check;
+mod int8;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::FloatDType;
 use clap::{Args, ValueEnum};
 use detr_export::{
-    Batch, ExportError, ExportOptions, MsdaLowering, Normalisation, OnnxFile, deepstream, export,
+    Batch, ExportError, ExportOptions, MsdaLowering, Normalisation, OnnxFile, OnnxGraph, Reference,
+    deepstream,
 };
 use detr_infer::backend::catch_device;
-use detr_infer::cli::{CliError, Console, LoadArgs, host_device, open_model};
+use detr_infer::cli::{CliError, Console, LoadArgs, host_device, open_model, print};
 use detr_model::postprocess::ScoreActivation;
 use detr_model::weights::Checkpoint;
 use detr_types::fs::atomic_write;
@@ -66,6 +70,13 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     fp16: bool,
 
+    #[command(flatten)]
+    int8: int8::Int8Args,
+
+    /// Compute the written file and compare its outputs with the model's, before it gets its name
+    #[arg(long)]
+    check: bool,
+
     /// Write labels.txt and the configuration for DeepStream beside the model
     #[arg(long)]
     deepstream: bool,
@@ -119,14 +130,18 @@ pub(crate) fn run(args: &ExportArgs, console: &Console) -> Result<(), CliError> 
     };
     let texts =
         if args.deepstream { deepstream_files(args, &checkpoint, &options)? } else { vec![] };
-    let file = make(&checkpoint, &options)?;
-    write(&args.output, &file.bytes)?;
+    let calibration = int8::Calibration::open(&args.int8, &args.output, args.force, &checkpoint)?;
+    let made = make(args, &checkpoint, &options, calibration, console)?;
+    write(&args.output, &made.file.bytes)?;
     write(&command, deepstream::trtexec(&file_name(&args.output), &options).as_bytes())?;
     for (name, text) in texts {
         write(&args.output.with_file_name(name), text.as_bytes())?;
     }
-    console.note(&summary(&file, &args.output));
-    Ok(())
+    for line in &made.checks {
+        console.note(line);
+    }
+    console.note(&summary(&made.file, &args.output));
+    print(&made.table)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
@@ -171,21 +186,48 @@ const fn normalisation(checkpoint: &Checkpoint) -> Normalisation {
     Normalisation { mean: checkpoint.preprocess.mean, std: checkpoint.preprocess.std }
 }
 
-fn make(checkpoint: &Checkpoint, options: &ExportOptions) -> Result<OnnxFile, CliError> {
+/// A file, and what there is to say about it.
+struct Made {
+    file: OnnxFile,
+    /// The table of the layers of an INT8 file.
+    table: String,
+    checks: Vec<String>,
+}
+
+fn make(
+    args: &ExportArgs,
+    checkpoint: &Checkpoint,
+    options: &ExportOptions,
+    calibration: Option<int8::Calibration>,
+    console: &Console,
+) -> Result<Made, CliError> {
     let config = checkpoint.config()?;
     let device = host_device()?;
-    let made = catch_device(|| {
+    catch_device(|| {
         let model = checkpoint.load_for_inference(&device, FloatDType::F32)?;
-        Ok(export(&model, &config, options, &device))
-    })?;
-    made.and_then(|made| {
-        made.map_err(|error| match error {
-            ExportError::Opset { .. } | ExportError::Batch { .. } | ExportError::Size { .. } => {
-                usage(&error)
-            }
-            error => CliError::Failed(error.to_string()),
-        })
-    })
+        let graph = OnnxGraph::record(&model, &config, options, &device).map_err(refused)?;
+        let whole = graph.file().map_err(refused)?;
+        let (file, table) = match calibration {
+            Some(calibration) => calibration.quantise(graph, &whole, options, &device, console)?,
+            None => (whole, String::new()),
+        };
+        let mut checks = Vec::new();
+        if args.check {
+            let reference = Reference { model: &model, options, device: &device };
+            checks = check::check(&reference, &file, !args.fp16 && !args.int8.int8)?;
+        }
+        Ok(Made { file, table, checks })
+    })?
+}
+
+/// Returns the error of the command: flags that cannot work, or work that failed.
+fn refused(error: ExportError) -> CliError {
+    match error {
+        ExportError::Opset { .. } | ExportError::Batch { .. } | ExportError::Size { .. } => {
+            usage(&error)
+        }
+        error => CliError::Failed(error.to_string()),
+    }
 }
 
 fn usage(error: &ExportError) -> CliError {

@@ -9,14 +9,14 @@ const RECENT: usize = 100;
 
 /// Durations of recent steps and of all validations.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct StepTimes {
     /// Seconds of recent steps, and seconds of each that were spent waiting for data.
     recent: VecDeque<(f64, f64)>,
     /// Seconds of all validations, and their number.
     validations: (f64, u32),
 }
 
-impl Pace {
+impl StepTimes {
     pub(crate) fn add_step(&mut self, record: &StepRecord) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
