@@ -15,7 +15,7 @@ use detr_infer::cli::{
 };
 use detr_serve::{
     Batching, Control, FurtherRoutes, LogRequest, ModelSource, RequestLimits, RequestRecord,
-    RunError, ServeOptions, Server, Tokens,
+    RunError, ServeOptions, Server, TlsFiles, Tokens,
 };
 use detr_types::env;
 
@@ -40,6 +40,18 @@ pub(crate) struct ServeArgs {
     /// Port to listen on; 0 for any that is free [default: 8080, or what SageMaker or Vertex AI say]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+
+    /// Port to listen on for gRPC, beside the other; 0 for any that is free [default: no gRPC]
+    #[arg(long, value_name = "PORT")]
+    grpc_port: Option<u16>,
+
+    /// Encrypt connections with this certificate, a file in PEM with those behind it that lead to a known one
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     /// Least score of a detection where a request names none, 0 to 1
     #[arg(long, value_name = "SCORE", default_value_t = 0.5)]
@@ -172,7 +184,12 @@ pub(crate) fn run(args: &ServeArgs, console: &Console) -> Result<(), CliError> {
     let server = Server::bind(sources, options, tokens, log).map_err(failed)?;
     let address = server.address().map_err(|error| failed(RunError::Start(error)))?;
     catch_signals(server.control())?;
-    print(&format!("listening on http://{address}\n"))?;
+    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    print(&format!("listening on {scheme}://{address}\n"))?;
+    if let Some(address) = server.grpc_address().map_err(|error| failed(RunError::Start(error)))? {
+        let scheme = if args.tls_cert.is_some() { "grpcs" } else { "grpc" };
+        print(&format!("listening on {scheme}://{address}\n"))?;
+    }
     let quiet = console.is_quiet();
     let ready = move || {
         if !quiet {
@@ -276,8 +293,12 @@ fn serve_options(args: &ServeArgs) -> Result<ServeOptions, CliError> {
         health: route(env::AIP_HEALTH_ROUTE)?,
         predict: route(env::AIP_PREDICT_ROUTE)?,
     };
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone());
+    let tls = tls.map(|(certificate, key)| TlsFiles { certificate, key });
     Ok(ServeOptions {
         address: SocketAddr::new(args.host, port(args)?),
+        grpc_address: args.grpc_port.map(|port| SocketAddr::new(args.host, port)),
+        tls,
         batching: Batching { most: 1, delay: Duration::ZERO, queue: 1 },
         limits,
         deadline: time(b.deadline),
@@ -382,8 +403,8 @@ fn catch_signals(control: Control) -> Result<(), CliError> {
 fn reload(control: Control) {
     let work = move || {
         let failed = control.reload();
-        for (name, reason) in &failed {
-            say(&format!("the model `{name}` stays as it was: {reason}\n"));
+        for message in &failed {
+            say(&format!("{message}\n"));
         }
         if failed.is_empty() {
             say("models are loaded again\n");

@@ -113,6 +113,20 @@ impl App {
         Ok(())
     }
 
+    /// Checks that clients may load and unload models, and that there is one of this name.
+    pub(crate) fn check_control(&self, model: &str) -> Result<(), RequestError> {
+        if !self.options.model_control {
+            return Err(RequestError::new(
+                axum::http::StatusCode::FORBIDDEN,
+                "clients may not load and unload models\nhint: start the server with --model-control, or send it SIGHUP",
+            ));
+        }
+        if self.models.names().contains(&model) {
+            return Ok(());
+        }
+        Err(RequestError::not_found("there is no such model"))
+    }
+
     /// Returns the time of a request that begins now.
     pub(crate) fn time(&self) -> RequestTime {
         let started = Instant::now();

@@ -26,7 +26,7 @@ const RESERVED_AT_ONCE: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     pub(crate) bytes: Bytes,
-    _memory: Option<OwnedSemaphorePermit>,
+    pub(crate) memory: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads a body to its end.
@@ -167,7 +167,7 @@ async fn decompress(
     memory: Option<OwnedSemaphorePermit>,
 ) -> Result<RequestBody, RequestError> {
     if encoding == Encoding::None {
-        return Ok(RequestBody { bytes: bytes.into(), _memory: memory });
+        return Ok(RequestBody { bytes: bytes.into(), memory: memory });
     }
     let limit = app.options.limits.body_bytes;
     let work = tokio::task::spawn_blocking(move || inflate(encoding, &bytes, limit));
@@ -175,7 +175,7 @@ async fn decompress(
     // The compressed bytes are gone, so their share is not needed any more.
     drop(memory);
     let memory = Some(app.reserve(bytes.len())?);
-    Ok(RequestBody { bytes: bytes.into(), _memory: memory })
+    Ok(RequestBody { bytes: bytes.into(), memory: memory })
 }
 
 /// Decompresses up to a limit of bytes.

@@ -5,11 +5,17 @@ use std::time::Duration;
 
 use detr_data::DecodeOptions;
 
+use crate::tls::TlsFiles;
+
 /// The settings of a server. Times are wall-clock times.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// The address to listen on; port 0 takes any that is free.
     pub address: SocketAddr,
+    /// The address at which gRPC is spoken, if it is.
+    pub grpc_address: Option<SocketAddr>,
+    /// The files by which connections are encrypted, if they are.
+    pub tls: Option<TlsFiles>,
     /// The way in which batches are made.
     pub batching: Batching,
     /// The bounds of what is accepted.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::app::{App, RequestTime};
+use crate::choice::Choice;
 use crate::engine::Wanted;
 use crate::error::RequestError;
 use crate::models::Model;
@@ -25,14 +26,6 @@ pub(crate) struct Task {
     pub(crate) pictures: Vec<Picture>,
     pub(crate) choice: Choice,
     pub(crate) time: RequestTime,
-}
-
-/// The options of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Choice {
-    pub(crate) threshold: Option<f32>,
-    pub(crate) max_detections: Option<usize>,
-    pub(crate) masks: bool,
 }
 
 /// A picture as it came.
@@ -78,26 +71,6 @@ pub(crate) struct Times {
 impl Detections {
     pub(crate) fn size(&self) -> ImageSize {
         ImageSize::new(self.picture.height(), self.picture.width())
-    }
-}
-
-impl Choice {
-    /// Refuses options that are out of their range, or that the model cannot fulfil.
-    pub(crate) fn check(&self, model: &Model) -> Result<(), RequestError> {
-        if let Some(threshold) = self.threshold
-            && !(0.0..=1.0).contains(&threshold)
-        {
-            return Err(RequestError::bad(format!(
-                "threshold {threshold}: expected a number from 0 to 1"
-            )));
-        }
-        if self.masks && !model.engine.has_masks() {
-            return Err(RequestError::bad(format!(
-                "the model `{}` makes no masks\nhint: leave out `masks`",
-                model.name
-            )));
-        }
-        Ok(())
     }
 }
 

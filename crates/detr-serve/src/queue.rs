@@ -205,7 +205,7 @@ mod tests {
             queue.push(vec![job]).unwrap();
             receivers.push(receiver);
         }
-        let mut next = || -> Vec<u8> {
+        let next = || -> Vec<u8> {
             let batch = queue.next_batch().unwrap();
             batch.iter().map(|job| job.picture.as_raw()[0]).collect()
         };

@@ -31,6 +31,8 @@ pub(crate) enum InputData {
     Raw(Bytes),
     /// A flat or nested array.
     Json(Value),
+    /// Texts or files of a `BYTES` tensor, one by one.
+    Elements(Vec<Bytes>),
 }
 
 /// Makes pictures of the inputs.
@@ -103,6 +105,7 @@ fn encoded(input: InputTensor, limits: &RequestLimits) -> Result<Vec<Picture>, R
             };
             texts.into_iter().map(text).collect()
         }
+        InputData::Elements(elements) => elements.into_iter().map(Ok).collect(),
     };
     if files.len() != expected {
         return Err(other_length(&name, files.len(), expected));
@@ -186,6 +189,7 @@ fn pixels(input: InputTensor, limits: &RequestLimits) -> Result<Vec<Picture>, Re
     };
     let samples: Vec<u8> = match input.data {
         InputData::Raw(bytes) => bytes.to_vec(),
+        InputData::Elements(_) => return Err(other_length(&name, 0, expected)),
         InputData::Json(value) => {
             let mut numbers = Vec::new();
             flatten(&value, &mut numbers, expected)

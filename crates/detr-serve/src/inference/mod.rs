@@ -7,11 +7,20 @@ mod output;
 use serde_json::{Value, json};
 
 use crate::app::{App, RequestTime};
+use crate::choice::Choice;
 use crate::error::RequestError;
-use crate::predict::{Choice, Task, predict};
+use crate::predict::{Task, predict};
 
 pub(crate) use input::{InputData, InputTensor};
 pub(crate) use output::OutputTensor;
+
+/// The name of the server in its description.
+pub(crate) const SERVER_NAME: &str = "detr";
+/// The extensions of the protocol that the server knows.
+pub(crate) const EXTENSIONS: [&str; 3] =
+    ["binary_tensor_data", "model_configuration", "model_repository"];
+/// The name of the platform of every model.
+pub(crate) const PLATFORM: &str = "detr";
 
 /// A request in no transport's form.
 pub(crate) struct InferRequest {

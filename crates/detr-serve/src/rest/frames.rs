@@ -3,9 +3,10 @@
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
-use super::input::{choice_of, picture_of, position_name};
+use super::input::{picture_of, position_name};
+use crate::choice::Choice;
 use crate::error::RequestError;
-use crate::predict::{Choice, Picture};
+use crate::predict::{Picture};
 
 /// The columns that may hold the picture, by preference.
 const PICTURE_COLUMNS: [&str; 5] = ["image", "b64", "data", "image_bytes", "bytes"];
@@ -68,7 +69,7 @@ fn take_options(object: &mut Map<String, Value>) -> Result<Choice, RequestError>
     let mut choice = Choice::default();
     for key in ["params", "parameters"] {
         if let Some(value) = object.remove(key).filter(|value| !value.is_null()) {
-            choice = super::input::merged(choice, choice_of(&value, key)?);
+            choice = Choice::from_json(&value, key)?.or(choice);
         }
     }
     Ok(choice)

@@ -16,23 +16,15 @@ use super::Time;
 use super::input::{blocking, json_response, parse_json};
 use crate::app::App;
 use crate::body::{self, Encoding};
+use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::inference::{
-    INPUTS, InferRequest, InferResponse, InputData, InputTensor, MASK_OUTPUT, OUTPUTS,
-    OutputTensor, infer,
+    EXTENSIONS, INPUTS, InferRequest, InferResponse, InputData, InputTensor, MASK_OUTPUT, OUTPUTS,
+    OutputTensor, PLATFORM, SERVER_NAME, infer,
 };
-use crate::predict::Choice;
 
 /// The header with the length of the JSON before binary tensors.
 const JSON_LENGTH: &str = "inference-header-content-length";
-/// The name of the server in its description.
-pub(crate) const SERVER_NAME: &str = "detr";
-/// The extensions of the protocol that the server knows.
-pub(crate) const EXTENSIONS: [&str; 3] =
-    ["binary_tensor_data", "model_configuration", "model_repository"];
-/// The name of the platform of every model.
-pub(crate) const PLATFORM: &str = "detr";
-
 /// Answers `GET /v2`.
 pub(super) async fn server() -> Response {
     let version = env!("CARGO_PKG_VERSION");
@@ -120,8 +112,7 @@ pub(super) async fn load(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Response, RequestError> {
-    check_control(&app)?;
-    check_name(&app, &name)?;
+    app.check_control(&name)?;
     let models = Arc::clone(&app.models);
     blocking(move || models.reload(&name)).await?;
     Ok(json_response(&json!({})))
@@ -132,27 +123,9 @@ pub(super) async fn unload(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Response, RequestError> {
-    check_control(&app)?;
-    check_name(&app, &name)?;
+    app.check_control(&name)?;
     app.models.unload(&name);
     Ok(json_response(&json!({})))
-}
-
-fn check_control(app: &App) -> Result<(), RequestError> {
-    if app.options.model_control {
-        return Ok(());
-    }
-    Err(RequestError::new(
-        StatusCode::FORBIDDEN,
-        "clients may not load and unload models\nhint: start the server with --model-control, or send it SIGHUP",
-    ))
-}
-
-fn check_name(app: &App, name: &str) -> Result<(), RequestError> {
-    if app.models.names().contains(&name) {
-        return Ok(());
-    }
-    Err(RequestError::not_found("there is no such model"))
 }
 
 /// Answers a request for a model.
@@ -266,7 +239,7 @@ fn parse(target: Target, bytes: &Bytes, length: Option<usize>) -> Result<Parsed,
                 RequestError::bad("parameters.binary_data_output: expected true or false")
             })?;
         }
-        choice = super::input::choice_of(&Value::Object(parameters), "parameters")?;
+        choice = Choice::from_json(&Value::Object(parameters), "parameters")?;
     }
     let Target { name: model, version } = target;
     Ok(Parsed { request: InferRequest { model, version, inputs, outputs, choice }, id, binary })

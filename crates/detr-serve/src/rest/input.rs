@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base64_text;
+use crate::choice::Choice;
 use crate::error::RequestError;
-use crate::predict::{Choice, Content, Picture};
+use crate::predict::{Content, Picture};
 
 /// The type of a body without its parameters, in lower case.
 pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
@@ -118,47 +119,6 @@ pub(super) fn position_name(index: usize) -> String {
     format!("image-{index}")
 }
 
-/// Reads the numbers and flags of an object of options; other keys are refused.
-pub(super) fn choice_of(value: &Value, what: &str) -> Result<Choice, RequestError> {
-    let Value::Object(object) = value else {
-        return Err(RequestError::bad(format!("{what}: expected an object")));
-    };
-    let mut choice = Choice::default();
-    for (key, value) in object {
-        let wrong =
-            |expected: &str| RequestError::bad(format!("{what}.{key}: expected {expected}"));
-        match key.as_str() {
-            "threshold" => {
-                let threshold = value.as_f64().ok_or_else(|| wrong("a number from 0 to 1"))?;
-                #[allow(clippy::cast_possible_truncation)] // a score is a f32
-                let threshold = threshold as f32;
-                choice.threshold = Some(threshold);
-            }
-            "max_detections" => {
-                let most = value.as_u64().ok_or_else(|| wrong("a whole number"))?;
-                choice.max_detections = Some(usize::try_from(most).unwrap_or(usize::MAX));
-            }
-            "masks" => choice.masks = value.as_bool().ok_or_else(|| wrong("true or false"))?,
-            _ => {
-                let shown: String = key.chars().take(40).collect();
-                return Err(RequestError::bad(format!(
-                    "{what}: there is no option `{shown}`\nhint: the options are threshold, max_detections and masks"
-                )));
-            }
-        }
-    }
-    Ok(choice)
-}
-
-/// Puts the options of a body over those of a query.
-pub(super) fn merged(query: Choice, body: Choice) -> Choice {
-    Choice {
-        threshold: body.threshold.or(query.threshold),
-        max_detections: body.max_detections.or(query.max_detections),
-        masks: body.masks || query.masks,
-    }
-}
-
 /// Reads a form: every file is a picture, and texts are options.
 pub(super) async fn parse_form(
     headers: &HeaderMap,
@@ -197,5 +157,5 @@ pub(super) async fn parse_form(
             options.insert(name, value);
         }
     }
-    Ok((pictures, choice_of(&Value::Object(options), "the form")?))
+    Ok((pictures, Choice::from_json(&Value::Object(options), "the form")?))
 }

@@ -14,8 +14,9 @@ use super::frames::{self, error_code, parse_csv, parse_instances, parse_invocati
 use super::input::{blocking, content_type, is_picture, json_response, parse_form, parse_json};
 use crate::app::App;
 use crate::body;
+use crate::choice::Choice;
 use crate::error::RequestError;
-use crate::predict::{Answer, Choice, Content, Picture, Task, predict};
+use crate::predict::{Answer, Content, Picture, Task, predict};
 
 /// An error in MLflow's form: `{"error_code", "message"}`, or a text where MLflow sends one.
 pub(super) struct MlflowError(RequestError);

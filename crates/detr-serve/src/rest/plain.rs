@@ -13,13 +13,14 @@ use serde_json::Value;
 
 use super::Time;
 use super::input::{
-    Query, blocking, choice_of, content_type, is_picture, merged, parse_form, parse_json,
+    Query, blocking, content_type, is_picture, parse_form, parse_json,
     picture_of, position_name,
 };
 use crate::app::App;
 use crate::body;
+use crate::choice::Choice;
 use crate::error::RequestError;
-use crate::predict::{Answer, Choice, Content, Picture, Task, Times, predict};
+use crate::predict::{Answer, Content, Picture, Task, Times, predict};
 
 /// Detects in the pictures of a request.
 pub(super) async fn detect(
@@ -55,7 +56,7 @@ pub(super) async fn detect(
     if annotated && pictures.len() != 1 {
         return Err(RequestError::bad("annotated: send one picture"));
     }
-    let choice = merged(query.choice(), choice);
+    let choice = choice.or(query.choice());
     let answers = predict(&app, Task { model, pictures, choice, time: time.0 }).await?;
     if annotated { annotate(answers).await } else { Ok(as_json(answers)) }
 }
@@ -103,7 +104,7 @@ fn pictures_of(value: &Value) -> Result<(Vec<Picture>, Choice), RequestError> {
             }
         }
     }
-    Ok((pictures, choice_of(&Value::Object(options), "the request")?))
+    Ok((pictures, Choice::from_json(&Value::Object(options), "the request")?))
 }
 
 /// Returns the array that `detr predict --json` prints; a picture that failed has its error in its place.
