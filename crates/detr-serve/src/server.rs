@@ -145,11 +145,7 @@ impl Server {
     /// Returns a handle for signals.
     #[must_use]
     pub fn control(&self) -> Control {
-        Control {
-            app: Arc::clone(&self.app),
-            tls: self.tls.clone(),
-            phase: self.phase.clone(),
-        }
+        Control { app: Arc::clone(&self.app), tls: self.tls.clone(), phase: self.phase.clone() }
     }
 
     /// Warms the models up, calls `ready`, and serves until it is told to stop.

@@ -126,7 +126,10 @@ mod tests {
     }
 
     fn files() -> InferTensorContents {
-        InferTensorContents { bytes_contents: vec![Bytes::from_static(b"P6")], ..Default::default() }
+        InferTensorContents {
+            bytes_contents: vec![Bytes::from_static(b"P6")],
+            ..Default::default()
+        }
     }
 
     #[test]

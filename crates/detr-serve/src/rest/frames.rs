@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::input::{picture_of, position_name};
 use crate::choice::Choice;
 use crate::error::RequestError;
-use crate::predict::{Picture};
+use crate::predict::Picture;
 
 /// The columns that may hold the picture, by preference.
 const PICTURE_COLUMNS: [&str; 5] = ["image", "b64", "data", "image_bytes", "bytes"];

@@ -13,8 +13,7 @@ use serde_json::Value;
 
 use super::Time;
 use super::input::{
-    Query, blocking, content_type, is_picture, parse_form, parse_json,
-    picture_of, position_name,
+    Query, blocking, content_type, is_picture, parse_form, parse_json, picture_of, position_name,
 };
 use crate::app::App;
 use crate::body;

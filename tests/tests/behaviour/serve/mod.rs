@@ -2,6 +2,8 @@
 
 mod client;
 mod clients;
+mod encryption;
+mod grpc;
 mod protocols;
 mod refusals;
 #[cfg(unix)]
@@ -12,7 +14,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::images::{jpeg, picture, png};
-use crate::support::{Running, detr, root};
+use crate::support::{Running, detr, folder_with, root};
 use client::{Answer, request};
 
 /// A server of the shapes model; it is killed when dropped.
@@ -27,8 +29,23 @@ impl Server {
         Self::start_with(flags, &[])
     }
 
-    /// Starts a server with further flags and environment variables.
+    /// Starts a server with further flags and environment variables, and waits until it is ready.
     fn start_with(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let server = Self::start_early(flags, variables, "listening on http://");
+        let start = Instant::now();
+        while server.get("/ping").status != 200 {
+            assert!(start.elapsed() < Duration::from_mins(1), "never ready");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
+    /// Starts a server whose connections are encrypted, and does not wait until it is ready.
+    fn start_encrypted(flags: &[&str]) -> Self {
+        Self::start_early(flags, &[], "listening on https://")
+    }
+
+    fn start_early(flags: &[&str], variables: &[(&str, &str)], says: &str) -> Self {
         let mut run = detr(["serve", "--backend", "flex", "--port", "0"]).args(flags);
         if !flags.contains(&"--model") {
             run = run.arg("--model").arg(shapes());
@@ -41,18 +58,13 @@ impl Server {
         let address = loop {
             let stdout = running.stdout();
             if let Some(line) = stdout.lines().next().filter(|_| stdout.ends_with('\n')) {
-                break line.strip_prefix("listening on http://").unwrap().to_owned();
+                break line.strip_prefix(says).unwrap().to_owned();
             }
             let patient = start.elapsed() < Duration::from_mins(1) && running.runs();
             assert!(patient, "no address: {}", running.stderr());
             std::thread::sleep(Duration::from_millis(5));
         };
-        let server = Self { running: Some(running), address };
-        while server.get("/ping").status != 200 {
-            assert!(start.elapsed() < Duration::from_mins(1), "never ready");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        server
+        Self { running: Some(running), address }
     }
 
     fn running(&mut self) -> &mut Running {
@@ -98,4 +110,12 @@ fn pictures() -> Vec<(String, Vec<u8>)> {
         all.push((format!("{seed}.jpg"), jpeg(&picture(seed + 9, width, height))));
     }
     all
+}
+
+/// Returns what the command line prints for these files.
+fn printed(files: &[(String, Vec<u8>)], flags: &[&str], code: i32) -> String {
+    let folder = folder_with(files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())));
+    let run = detr(["predict", "--json", "--backend", "flex", "--model"]).arg(shapes());
+    let run = run.args(flags).args(files.iter().map(|(name, _)| name)).inside(folder.path());
+    run.run().expect(code).stdout
 }

@@ -10,17 +10,9 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Value, json};
 
 use super::client::{FORM, form, request};
-use super::{SMALL, Server, pictures, shapes};
+use super::{SMALL, Server, pictures, printed, shapes};
 use crate::support::images::truncated;
 use crate::support::{detr, folder_with};
-
-/// Returns what the command line prints for these files.
-fn printed(files: &[(String, Vec<u8>)], flags: &[&str], code: i32) -> String {
-    let folder = folder_with(files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())));
-    let run = detr(["predict", "--json", "--backend", "flex", "--model"]).arg(shapes());
-    let run = run.args(flags).args(files.iter().map(|(name, _)| name)).inside(folder.path());
-    run.run().expect(code).stdout
-}
 
 /// Replaces the names that a protocol gives pictures by those of the files.
 fn renamed(mut rows: Value, files: &[(String, Vec<u8>)]) -> Value {
