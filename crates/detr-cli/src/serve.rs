@@ -104,8 +104,7 @@ struct SizeArgs {
 /// The flags that set queue, limits and times.
 #[derive(Args)]
 struct BehaviourArgs {
-    /// Most images per batch; on a CPU, only images that are resized to one size share one [default: 8 on a GPU, 1 on
-    /// a CPU]
+    /// Most images that the device gets at a time; a CPU computes them one by one [default: 8 on a GPU, 1 on a CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_batch: Option<u16>,
 

@@ -102,7 +102,10 @@ impl Engine for PredictorEngine {
         } else {
             &self.boxes
         };
-        let options = StreamOptions { batch_size: pictures.len().max(1), stops_at_fault: false };
+        // A CPU, where sizes are not mixed, gains nothing by a batch. Alone, a picture's result has the same last bit
+        // whoever came with it.
+        let batch_size = if predictor.mixes_sizes() { pictures.len().max(1) } else { 1 };
+        let options = StreamOptions { batch_size, stops_at_fault: false };
         let mut stream = predictor.stream((0..).zip(pictures.into_iter().map(Ok)), options);
         let found: Result<Vec<Outcome>, PredictError> = stream
             .by_ref()

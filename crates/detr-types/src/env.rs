@@ -45,7 +45,8 @@ pub const DETR_REQUIRE_WGPU: &str = "DETR_REQUIRE_WGPU";
 pub const DETR_TEST_PICTURES: &str = "DETR_TEST_PICTURES";
 /// A Python with onnx and onnxruntime, for tests that run exported files in another engine.
 pub const DETR_TEST_PYTHON: &str = "DETR_TEST_PYTHON";
-/// A Python with the packages that `tests/tests/behaviour/serve/clients.py` names, for a test of other people's clients.
+/// A folder for a virtual environment of Python, for a test of other people's clients. If there is none it is made, with
+/// the packages of `tests/tests/behaviour/serve/requirements.txt`.
 pub const DETR_TEST_CLIENTS: &str = "DETR_TEST_CLIENTS";
 /// The number of random stops in the tests of interrupted runs; a few if not set.
 pub const DETR_TEST_STOPS: &str = "DETR_TEST_STOPS";

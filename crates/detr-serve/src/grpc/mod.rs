@@ -153,8 +153,8 @@ async fn answer(
         }
         Method::ModelReady => {
             let respond = async move |request: ModelRequest| {
-                find(&app, &request)?;
-                Ok(StateResponse { fine: app.check_ready().is_ok() })
+                let fine = find(&app, &request).is_ok() && app.check_ready().is_ok();
+                Ok(StateResponse { fine })
             };
             unary(limit, request, respond).await
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{SERVE_FEATURE, files_named, packages, read, yaml};
+use super::{files_named, packages, read, yaml};
 use crate::support::root;
 
 /// An instruction, with the lines that a backslash joins.
@@ -213,7 +213,7 @@ fn every_package_feature_and_program_of_a_build_exists() {
                 let package = packages.get(name);
                 let package = package.unwrap_or_else(|| panic!("{place}: no package {name}"));
                 for feature in after("--features").split(',') {
-                    let is_known = package.features.contains(feature) || feature == SERVE_FEATURE;
+                    let is_known = package.features.contains(feature);
                     assert!(is_known, "{place}: {name} has no feature {feature}");
                 }
                 if let Some((_, program)) = instruction.rest.split_once("\"target/$PROFILE/") {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::images::port;
-use super::{ROUTES, SERVE_FLAGS, files_named, read, yaml};
+use super::{files_named, read, routes, yaml};
 use crate::support::{program, root};
 
 const CPU: &str = "deploy/kubernetes/cpu";
@@ -86,6 +86,7 @@ fn kustomizations_name_files_that_exist() {
 
 #[test]
 fn probes_use_routes_of_the_server_and_its_port() {
+    let routes = routes();
     for container in containers() {
         let port_of_container = &at(&container, "/ports/0")["containerPort"];
         let name_of_port = &at(&container, "/ports/0")["name"];
@@ -97,7 +98,7 @@ fn probes_use_routes_of_the_server_and_its_port() {
         }
         for probe in all_of(&container, "httpGet") {
             let route = probe["path"].as_str().unwrap();
-            assert!(ROUTES.contains(&route), "{route}");
+            assert!(routes.contains(route), "{route}");
             let is_its_port = probe["port"] == *name_of_port || probe["port"] == *port_of_container;
             assert!(is_its_port && !probe["port"].is_null(), "{probe}");
         }
@@ -115,29 +116,31 @@ fn probes_use_routes_of_the_server_and_its_port() {
         }) {
             match key.rsplit('/').next() {
                 Some("port") => assert_eq!(value, port().to_string(), "{}", path.display()),
-                Some("path") => assert!(ROUTES.contains(&value), "{}: {value}", path.display()),
+                Some("path") => assert!(routes.contains(value), "{}: {value}", path.display()),
                 _ => {}
             }
         }
     }
     let health = read("deploy/docker/server/health.sh");
     assert!(health.contains(&format!("AIP_HTTP_PORT:-{}", port())));
-    assert!(ROUTES.iter().any(|route| health.contains(&format!("route=${{2:-{route}}}"))));
+    assert!(routes.iter().any(|route| health.contains(&format!("route=${{2:-{route}}}"))));
 }
 
 #[test]
 fn the_server_is_given_flags_that_it_has() {
+    let help = program("detr", &["serve", "--help"]).run().expect(0).stdout;
+    let is_flag = |flag: &str| help.contains(&format!(" {flag} "));
     for container in containers() {
         let args = words(&container["args"]);
         assert_eq!(args[0], "serve");
         for flag in flags(&args[1..]) {
-            assert!(SERVE_FLAGS.contains(&flag), "{flag}");
+            assert!(is_flag(flag), "{flag}");
         }
     }
     let start = read("deploy/docker/server/start.sh");
     for line in start.lines().filter(|line| line.contains("defaults+=(")) {
         let flag = line.split(['(', ' ', ')']).find(|word| word.starts_with("--")).unwrap();
-        assert!(SERVE_FLAGS.contains(&flag), "{flag}");
+        assert!(is_flag(flag), "{flag}");
     }
 }
 

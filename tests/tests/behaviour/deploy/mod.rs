@@ -12,15 +12,12 @@ use serde_json::Value;
 
 use crate::support::{cargo, root};
 
-/// The routes of `detr serve` that probes and annotations may name.
-const ROUTES: [&str; 5] = ["/ping", "/health", "/v2/health/live", "/v2/health/ready", "/metrics"];
-
-/// The flags of `detr serve` that files of `deploy/` may use.
-const SERVE_FLAGS: [&str; 7] =
-    ["--model", "--host", "--port", "--backend", "--deadline", "--linger", "--drain"];
-
-/// The feature of `detr-cli` with the command `serve`, which the images name.
-const SERVE_FEATURE: &str = "serve";
+/// Returns the routes of `detr serve`.
+fn routes() -> BTreeSet<String> {
+    let description: Value =
+        serde_json::from_str(&read("crates/detr-serve/src/openapi.json")).unwrap();
+    description["paths"].as_object().unwrap().keys().cloned().collect()
+}
 
 /// Returns the files below `deploy/`, and below a folder of it, in the order of their names.
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use flate2::read::{GzDecoder, ZlibDecoder};
 use serde_json::Value;
 
 /// An answer over HTTP.
@@ -28,6 +29,18 @@ impl Answer {
     #[track_caller]
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Takes the body out of its compression.
+    pub(super) fn decoded(mut self) -> Self {
+        let mut body = Vec::new();
+        match self.header("content-encoding") {
+            Some("gzip") => GzDecoder::new(&self.body[..]).read_to_end(&mut body).unwrap(),
+            Some("deflate") => ZlibDecoder::new(&self.body[..]).read_to_end(&mut body).unwrap(),
+            _ => return self,
+        };
+        self.body = body;
+        self
     }
 
     #[track_caller]
@@ -70,6 +83,26 @@ pub(super) fn connect(address: &str) -> io::Result<TcpStream> {
 pub(super) fn read_answer(mut stream: impl Read) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
+    parse_answer(&bytes)
+}
+
+/// Reads an answer of the length that its head says, after which the connection may stay open.
+pub(super) fn read_whole(mut stream: impl Read) -> io::Result<Answer> {
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        match stream.read(&mut part)? {
+            0 => return parse_answer(&bytes),
+            count => bytes.extend(&part[..count]),
+        }
+        // An answer whose body is not there yet has another length than it says.
+        if let Ok(answer) = parse_answer(&bytes) {
+            return Ok(answer);
+        }
+    }
+}
+
+fn parse_answer(bytes: &[u8]) -> io::Result<Answer> {
     let invalid = || io::Error::new(io::ErrorKind::InvalidData, format!("{bytes:?}"));
     let end = bytes.windows(4).position(|part| part == b"\r\n\r\n").ok_or_else(invalid)?;
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid())?;

@@ -1,15 +1,106 @@
-//! A test with the clients of MLflow and Triton, which runs where a Python has them.
+//! Clients that other people wrote: what they sent once, and they themselves where `DETR_TEST_CLIENTS` names a folder
+//! for a virtual environment of Python.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use detr_types::env;
+use prost::Message;
+use serde_json::Value;
 
-use super::{SMALL, Server, pictures, shapes};
-use crate::support::{detr, folder_with};
+use super::client::{Answer, connect, read_whole};
+use super::grpc::{InferResponse, MODEL_INFER, call, floats};
+use super::{SMALL, pictures, printed, shapes};
+use crate::support::{detr, folder_with, root};
+
+/// Returns the folder of the requests that `clients.py --record` wrote, all for `shapes.jpg` beside them.
+fn recorded() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/serve/requests")
+}
+
+/// Returns the files of the folder that end so, with their names.
+fn recorded_as(ending: &str) -> Vec<(String, Vec<u8>)> {
+    let files = recorded().read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|found| found == ending));
+    let file = |path: PathBuf| {
+        (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap())
+    };
+    files.map(file).collect()
+}
+
+/// Returns the scores of an answer, whatever its protocol.
+fn scores(answer: &Answer) -> Vec<f64> {
+    let numbers = |values: &Value| -> Vec<f64> {
+        values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    let Some(length) = answer.header("inference-header-content-length") else {
+        let json = answer.json();
+        if let Some(rows) = json.get("predictions") {
+            let found = rows[0]["detections"].as_array().unwrap();
+            return found.iter().map(|detection| detection["score"].as_f64().unwrap()).collect();
+        }
+        let outputs = json["outputs"].as_array().unwrap();
+        return numbers(&outputs.iter().find(|output| output["name"] == "scores").unwrap()["data"]);
+    };
+    let (head, mut tail) = answer.body.split_at(length.parse().unwrap());
+    let head: Value = serde_json::from_slice(head).unwrap();
+    for output in head["outputs"].as_array().unwrap() {
+        let Some(size) = output["parameters"]["binary_data_size"].as_u64() else {
+            assert_ne!(output["name"], "scores", "{head}");
+            continue;
+        };
+        let (bytes, rest) = tail.split_at(usize::try_from(size).unwrap());
+        tail = rest;
+        if output["name"] == "scores" {
+            return floats(bytes);
+        }
+    }
+    panic!("no scores: {head}");
+}
+
+#[test]
+fn what_clients_of_other_people_sent_is_answered() {
+    let picture =
+        vec![("shapes.jpg".to_owned(), std::fs::read(recorded().join("shapes.jpg")).unwrap())];
+    let expected: Value = serde_json::from_str(&printed(&picture, &[], 0)).unwrap();
+    let detections = expected[0]["detections"].as_array().unwrap();
+    let score = |detection: &Value| detection["score"].as_f64().unwrap() as f32;
+    let expected: Vec<f32> = detections.iter().map(score).collect();
+    assert!(expected.len() > 3, "{expected:?}");
+    let single =
+        |scores: Vec<f64>| -> Vec<f32> { scores.iter().map(|&score| score as f32).collect() };
+    let (server, rpc) = super::grpc::start_whole(&[]);
+    let requests = recorded_as("http");
+    assert!(requests.len() >= 9);
+    for (name, bytes) in requests {
+        let mut stream = connect(&server.address).unwrap();
+        std::io::Write::write_all(&mut stream, &bytes).unwrap();
+        let answer = read_whole(stream).unwrap().expect(200).decoded();
+        assert_eq!(single(scores(&answer)), expected, "{name}");
+    }
+    let messages = recorded_as("grpc");
+    assert!(messages.len() >= 2);
+    for (name, message) in messages {
+        let answer = call(&rpc, MODEL_INFER, &[], &message);
+        assert_eq!(answer.code, 0, "{name}: {answer:?}");
+        let found = InferResponse::decode(answer.message).unwrap();
+        let place = found.outputs.iter().position(|output| output.name == "scores").unwrap();
+        assert_eq!(single(floats(&found.raw[place])), expected, "{name}");
+    }
+}
 
 #[test]
 fn clients_of_other_people_get_what_the_command_line_prints() {
-    let Some(python) = std::env::var_os(env::DETR_TEST_CLIENTS) else { return };
+    let Some(environment) = std::env::var_os(env::DETR_TEST_CLIENTS) else { return };
+    let python = Path::new(&environment).join("bin/python");
+    let ours = root().join("tests/tests/behaviour/serve");
+    if !python.is_file() {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&environment).status().unwrap();
+        assert!(made.success());
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--quiet", "-r"]).arg(ours.join("requirements.txt"));
+        assert!(install.status().unwrap().success());
+    }
     let mut files = pictures();
     // Ten pictures.
     files.push(("again.png".to_owned(), files[1].1.clone()));
@@ -18,12 +109,14 @@ fn clients_of_other_people_get_what_the_command_line_prints() {
     let run = detr(["predict", "--json", "--backend", "flex", "--model"]).arg(shapes());
     let printed = run.args(SMALL).args(&names).inside(folder.path()).run().expect(0).stdout;
     std::fs::write(folder.path().join("printed.json"), printed).unwrap();
-    let server = Server::start(&[&SMALL[..], &["--max-batch", "4", "--max-delay", "5"]].concat());
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/behaviour/serve/clients.py");
-    let mut python = Command::new(python);
-    python.arg(script).arg(&server.address).arg("printed.json").args(names);
-    let outcome = python.current_dir(folder.path()).output().unwrap();
-    let stderr = String::from_utf8_lossy(&outcome.stderr);
-    assert!(outcome.status.success(), "{stderr}");
-    assert!(String::from_utf8_lossy(&outcome.stdout).contains("all equal"), "{stderr}");
+    let (server, rpc) = super::grpc::start(&["--max-batch", "4", "--max-delay", "5"]);
+    for maker in ["others", "kserve"] {
+        let mut command = Command::new(&python);
+        command.arg(ours.join("clients.py")).args([maker, &server.address, &rpc, "printed.json"]);
+        let outcome = command.args(&names).current_dir(folder.path()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&outcome.stderr);
+        let stdout = String::from_utf8_lossy(&outcome.stdout);
+        assert!(outcome.status.success(), "{stdout}{stderr}");
+        assert!(stdout.contains("all equal"), "{stdout}{stderr}");
+    }
 }

@@ -10,14 +10,14 @@ use super::{SMALL, Server, pictures, printed};
 
 /// An answer to a call: the code, the message of an error, and the bytes of the answer's message.
 #[derive(Debug)]
-struct Answer {
-    code: i32,
+pub(super) struct Answer {
+    pub(super) code: i32,
     error: String,
-    message: Bytes,
+    pub(super) message: Bytes,
 }
 
 /// Calls a method over HTTP/2 and waits for its answer.
-fn call(address: &str, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Answer {
+pub(super) fn call(address: &str, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Answer {
     let address: SocketAddr = address.parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -52,9 +52,9 @@ fn call(address: &str, path: &str, headers: &[(&str, &str)], message: &[u8]) -> 
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Tensor {
+pub(super) struct Tensor {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(super) name: String,
     #[prost(string, tag = "2")]
     datatype: String,
     #[prost(int64, repeated, tag = "3")]
@@ -92,7 +92,7 @@ struct InferRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct InferResponse {
+pub(super) struct InferResponse {
     #[prost(string, tag = "1")]
     model: String,
     #[prost(string, tag = "2")]
@@ -100,12 +100,13 @@ struct InferResponse {
     #[prost(string, tag = "3")]
     id: String,
     #[prost(message, repeated, tag = "5")]
-    outputs: Vec<Tensor>,
+    pub(super) outputs: Vec<Tensor>,
     #[prost(bytes = "bytes", repeated, tag = "6")]
-    raw: Vec<Bytes>,
+    pub(super) raw: Vec<Bytes>,
 }
 
-const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// The path of the call that detects.
+pub(super) const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// Writes a request for the shapes model with one input of some files, with its elements or raw.
 fn request(files: &[&[u8]], raw: bool) -> InferRequest {
@@ -125,14 +126,20 @@ fn request(files: &[&[u8]], raw: bool) -> InferRequest {
 }
 
 /// Starts a server with a port for gRPC, and returns it with the address of that.
-fn start(flags: &[&str]) -> (Server, String) {
-    let mut server = Server::start(&[&SMALL[..], &["--grpc-port", "0"], flags].concat());
+pub(super) fn start(flags: &[&str]) -> (Server, String) {
+    start_whole(&[&SMALL[..], flags].concat())
+}
+
+/// Starts a server as [`start`] does, at the size of the model.
+pub(super) fn start_whole(flags: &[&str]) -> (Server, String) {
+    let mut server = Server::start(&[&["--grpc-port", "0"], flags].concat());
     let stdout = server.running().stdout();
     let address = stdout.lines().find_map(|line| line.strip_prefix("listening on grpc://"));
     (server, address.unwrap().to_owned())
 }
 
-fn floats(raw: &[u8]) -> Vec<f64> {
+/// Reads little-endian numbers.
+pub(super) fn floats(raw: &[u8]) -> Vec<f64> {
     let float = |bytes: &[u8]| f64::from(f32::from_le_bytes(bytes.try_into().unwrap()));
     raw.chunks(4).map(float).collect()
 }
@@ -150,7 +157,7 @@ fn grpc_gives_what_the_command_line_prints() {
         asked.parameters.insert("threshold".into(), Parameter { double: Some(0.25) });
         let wanted = |name: &str| Tensor { name: name.into(), ..Default::default() };
         asked.outputs = ["scores", "num_detections"].map(wanted).into();
-        let answer = call(&address, INFER, &[], &asked.encode_to_vec());
+        let answer = call(&address, MODEL_INFER, &[], &asked.encode_to_vec());
         assert_eq!(answer.code, 0, "{answer:?}");
         let found = InferResponse::decode(answer.message).unwrap();
         assert_eq!((&found.model[..], &found.version[..], &found.id[..]), ("shapes", "1", "7"));
@@ -203,8 +210,8 @@ fn grpc_refuses_with_the_code_of_the_fault() {
     let (server, address) = start(&flags);
     let token = ("authorization", "Bearer sesame");
     let good = request(&[&pictures()[1].1], true);
-    assert_eq!(call(&address, INFER, &[token], &good.encode_to_vec()).code, 0);
-    assert_eq!(call(&address, INFER, &[], &good.encode_to_vec()).code, 16);
+    assert_eq!(call(&address, MODEL_INFER, &[token], &good.encode_to_vec()).code, 0);
+    assert_eq!(call(&address, MODEL_INFER, &[], &good.encode_to_vec()).code, 16);
     assert_eq!(call(&address, "/inference.GRPCInferenceService/ServerLive", &[], b"").code, 0);
     let changed = |change: &dyn Fn(&mut InferRequest)| {
         let mut request = good.clone();
@@ -213,15 +220,25 @@ fn grpc_refuses_with_the_code_of_the_fault() {
     };
     let repository = [&[18, 6][..], b"shapes"].concat();
     for (path, message, code, part) in [
-        (INFER, b"\xff\xff\xff".to_vec(), 13, ""),
-        (INFER, changed(&|request| request.model = "../x".into()), 5, "no such model"),
-        (INFER, changed(&|request| request.inputs.clear()), 3, "raw_input_contents"),
-        (INFER, changed(&|request| request.raw.clear()), 3, "expected contents"),
-        (INFER, changed(&|request| request.inputs[0].shape = vec![i64::MAX, 9]), 3, "shape"),
-        (INFER, changed(&|request| request.inputs[0].shape = vec![2]), 3, "elements"),
-        (INFER, changed(&|request| request.inputs[0].name = "other".into()), 3, "no such input"),
-        (INFER, changed(&|request| request.raw[0] = Bytes::from_static(b"\x09\0\0\0a")), 3, "ends"),
-        (INFER, vec![0; (1 << 20) + 1], 8, "more than"),
+        (MODEL_INFER, b"\xff\xff\xff".to_vec(), 13, ""),
+        (MODEL_INFER, changed(&|request| request.model = "../x".into()), 5, "no such model"),
+        (MODEL_INFER, changed(&|request| request.inputs.clear()), 3, "raw_input_contents"),
+        (MODEL_INFER, changed(&|request| request.raw.clear()), 3, "expected contents"),
+        (MODEL_INFER, changed(&|request| request.inputs[0].shape = vec![i64::MAX, 9]), 3, "shape"),
+        (MODEL_INFER, changed(&|request| request.inputs[0].shape = vec![2]), 3, "elements"),
+        (
+            MODEL_INFER,
+            changed(&|request| request.inputs[0].name = "other".into()),
+            3,
+            "no such input",
+        ),
+        (
+            MODEL_INFER,
+            changed(&|request| request.raw[0] = Bytes::from_static(b"\x09\0\0\0a")),
+            3,
+            "ends",
+        ),
+        (MODEL_INFER, vec![0; (1 << 20) + 1], 8, "more than"),
         ("/inference.GRPCInferenceService/RepositoryModelLoad", repository, 7, "--model-control"),
         ("/inference.GRPCInferenceService/Other", Vec::new(), 12, ""),
     ] {
@@ -231,12 +248,12 @@ fn grpc_refuses_with_the_code_of_the_fault() {
         assert!(answer.error.replace("%20", " ").contains(part), "{shown}");
     }
     assert_eq!(
-        call(&address, INFER, &[token, ("grpc-timeout", "1n")], &good.encode_to_vec()).code,
+        call(&address, MODEL_INFER, &[token, ("grpc-timeout", "1n")], &good.encode_to_vec()).code,
         4
     );
-    assert_eq!(call(&address, INFER, &[token], &good.encode_to_vec()).code, 0);
+    assert_eq!(call(&address, MODEL_INFER, &[token], &good.encode_to_vec()).code, 0);
     let headers = [("Authorization", "Bearer sesame")];
     let metrics =
         super::client::request(&server.address, "GET", "/metrics", &headers, b"").unwrap();
-    assert!(metrics.text().contains(INFER), "{}", metrics.text());
+    assert!(metrics.text().contains(MODEL_INFER), "{}", metrics.text());
 }

@@ -163,8 +163,8 @@ fn slow_clients_are_cut_off_and_hold_nobody_up() {
     let flags = [&SMALL[..], &["--head-timeout", "1", "--body-timeout", "1"]].concat();
     let server = Server::start(&flags);
     let start = Instant::now();
-    let mut slow: Vec<_> = (0..200).map(|_| connect(&server.address).unwrap()).collect();
-    for (index, stream) in slow.iter_mut().enumerate() {
+    let connect_slowly = |index: usize| {
+        let mut stream = connect(&server.address).unwrap();
         let head = match index % 3 {
             0 => "POST /detect HTTP/1.1\r\nHost: a\r\nContent-",
             1 => {
@@ -173,7 +173,9 @@ fn slow_clients_are_cut_off_and_hold_nobody_up() {
             _ => "",
         };
         stream.write_all(head.as_bytes()).unwrap();
-    }
+        stream
+    };
+    let mut slow: Vec<_> = (0..200).map(connect_slowly).collect();
     for _ in 0..5 {
         server.post("/detect", "image/png", &pictures()[1].1).expect(200);
     }
@@ -241,7 +243,7 @@ fn flags_that_cannot_work_are_usage() {
         (vec!["--model", &model, "--token-file", "nowhere"], 2, "nowhere"),
         (vec!["--model", &model, "--model", &again], 2, "two models"),
         (vec!["--model", "a/b=c"], 2, "NAME=PATH"),
-        (vec!["--model", &model, "--deadline", "-1"], 2, "seconds"),
+        (vec!["--model", &model, "--deadline=-1"], 2, "seconds"),
         (vec!["--model", &model, "--max-queue", "0"], 2, "--max-queue"),
         (vec!["--model", &model, "--host", "nowhere"], 2, "--host"),
         (vec![], 2, "--model"),
