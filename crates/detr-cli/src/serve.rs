@@ -37,7 +37,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
 
-    /// Port to listen on; 0 for any that is free [default: 8080, or what SageMaker or Vertex AI say]
+    /// Port to listen on; 0 for any that is free [default: 8080, or what the variables of a cloud say]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
 
@@ -72,7 +72,7 @@ pub(crate) struct ServeArgs {
     behaviour: BehaviourArgs,
 
     /// File with tokens, one a line; requests then need one, but health checks do not. The environment variable
-    /// DETR_SERVE_TOKEN is one more
+    /// `DETR_SERVE_TOKEN` is one more
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -246,7 +246,7 @@ fn tokens(args: &ServeArgs) -> Result<Tokens, CliError> {
     Tokens::parse(&text).map_err(|reason| CliError::Usage(format!("{place}: {reason}")))
 }
 
-/// Returns the port of the flag, or of the environment variable by which SageMaker or Vertex AI set it.
+/// Returns the port of the flag, or of the environment variable by which `SageMaker` or Vertex AI set it.
 fn port(args: &ServeArgs) -> Result<u16, CliError> {
     if let Some(port) = args.port {
         return Ok(port);

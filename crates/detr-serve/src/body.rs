@@ -167,7 +167,7 @@ async fn decompress(
     memory: Option<OwnedSemaphorePermit>,
 ) -> Result<RequestBody, RequestError> {
     if encoding == Encoding::None {
-        return Ok(RequestBody { bytes: bytes.into(), memory: memory });
+        return Ok(RequestBody { bytes: bytes.into(), memory });
     }
     let limit = app.options.limits.body_bytes;
     let work = tokio::task::spawn_blocking(move || inflate(encoding, &bytes, limit));
@@ -175,7 +175,7 @@ async fn decompress(
     // The compressed bytes are gone, so their share is not needed any more.
     drop(memory);
     let memory = Some(app.reserve(bytes.len())?);
-    Ok(RequestBody { bytes: bytes.into(), memory: memory })
+    Ok(RequestBody { bytes: bytes.into(), memory })
 }
 
 /// Decompresses up to a limit of bytes.

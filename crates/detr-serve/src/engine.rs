@@ -7,7 +7,7 @@ use detr_types::{ClassTable, Detection, ImageSize};
 
 /// The detections that a request wants of its pictures.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Wanted {
+pub(crate) struct DetectionOptions {
     /// The least score, 0 to 1.
     pub(crate) threshold: f32,
     /// Whether objects get masks.
@@ -41,7 +41,7 @@ pub(crate) trait Engine: Send + Sync {
     fn detect(
         &self,
         pictures: Vec<RgbImage>,
-        wanted: Wanted,
+        wanted: DetectionOptions,
     ) -> Result<(Vec<Outcome>, StageTimes), PredictError>;
 }
 
@@ -86,12 +86,12 @@ impl Engine for PredictorEngine {
     fn detect(
         &self,
         pictures: Vec<RgbImage>,
-        wanted: Wanted,
+        wanted: DetectionOptions,
     ) -> Result<(Vec<Outcome>, StageTimes), PredictError> {
         let with_masks;
         let predictor = if wanted.masks {
             // A mask costs time, so none is made below the threshold.
-            let Wanted { threshold, masks } = wanted;
+            let DetectionOptions { threshold, masks } = wanted;
             let options = PredictOptions { threshold, masks, ..self.options.clone() };
             // The threshold was checked at the door, the classes when the server started.
             match self.boxes.clone().with_options(options) {

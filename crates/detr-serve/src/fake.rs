@@ -8,7 +8,7 @@ use detr_detect::{ImageFault, PredictError, StageTimes};
 use detr_types::{ClassTable, Detection, ImageSize, Xyxy};
 use tokio::sync::oneshot;
 
-use crate::engine::{Engine, Outcome, Wanted};
+use crate::engine::{DetectionOptions, Engine, Outcome};
 use crate::models::Model;
 use crate::queue::{Job, Reply};
 
@@ -47,7 +47,7 @@ impl Engine for FakeEngine {
     fn detect(
         &self,
         pictures: Vec<RgbImage>,
-        _: Wanted,
+        _: DetectionOptions,
     ) -> Result<(Vec<Outcome>, StageTimes), PredictError> {
         let found = pictures.into_iter().map(|picture| match picture.as_raw()[0] {
             255 => panic!("on purpose"),
@@ -72,9 +72,9 @@ pub(crate) fn job(model: &Arc<Model>, sample: u8, side: u32) -> (Job, oneshot::R
     let job = Job {
         model: Arc::clone(model),
         picture: square(sample, side),
-        wanted: Wanted { threshold: 0.5, masks: false },
+        wanted: DetectionOptions { threshold: 0.5, masks: false },
         arrived: now,
-        deadline: now + Duration::from_secs(60),
+        deadline: now + Duration::from_mins(1),
         reply,
         memory: None,
     };

@@ -10,7 +10,6 @@ mod app;
 mod auth;
 mod base64_text;
 mod body;
-mod choice;
 mod engine;
 mod error;
 #[cfg(test)]
@@ -24,6 +23,7 @@ mod models;
 mod options;
 mod predict;
 mod queue;
+mod request_options;
 mod rest;
 mod server;
 mod tls;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use detr_data::RgbImage;
 use detr_infer::{PredictOptions, Predictor};
 
-use crate::engine::{Engine, PredictorEngine, Wanted};
+use crate::engine::{DetectionOptions, Engine, PredictorEngine};
 use crate::error::RequestError;
 
 /// A way to read a model again.
@@ -38,7 +38,7 @@ impl Model {
     pub(crate) fn warm_up(&self) -> Result<(), String> {
         let start = Instant::now();
         let picture = RgbImage::new(640, 480);
-        let wanted = Wanted { threshold: 0.5, masks: self.engine.has_masks() };
+        let wanted = DetectionOptions { threshold: 0.5, masks: self.engine.has_masks() };
         let (found, _) =
             self.engine.detect(vec![picture], wanted).map_err(|error| error.to_string())?;
         for outcome in found {
@@ -66,7 +66,7 @@ struct Slot {
 }
 
 /// A line of the index of models.
-pub(crate) struct Entry {
+pub(crate) struct ModelEntry {
     pub(crate) name: String,
     pub(crate) version: String,
     /// The reason why the model is not ready, if it is not.
@@ -128,8 +128,8 @@ impl Models {
     }
 
     /// Lists all models.
-    pub(crate) fn index(&self) -> Vec<Entry> {
-        let entry = |slot: &Slot| Entry {
+    pub(crate) fn index(&self) -> Vec<ModelEntry> {
+        let entry = |slot: &Slot| ModelEntry {
             name: slot.name.clone(),
             version: slot.version.clone(),
             unavailable: match slot.state() {
@@ -189,7 +189,7 @@ impl Models {
             let shown = names.iter().take(5).map(|name| format!("`{name}`"));
             let mut list = shown.collect::<Vec<_>>().join(", ");
             if names.len() > 5 {
-                list += &format!(" and {} more", names.len() - 5);
+                list = format!("{list} and {} more", names.len() - 5);
             }
             RequestError::not_found(format!(
                 "there is no such model, or not in this version\nhint: the models are {list}"

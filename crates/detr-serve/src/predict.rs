@@ -14,17 +14,17 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::app::{App, RequestTime};
-use crate::choice::Choice;
-use crate::engine::Wanted;
+use crate::engine::DetectionOptions;
 use crate::error::RequestError;
 use crate::models::Model;
-use crate::queue::{Found, Job, Refused, Reply};
+use crate::queue::{Job, PictureResult, QueueError, Reply};
+use crate::request_options::RequestOptions;
 
 /// The pictures of a request and what it wants of them.
 pub(crate) struct Task {
     pub(crate) model: Arc<Model>,
     pub(crate) pictures: Vec<Picture>,
-    pub(crate) choice: Choice,
+    pub(crate) choice: RequestOptions,
     pub(crate) time: RequestTime,
 }
 
@@ -49,11 +49,11 @@ pub(crate) enum Content {
 pub(crate) struct Answer {
     pub(crate) name: String,
     /// The detections, or the fault of the picture.
-    pub(crate) found: Result<Detections, String>,
+    pub(crate) found: Result<PictureDetections, String>,
 }
 
 /// The detections of a picture.
-pub(crate) struct Detections {
+pub(crate) struct PictureDetections {
     pub(crate) picture: RgbImage,
     pub(crate) detections: Vec<Detection>,
     pub(crate) times: Times,
@@ -68,7 +68,7 @@ pub(crate) struct Times {
     pub(crate) postprocess: f64,
 }
 
-impl Detections {
+impl PictureDetections {
     pub(crate) fn size(&self) -> ImageSize {
         ImageSize::new(self.picture.height(), self.picture.width())
     }
@@ -108,16 +108,16 @@ fn check_count(app: &App, count: usize) -> Result<(), RequestError> {
     Ok(())
 }
 
-fn refusal(app: &App, refused: Refused) -> RequestError {
+fn refusal(app: &App, refused: QueueError) -> RequestError {
     match (refused, app.device.lost()) {
-        (Refused::Full, _) => {
+        (QueueError::Full, _) => {
             RequestError::busy("too many pictures wait already\nhint: try again later")
         }
-        (Refused::Closed, Some(reason)) => RequestError::new(
+        (QueueError::Closed, Some(reason)) => RequestError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the device failed: {reason}"),
         ),
-        (Refused::Closed, None) => RequestError::busy("the server is stopping"),
+        (QueueError::Closed, None) => RequestError::busy("the server is stopping"),
     }
 }
 
@@ -177,13 +177,13 @@ async fn decode(
 async fn detect(
     app: &App,
     model: &Arc<Model>,
-    choice: Choice,
+    choice: RequestOptions,
     time: RequestTime,
     names: Vec<String>,
     decoded: Vec<DecodedPicture>,
 ) -> Result<Vec<Answer>, RequestError> {
     let threshold = choice.threshold.unwrap_or_else(|| model.engine.threshold());
-    let wanted = Wanted { threshold, masks: choice.masks };
+    let wanted = DetectionOptions { threshold, masks: choice.masks };
     let arrived = Instant::now();
     let mut jobs = Vec::new();
     let mut waiting = Vec::with_capacity(decoded.len());
@@ -205,7 +205,7 @@ async fn detect(
         let found = match receiver {
             Err(fault) => Err(fault),
             Ok(receiver) => match receiver.await {
-                Ok(Reply::Found(found)) => Ok(Detections::new(found, threshold, most)),
+                Ok(Reply::Detections(found)) => Ok(PictureDetections::new(found, threshold, most)),
                 Ok(Reply::Fault(fault)) => Err(fault.to_string()),
                 Ok(Reply::Failed(reason)) => {
                     return Err(RequestError::new(
@@ -222,10 +222,10 @@ async fn detect(
     Ok(answers)
 }
 
-impl Detections {
+impl PictureDetections {
     /// Keeps the detections that the request wants.
-    fn new(found: Found, threshold: f32, most: usize) -> Self {
-        let Found { picture, mut detections, queued, stages, memory } = found;
+    fn new(found: PictureResult, threshold: f32, most: usize) -> Self {
+        let PictureResult { picture, mut detections, queued, stages, memory } = found;
         detections.retain(|detection| detection.score >= threshold);
         detections.truncate(most);
         let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;

@@ -9,7 +9,7 @@ use detr_detect::{ImageFault, StageTimes};
 use detr_types::{Detection, ImageSize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::engine::Wanted;
+use crate::engine::DetectionOptions;
 use crate::models::Model;
 use crate::options::Batching;
 
@@ -17,7 +17,7 @@ use crate::options::Batching;
 pub(crate) struct Job {
     pub(crate) model: Arc<Model>,
     pub(crate) picture: RgbImage,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: DetectionOptions,
     pub(crate) arrived: Instant,
     pub(crate) deadline: Instant,
     pub(crate) reply: oneshot::Sender<Reply>,
@@ -29,7 +29,7 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// The picture with its detections.
-    Found(Found),
+    Detections(PictureResult),
     /// A picture that cannot be used.
     Fault(ImageFault),
     /// A prediction that failed.
@@ -38,7 +38,7 @@ pub(crate) enum Reply {
 
 /// A picture with its detections, and the time that they took.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct PictureResult {
     pub(crate) picture: RgbImage,
     pub(crate) detections: Vec<Detection>,
     /// The time in the queue.
@@ -50,7 +50,7 @@ pub(crate) struct Found {
 
 /// The reason why a picture cannot wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum QueueError {
     /// There is no room.
     Full,
     /// The server ends.
@@ -59,13 +59,13 @@ pub(crate) enum Refused {
 
 /// The pictures of a batch are alike in this.
 #[derive(Clone, Copy, PartialEq)]
-struct Kind {
+struct BatchKey {
     model: *const Model,
     size: Option<ImageSize>,
-    wanted: Option<Wanted>,
+    wanted: Option<DetectionOptions>,
 }
 
-impl Kind {
+impl BatchKey {
     fn of(job: &Job) -> Self {
         let size = ImageSize::new(job.picture.height(), job.picture.width());
         Self {
@@ -105,12 +105,12 @@ impl Queue {
     }
 
     /// Checks that this many pictures may wait.
-    pub(crate) fn check_room(&self, count: usize) -> Result<(), Refused> {
+    pub(crate) fn check_room(&self, count: usize) -> Result<(), QueueError> {
         self.lock().check_room(count, &self.batching)
     }
 
     /// Lets pictures wait: all of them or none.
-    pub(crate) fn push(&self, jobs: Vec<Job>) -> Result<(), Refused> {
+    pub(crate) fn push(&self, jobs: Vec<Job>) -> Result<(), QueueError> {
         let mut state = self.lock();
         state.check_room(jobs.len(), &self.batching)?;
         state.jobs.extend(jobs);
@@ -143,8 +143,9 @@ impl Queue {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let kind = Kind::of(first);
-            let alike = state.jobs.iter().filter(|job| Kind::of(job) == kind).take(most).count();
+            let kind = BatchKey::of(first);
+            let alike =
+                state.jobs.iter().filter(|job| BatchKey::of(job) == kind).take(most).count();
             let patience = (first.arrived + delay).saturating_duration_since(Instant::now());
             if alike >= most || patience.is_zero() || state.closed {
                 return Some(state.take(kind, most));
@@ -156,14 +157,14 @@ impl Queue {
 }
 
 impl State {
-    fn check_room(&mut self, count: usize, batching: &Batching) -> Result<(), Refused> {
+    fn check_room(&mut self, count: usize, batching: &Batching) -> Result<(), QueueError> {
         if self.closed {
-            return Err(Refused::Closed);
+            return Err(QueueError::Closed);
         }
         if self.jobs.len() + count > batching.queue {
             self.forget_stale();
         }
-        if self.jobs.len() + count > batching.queue { Err(Refused::Full) } else { Ok(()) }
+        if self.jobs.len() + count > batching.queue { Err(QueueError::Full) } else { Ok(()) }
     }
 
     /// Drops pictures whose client went away or whose time is over: nobody waits for their answer.
@@ -172,11 +173,11 @@ impl State {
         self.jobs.retain(|job| !job.reply.is_closed() && job.deadline > now);
     }
 
-    fn take(&mut self, kind: Kind, most: usize) -> Vec<Job> {
+    fn take(&mut self, kind: BatchKey, most: usize) -> Vec<Job> {
         let mut batch = Vec::new();
         let mut left = VecDeque::with_capacity(self.jobs.len());
         for job in self.jobs.drain(..) {
-            if batch.len() < most && Kind::of(&job) == kind {
+            if batch.len() < most && BatchKey::of(&job) == kind {
                 batch.push(job);
             } else {
                 left.push_back(job);
@@ -220,7 +221,7 @@ mod tests {
         let mut receivers = Vec::new();
         for (threshold, masks) in [(0.1, false), (0.2, false), (0.1, true), (0.2, true)] {
             let (mut job, receiver) = fake::job(&model, 1, 8);
-            job.wanted = Wanted { threshold, masks };
+            job.wanted = DetectionOptions { threshold, masks };
             queue.push(vec![job]).unwrap();
             receivers.push(receiver);
         }
@@ -235,13 +236,13 @@ mod tests {
             (0..4).map(|sample| fake::job(&model, sample, 8)).unzip();
         let last = jobs.pop().unwrap();
         queue.push(jobs).unwrap();
-        assert_eq!(queue.push(vec![last]), Err(Refused::Full));
-        assert_eq!((queue.len(), queue.check_room(1)), (3, Err(Refused::Full)));
+        assert_eq!(queue.push(vec![last]), Err(QueueError::Full));
+        assert_eq!((queue.len(), queue.check_room(1)), (3, Err(QueueError::Full)));
         // A client that goes away makes room.
         receivers.remove(1);
         assert_eq!((queue.check_room(1), queue.len()), (Ok(()), 2));
         queue.close();
-        assert_eq!(queue.check_room(1), Err(Refused::Closed));
+        assert_eq!(queue.check_room(1), Err(QueueError::Closed));
         assert_eq!(queue.next_batch().unwrap()[0].picture.as_raw()[0], 0);
     }
 

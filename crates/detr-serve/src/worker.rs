@@ -11,7 +11,7 @@ use detr_infer::backend::catch_device;
 use crate::engine::Outcome;
 use crate::metrics::Metrics;
 use crate::models::{Model, Models};
-use crate::queue::{Found, Job, Queue, Reply};
+use crate::queue::{Job, PictureResult, Queue, Reply};
 
 /// The state of the device.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Worker {
     pub(crate) fn run(&self, models: &Models, ready: impl FnOnce(), lost: impl FnOnce()) {
         for model in models.ready() {
             if let Err(message) = guarded(|| model.warm_up()).and_then(|warm| warm) {
-                self.give_up(message);
+                self.give_up(&message);
                 lost();
                 return;
             }
@@ -61,7 +61,7 @@ impl Worker {
         while let Some(batch) = self.queue.next_batch() {
             self.metrics.queue_length(self.queue.len());
             if let Err(message) = self.answer(batch) {
-                self.give_up(message);
+                self.give_up(&message);
                 lost();
                 return;
             }
@@ -92,9 +92,13 @@ impl Worker {
                 self.metrics.stages(stages);
                 for (found, (reply, queued, memory)) in found.into_iter().zip(replies) {
                     let answer = match found {
-                        Ok((picture, detections)) => {
-                            Reply::Found(Found { picture, detections, queued, stages, memory })
-                        }
+                        Ok((picture, detections)) => Reply::Detections(PictureResult {
+                            picture,
+                            detections,
+                            queued,
+                            stages,
+                            memory,
+                        }),
                         Err(fault) => Reply::Fault(fault),
                     };
                     // A client that went away needs no answer.
@@ -115,12 +119,12 @@ impl Worker {
     }
 
     /// Refuses all that waits and all that will come.
-    fn give_up(&self, message: String) {
+    fn give_up(&self, message: &str) {
         tracing::error!("the device is lost: {message}");
-        self.device.lose(message.clone());
+        self.device.lose(message.to_owned());
         self.queue.close();
         for job in self.queue.take_all() {
-            drop(job.reply.send(Reply::Failed(message.clone())));
+            drop(job.reply.send(Reply::Failed(message.to_owned())));
         }
         self.metrics.queue_length(0);
     }
@@ -153,7 +157,7 @@ mod tests {
 
     fn shown(mut receiver: Receiver<Reply>) -> String {
         match receiver.try_recv().unwrap() {
-            Reply::Found(found) => format!("{:.2}", found.detections[0].score),
+            Reply::Detections(found) => format!("{:.2}", found.detections[0].score),
             Reply::Fault(_) => "fault".to_owned(),
             Reply::Failed(reason) => reason,
         }

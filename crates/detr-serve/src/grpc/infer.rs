@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use super::messages::{
     InferInputTensor, ModelInferRequest, ModelInferResponse, ParameterValue, TensorMetadata,
 };
-use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::inference::{InferRequest, InferResponse, InputData, InputTensor, OutputTensor};
+use crate::request_options::RequestOptions;
 
 /// Reads a request.
 pub(super) fn read(request: ModelInferRequest) -> Result<InferRequest, RequestError> {
@@ -29,7 +29,7 @@ pub(super) fn read(request: ModelInferRequest) -> Result<InferRequest, RequestEr
         .filter(|(key, _)| !is_of_client(key))
         .map(|(key, parameter)| (key, parameter.value.map_or(Value::Null, json)))
         .collect();
-    let choice = Choice::from_json(&Value::Object(options), "parameters")?;
+    let choice = RequestOptions::from_json(&Value::Object(options), "parameters")?;
     let outputs = outputs.into_iter().map(|output| output.name).collect();
     let version = Some(model_version);
     Ok(InferRequest { model: model_name, version, inputs, outputs, choice })

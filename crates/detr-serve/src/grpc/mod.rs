@@ -5,13 +5,11 @@ mod messages;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
-use futures_util::FutureExt;
 use prost::Message;
 use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
@@ -37,7 +35,7 @@ const INFERENCE: &str = "/inference.GRPCInferenceService/";
 /// The service of gRPC's own health checks.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 /// The longest deadline of a client that is heeded.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
+const LONGEST_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// Answers a call, and tells log and metrics about it.
 pub(crate) async fn call(
@@ -51,16 +49,11 @@ pub(crate) async fn call(
     }
     let path = request.uri().path().to_owned();
     let id = app.next_id();
-    let response = match tokio::time::timeout_at(
-        time.deadline.into(),
-        AssertUnwindSafe(answer(Arc::clone(&app), time, &path, request.map(Body::new)))
-            .catch_unwind(),
-    )
-    .await
-    {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(error))) => status(&error).into_http(),
-        Ok(Err(_)) => Status::internal("the server has a fault; it is in its log").into_http(),
+    // A call that panics resets its stream alone: each has a task of its own.
+    let work = answer(Arc::clone(&app), time, &path, request.map(Body::new));
+    let response = match tokio::time::timeout_at(time.deadline.into(), work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => status(&error).into_http(),
         Err(_) => status(&RequestError::deadline()).into_http(),
     };
     // A status in the head is a refusal; calls that go well have theirs in the trailer.
@@ -262,7 +255,7 @@ fn model_metadata(
 }
 
 fn repository(app: &App) -> RepositoryIndexResponse {
-    let model = |entry: crate::models::Entry| ModelIndex {
+    let model = |entry: crate::models::ModelEntry| ModelIndex {
         state: if entry.unavailable.is_none() { "READY" } else { "UNAVAILABLE" }.to_owned(),
         name: entry.name,
         version: entry.version,

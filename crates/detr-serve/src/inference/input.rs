@@ -62,8 +62,8 @@ fn check(input: &InputTensor, datatype: &str) -> Result<usize, RequestError> {
     if input.datatype != datatype {
         return Err(RequestError::bad(format!("inputs.{name}.datatype: expected {datatype}")));
     }
-    let sides = input.shape.iter().map(|&side| usize::try_from(side).ok());
-    let product = sides.fold(Some(1_usize), |product, side| product?.checked_mul(side?));
+    let mut sides = input.shape.iter().map(|&side| usize::try_from(side).ok());
+    let product = sides.try_fold(1_usize, |product, side| product.checked_mul(side?));
     product.ok_or_else(|| {
         RequestError::bad(format!(
             "inputs.{name}.shape: sides are whole numbers from 0, and their product must fit into memory"
@@ -178,7 +178,7 @@ fn pixels(input: InputTensor, limits: &RequestLimits) -> Result<Vec<Picture>, Re
     if count > limits.images {
         return Err(too_many(limits.images));
     }
-    let area = height.checked_mul(width).unwrap_or(usize::MAX);
+    let area = height.saturating_mul(width);
     let sides = u32::try_from(height).ok().zip(u32::try_from(width).ok());
     let fits = area > 0 && area as u64 <= limits.decoding.limits.pixels;
     let Some((height, width)) = sides.filter(|_| fits) else {

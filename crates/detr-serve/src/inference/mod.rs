@@ -7,9 +7,9 @@ mod output;
 use serde_json::{Value, json};
 
 use crate::app::{App, RequestTime};
-use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::predict::{Task, predict};
+use crate::request_options::RequestOptions;
 
 pub(crate) use input::{InputData, InputTensor};
 pub(crate) use output::OutputTensor;
@@ -29,7 +29,7 @@ pub(crate) struct InferRequest {
     pub(crate) inputs: Vec<InputTensor>,
     /// The names of the outputs that are wanted; all but masks if empty.
     pub(crate) outputs: Vec<String>,
-    pub(crate) choice: Choice,
+    pub(crate) choice: RequestOptions,
 }
 
 /// An answer in no transport's form.

@@ -1,12 +1,12 @@
-//! Pictures in the JSON and CSV of MLflow, TensorFlow Serving, SageMaker, Vertex AI and `KServe`'s first version.
+//! Pictures in the JSON and CSV of MLflow, TensorFlow Serving, `SageMaker`, Vertex AI and `KServe`'s first version.
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::input::{picture_of, position_name};
-use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::predict::Picture;
+use crate::request_options::RequestOptions;
 
 /// The columns that may hold the picture, by preference.
 const PICTURE_COLUMNS: [&str; 5] = ["image", "b64", "data", "image_bytes", "bytes"];
@@ -16,7 +16,7 @@ const NAME_COLUMNS: [&str; 2] = ["file", "name"];
 const INPUTS: [&str; 4] = ["dataframe_split", "dataframe_records", "instances", "inputs"];
 
 /// The pictures of a request and its options.
-pub(super) type Request = (Vec<Picture>, Choice);
+pub(super) type Request = (Vec<Picture>, RequestOptions);
 
 /// Reads a request to `/invocations`.
 ///
@@ -65,11 +65,11 @@ pub(super) fn parse_instances(value: Value) -> Result<Request, RequestError> {
 }
 
 /// Takes the options, which MLflow calls params and Vertex AI parameters.
-fn take_options(object: &mut Map<String, Value>) -> Result<Choice, RequestError> {
-    let mut choice = Choice::default();
+fn take_options(object: &mut Map<String, Value>) -> Result<RequestOptions, RequestError> {
+    let mut choice = RequestOptions::default();
     for key in ["params", "parameters"] {
         if let Some(value) = object.remove(key).filter(|value| !value.is_null()) {
-            choice = Choice::from_json(&value, key)?.or(choice);
+            choice = RequestOptions::from_json(&value, key)?.or(choice);
         }
     }
     Ok(choice)

@@ -16,12 +16,12 @@ use super::Time;
 use super::input::{blocking, json_response, parse_json};
 use crate::app::App;
 use crate::body::{self, Encoding};
-use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::inference::{
     EXTENSIONS, INPUTS, InferRequest, InferResponse, InputData, InputTensor, MASK_OUTPUT, OUTPUTS,
     OutputTensor, PLATFORM, SERVER_NAME, infer,
 };
+use crate::request_options::RequestOptions;
 
 /// The header with the length of the JSON before binary tensors.
 const JSON_LENGTH: &str = "inference-header-content-length";
@@ -33,7 +33,7 @@ pub(super) async fn server() -> Response {
 
 /// The parts of a path below `/v2/models`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Target {
+pub(super) struct ModelPath {
     name: String,
     version: Option<String>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Target {
 /// Answers with the description of a model.
 pub(super) async fn metadata(
     State(app): State<Arc<App>>,
-    Path(target): Path<Target>,
+    Path(target): Path<ModelPath>,
 ) -> Result<Response, RequestError> {
     let model = app.models.find(&target.name, target.version.as_deref())?;
     let inputs: Vec<Value> = INPUTS.iter().map(crate::inference::TensorInfo::json).collect();
@@ -66,7 +66,7 @@ pub(super) async fn metadata(
 /// Answers with the configuration of a model, as Triton's clients ask for it.
 pub(super) async fn config(
     State(app): State<Arc<App>>,
-    Path(target): Path<Target>,
+    Path(target): Path<ModelPath>,
 ) -> Result<Response, RequestError> {
     let model = app.models.find(&target.name, target.version.as_deref())?;
     let tensor = |info: &crate::inference::TensorInfo| {
@@ -89,7 +89,7 @@ pub(super) async fn config(
 /// Answers whether a model can be asked.
 pub(super) async fn model_ready(
     State(app): State<Arc<App>>,
-    Path(target): Path<Target>,
+    Path(target): Path<ModelPath>,
 ) -> Result<Response, RequestError> {
     app.models.find(&target.name, target.version.as_deref())?;
     app.check_ready()?;
@@ -98,7 +98,7 @@ pub(super) async fn model_ready(
 
 /// Answers with the list of models.
 pub(super) async fn index(State(app): State<Arc<App>>) -> Response {
-    let line = |entry: crate::models::Entry| {
+    let line = |entry: crate::models::ModelEntry| {
         let state = if entry.unavailable.is_none() { "READY" } else { "UNAVAILABLE" };
         let reason = entry.unavailable.unwrap_or_default();
         json!({ "name": entry.name, "version": entry.version, "state": state, "reason": reason })
@@ -131,7 +131,7 @@ pub(super) async fn unload(
 /// Answers a request for a model.
 pub(super) async fn infer_route(
     State(app): State<Arc<App>>,
-    Path(target): Path<Target>,
+    Path(target): Path<ModelPath>,
     time: Time,
     request: Request,
 ) -> Result<Response, RequestError> {
@@ -144,7 +144,7 @@ pub(super) async fn infer_route(
     let length = json_length(&parts.headers)?;
     let bytes = body.bytes.clone();
     let parsed = blocking(move || parse(target, &bytes, length)).await?;
-    let Parsed { request, id, binary } = parsed;
+    let ParsedRequest { request, id, binary } = parsed;
     drop(body);
     let response = infer(&app, request, time.0).await?;
     let encoding = Encoding::accepted(&parts.headers);
@@ -160,7 +160,7 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, RequestError> {
 }
 
 /// A request, and the form that its answer shall have.
-struct Parsed {
+struct ParsedRequest {
     request: InferRequest,
     id: Option<String>,
     binary: BinaryOutputs,
@@ -181,7 +181,11 @@ impl BinaryOutputs {
     }
 }
 
-fn parse(target: Target, bytes: &Bytes, length: Option<usize>) -> Result<Parsed, RequestError> {
+fn parse(
+    target: ModelPath,
+    bytes: &Bytes,
+    length: Option<usize>,
+) -> Result<ParsedRequest, RequestError> {
     let length = length.unwrap_or(bytes.len());
     if length > bytes.len() {
         return Err(RequestError::bad(format!(
@@ -229,7 +233,7 @@ fn parse(target: Target, bytes: &Bytes, length: Option<usize>) -> Result<Parsed,
         }
         Some(_) => return Err(RequestError::bad("outputs: expected an array")),
     }
-    let mut choice = Choice::default();
+    let mut choice = RequestOptions::default();
     if let Some(parameters) = object.remove("parameters").filter(|value| !value.is_null()) {
         let Value::Object(mut parameters) = parameters else {
             return Err(RequestError::bad("parameters: expected an object"));
@@ -239,10 +243,14 @@ fn parse(target: Target, bytes: &Bytes, length: Option<usize>) -> Result<Parsed,
                 RequestError::bad("parameters.binary_data_output: expected true or false")
             })?;
         }
-        choice = Choice::from_json(&Value::Object(parameters), "parameters")?;
+        choice = RequestOptions::from_json(&Value::Object(parameters), "parameters")?;
     }
-    let Target { name: model, version } = target;
-    Ok(Parsed { request: InferRequest { model, version, inputs, outputs, choice }, id, binary })
+    let ModelPath { name: model, version } = target;
+    Ok(ParsedRequest {
+        request: InferRequest { model, version, inputs, outputs, choice },
+        id,
+        binary,
+    })
 }
 
 /// Reads a tensor, and takes its bytes from those behind the JSON where they are there.
@@ -345,8 +353,12 @@ fn write(
 mod tests {
     use super::*;
 
-    fn parsed(json: &str, tail: &[u8], length: Option<usize>) -> Result<Parsed, RequestError> {
-        let target = Target { name: "m".into(), version: None };
+    fn parsed(
+        json: &str,
+        tail: &[u8],
+        length: Option<usize>,
+    ) -> Result<ParsedRequest, RequestError> {
+        let target = ModelPath { name: "m".into(), version: None };
         let bytes = [json.as_bytes(), tail].concat();
         parse(target, &bytes.into(), length)
     }

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base64_text;
-use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::predict::{Content, Picture};
+use crate::request_options::RequestOptions;
 
 /// The type of a body without its parameters, in lower case.
 pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
@@ -64,9 +64,9 @@ impl TryFrom<String> for Flag {
 }
 
 impl Query {
-    pub(super) fn choice(&self) -> Choice {
+    pub(super) fn choice(&self) -> RequestOptions {
         let Self { threshold, max_detections, masks, .. } = *self;
-        Choice { threshold, max_detections, masks: masks.0 }
+        RequestOptions { threshold, max_detections, masks: masks.0 }
     }
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn parse_form(
     headers: &HeaderMap,
     bytes: Bytes,
     most: usize,
-) -> Result<(Vec<Picture>, Choice), RequestError> {
+) -> Result<(Vec<Picture>, RequestOptions), RequestError> {
     let wrong =
         |error: multer::Error| RequestError::bad(format!("the form cannot be read: {error}"));
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -157,5 +157,5 @@ pub(super) async fn parse_form(
             options.insert(name, value);
         }
     }
-    Ok((pictures, Choice::from_json(&Value::Object(options), "the form")?))
+    Ok((pictures, RequestOptions::from_json(&Value::Object(options), "the form")?))
 }

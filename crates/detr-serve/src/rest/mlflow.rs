@@ -1,4 +1,4 @@
-//! MLflow's scoring protocol, which SageMaker and Vertex AI speak, too, and `KServe`'s first version.
+//! MLflow's scoring protocol, which `SageMaker` and Vertex AI speak, too, and `KServe`'s first version.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use super::frames::{self, error_code, parse_csv, parse_instances, parse_invocati
 use super::input::{blocking, content_type, is_picture, json_response, parse_form, parse_json};
 use crate::app::App;
 use crate::body;
-use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::predict::{Answer, Content, Picture, Task, predict};
+use crate::request_options::RequestOptions;
 
 /// An error in MLflow's form: `{"error_code", "message"}`, or a text where MLflow sends one.
 pub(super) struct MlflowError(RequestError);
@@ -147,11 +147,13 @@ async fn read(
         Some("application/json") => {
             blocking(move || parse_json(&bytes).and_then(parse_invocation)).await
         }
-        Some("text/csv") => blocking(move || Ok((parse_csv(&bytes)?, Choice::default()))).await,
+        Some("text/csv") => {
+            blocking(move || Ok((parse_csv(&bytes)?, RequestOptions::default()))).await
+        }
         Some("multipart/form-data") => parse_form(headers, bytes, app.options.limits.images).await,
         _ => {
             let picture = Picture { name: "image".to_owned(), content: Content::File(bytes) };
-            Ok((vec![picture], Choice::default()))
+            Ok((vec![picture], RequestOptions::default()))
         }
     }
 }

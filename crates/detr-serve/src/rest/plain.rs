@@ -17,9 +17,9 @@ use super::input::{
 };
 use crate::app::App;
 use crate::body;
-use crate::choice::Choice;
 use crate::error::RequestError;
 use crate::predict::{Answer, Content, Picture, Task, Times, predict};
+use crate::request_options::RequestOptions;
 
 /// Detects in the pictures of a request.
 pub(super) async fn detect(
@@ -65,7 +65,7 @@ async fn read_pictures(
     headers: &HeaderMap,
     query: &Query,
     bytes: bytes::Bytes,
-) -> Result<(Vec<Picture>, Choice), RequestError> {
+) -> Result<(Vec<Picture>, RequestOptions), RequestError> {
     match content_type(headers).as_deref() {
         Some("multipart/form-data") => parse_form(headers, bytes, app.options.limits.images).await,
         Some("application/json") => {
@@ -73,7 +73,7 @@ async fn read_pictures(
         }
         Some(kind) if is_picture(kind) => {
             let name = query.file.clone().unwrap_or_else(|| "image".to_owned());
-            Ok((vec![Picture { name, content: Content::File(bytes) }], Choice::default()))
+            Ok((vec![Picture { name, content: Content::File(bytes) }], RequestOptions::default()))
         }
         _ => Err(RequestError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -83,7 +83,7 @@ async fn read_pictures(
 }
 
 /// Reads `{"image": PICTURE}` or `{"images": [PICTURE, ..]}`, with options beside it.
-fn pictures_of(value: &Value) -> Result<(Vec<Picture>, Choice), RequestError> {
+fn pictures_of(value: &Value) -> Result<(Vec<Picture>, RequestOptions), RequestError> {
     let Value::Object(object) = value else {
         return Err(RequestError::bad("expected an object with `image` or `images`"));
     };
@@ -103,7 +103,7 @@ fn pictures_of(value: &Value) -> Result<(Vec<Picture>, Choice), RequestError> {
             }
         }
     }
-    Ok((pictures, Choice::from_json(&Value::Object(options), "the request")?))
+    Ok((pictures, RequestOptions::from_json(&Value::Object(options), "the request")?))
 }
 
 /// Returns the array that `detr predict --json` prints; a picture that failed has its error in its place.

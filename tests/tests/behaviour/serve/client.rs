@@ -60,10 +60,10 @@ pub(super) fn request(
 ) -> io::Result<Answer> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        head = format!("{head}{name}: {value}\r\n");
     }
     if method != "GET" {
-        head += &format!("Content-Length: {}\r\n", body.len());
+        head = format!("{head}Content-Length: {}\r\n", body.len());
     }
     let mut stream = connect(address)?;
     // A server that refuses a body may close before its end.

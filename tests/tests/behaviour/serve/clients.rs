@@ -64,11 +64,9 @@ fn what_clients_of_other_people_sent_is_answered() {
         vec![("shapes.jpg".to_owned(), std::fs::read(recorded().join("shapes.jpg")).unwrap())];
     let expected: Value = serde_json::from_str(&printed(&picture, &[], 0)).unwrap();
     let detections = expected[0]["detections"].as_array().unwrap();
-    let score = |detection: &Value| detection["score"].as_f64().unwrap() as f32;
-    let expected: Vec<f32> = detections.iter().map(score).collect();
+    let score = |detection: &Value| detection["score"].as_f64().unwrap();
+    let expected: Vec<f64> = detections.iter().map(score).collect();
     assert!(expected.len() > 3, "{expected:?}");
-    let single =
-        |scores: Vec<f64>| -> Vec<f32> { scores.iter().map(|&score| score as f32).collect() };
     let (server, rpc) = super::grpc::start_whole(&[]);
     let requests = recorded_as("http");
     assert!(requests.len() >= 9);
@@ -76,7 +74,7 @@ fn what_clients_of_other_people_sent_is_answered() {
         let mut stream = connect(&server.address).unwrap();
         std::io::Write::write_all(&mut stream, &bytes).unwrap();
         let answer = read_whole(stream).unwrap().expect(200).decoded();
-        assert_eq!(single(scores(&answer)), expected, "{name}");
+        assert_eq!(scores(&answer), expected, "{name}");
     }
     let messages = recorded_as("grpc");
     assert!(messages.len() >= 2);
@@ -85,7 +83,7 @@ fn what_clients_of_other_people_sent_is_answered() {
         assert_eq!(answer.code, 0, "{name}: {answer:?}");
         let found = InferResponse::decode(answer.message).unwrap();
         let place = found.outputs.iter().position(|output| output.name == "scores").unwrap();
-        assert_eq!(single(floats(&found.raw[place])), expected, "{name}");
+        assert_eq!(floats(&found.raw[place]), expected, "{name}");
     }
 }
 

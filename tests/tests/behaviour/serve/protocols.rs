@@ -92,10 +92,8 @@ fn mlflow_and_kserve_give_the_same_rows() {
         let rows = answer.expect(200).json()["predictions"].clone();
         assert_eq!(renamed(rows, &files), expected);
     }
-    let mut table = "file,image\n".to_owned();
-    for ((name, _), text) in files.iter().zip(&texts) {
-        table += &format!("{name},{text}\n");
-    }
+    let lines = files.iter().zip(&texts).map(|((name, _), text)| format!("{name},{text}\n"));
+    let table = "file,image\n".to_owned() + &lines.collect::<String>();
     let answer = server.post("/invocations", "text/csv", table.as_bytes()).expect(200);
     assert_eq!(answer.json()["predictions"], expected);
     let answer = server.post("/invocations", FORM, &form(&files)).expect(200);

@@ -7,13 +7,13 @@ use crate::models::Model;
 
 /// The options of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Choice {
+pub(crate) struct RequestOptions {
     pub(crate) threshold: Option<f32>,
     pub(crate) max_detections: Option<usize>,
     pub(crate) masks: bool,
 }
 
-impl Choice {
+impl RequestOptions {
     /// Reads an object of options; other keys are refused. `what` names the object in errors.
     pub(crate) fn from_json(value: &Value, what: &str) -> Result<Self, RequestError> {
         let Value::Object(object) = value else {
