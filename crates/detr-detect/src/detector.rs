@@ -146,6 +146,21 @@ impl Detector {
         Ok(detections)
     }
 
+    /// Detects objects in an image, and returns the predictions of the model's last layer with them. `times` grows by
+    /// the time spent.
+    ///
+    /// # Errors
+    /// An image that cannot be used, or a device that fails.
+    pub fn detect_with_output(
+        &self,
+        image: &RgbImage,
+        times: &mut StageTimes,
+    ) -> Result<(Vec<Detection>, HostOutput), PredictError> {
+        let output = self.run(&[image], times)?;
+        let detections = self.detections(&output, times)?.pop().unwrap_or_default();
+        Ok((detections, output.host))
+    }
+
     fn prepare(&self, image: &RgbImage) -> Result<PreparedImage, ImageFault> {
         let prepared = prepare(image, &self.preprocess)?;
         if let Some(max) = self.config.max_image_side()
@@ -323,6 +338,26 @@ impl Detector {
         detections.truncate(self.max_detections);
         detections
     }
+
+    /// Makes detections of the last layer's predictions.
+    fn detections(
+        &self,
+        output: &Output,
+        times: &mut StageTimes,
+    ) -> Result<Vec<Vec<Detection>>, PredictError> {
+        let start = Instant::now();
+        let (activation, most) = (self.config.activation(), self.max_detections);
+        let sizes: Vec<ImageSize> = output.sizes.iter().map(|sizes| sizes.original).collect();
+        let answers = output.host.answers(activation, &sizes, most, |label| self.wants(label));
+        let mut named: Vec<_> = answers.iter().map(|answers| self.name(answers)).collect();
+        if self.masks && output.features.is_some() {
+            self.add_masks(output, &mut named)?;
+        }
+        let bare = |(_, detection)| detection;
+        let named = named.into_iter().map(|found| found.into_iter().map(bare).collect()).collect();
+        times.postprocess += start.elapsed();
+        Ok(named)
+    }
 }
 
 impl Detect for Detector {
@@ -336,18 +371,7 @@ impl Detect for Detector {
         times: &mut StageTimes,
     ) -> Result<Vec<Vec<Detection>>, PredictError> {
         let output = self.run(images, times)?;
-        let start = Instant::now();
-        let (activation, most) = (self.config.activation(), self.max_detections);
-        let sizes: Vec<ImageSize> = output.sizes.iter().map(|sizes| sizes.original).collect();
-        let answers = output.host.answers(activation, &sizes, most, |label| self.wants(label));
-        let mut named: Vec<_> = answers.iter().map(|answers| self.name(answers)).collect();
-        if self.masks && output.features.is_some() {
-            self.add_masks(&output, &mut named)?;
-        }
-        let bare = |(_, detection)| detection;
-        let named = named.into_iter().map(|found| found.into_iter().map(bare).collect()).collect();
-        times.postprocess += start.elapsed();
-        Ok(named)
+        self.detections(&output, times)
     }
 }
 

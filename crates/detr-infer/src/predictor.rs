@@ -7,6 +7,7 @@ use detr_detect::{
     Detect, DetectionStream, Detector, ImageFault, PanopticOptions, PredictError, StageTimes,
     StreamOptions,
 };
+use detr_model::postprocess::HostOutput;
 use detr_model::weights::{Checkpoint, WeightsError};
 use detr_model::{ConfigError, DeviceError, ModelConfig, float_dtype};
 use detr_types::range::in_range;
@@ -193,6 +194,19 @@ impl Predictor {
         let mut times = StageTimes::default();
         let found = guarded(|| self.detector.detect(images, &mut times))?;
         Ok((found, times))
+    }
+
+    /// Detects objects in one image, and returns the predictions of the model's last layer and the time spent with them.
+    ///
+    /// # Errors
+    /// The errors of [`Predictor::predict`].
+    pub fn predict_with_output(
+        &self,
+        image: &RgbImage,
+    ) -> Result<(Vec<Detection>, HostOutput, StageTimes), PredictError> {
+        let mut times = StageTimes::default();
+        let (found, output) = guarded(|| self.detector.detect_with_output(image, &mut times))?;
+        Ok((found, output, times))
     }
 
     /// Gives every pixel of an image to a segment: a thing, or some kind of stuff.

@@ -3,6 +3,7 @@
 use detr_data::RgbImage;
 use detr_detect::{ImageFault, PredictError, StageTimes, StreamOptions};
 use detr_infer::{PredictOptions, Predictor};
+use detr_model::postprocess::HostOutput;
 use detr_types::{ClassTable, Detection, ImageSize};
 
 /// The detections that a request wants of its pictures.
@@ -12,10 +13,21 @@ pub(crate) struct DetectionOptions {
     pub(crate) threshold: f32,
     /// Whether objects get masks.
     pub(crate) masks: bool,
+    /// Whether the predictions of the model's last layer are wanted, too.
+    pub(crate) output: bool,
 }
 
-/// A picture with its detections, best first, or the fault of the picture.
-pub(crate) type Outcome = Result<(RgbImage, Vec<Detection>), ImageFault>;
+/// What a model says of a picture.
+pub(crate) struct DetectedPicture {
+    pub(crate) picture: RgbImage,
+    /// The detections, best first.
+    pub(crate) detections: Vec<Detection>,
+    /// The predictions of the last layer, where they are wanted.
+    pub(crate) output: Option<HostOutput>,
+}
+
+/// What a model says of a picture, or the fault of the picture.
+pub(crate) type Outcome = Result<DetectedPicture, ImageFault>;
 
 /// Something that detects in batches. A server calls it from one thread at a time.
 pub(crate) trait Engine: Send + Sync {
@@ -91,7 +103,7 @@ impl Engine for PredictorEngine {
         let with_masks;
         let predictor = if wanted.masks {
             // A mask costs time, so none is made below the threshold.
-            let DetectionOptions { threshold, masks } = wanted;
+            let DetectionOptions { threshold, masks, .. } = wanted;
             let options = PredictOptions { threshold, masks, ..self.options.clone() };
             // The threshold was checked at the door, the classes when the server started.
             match self.boxes.clone().with_options(options) {
@@ -102,6 +114,9 @@ impl Engine for PredictorEngine {
         } else {
             &self.boxes
         };
+        if wanted.output {
+            return detect_with_output(predictor, pictures);
+        }
         // A CPU, where sizes are not mixed, gains nothing by a batch. Alone, a picture's result has the same last bit
         // whoever came with it.
         let batch_size = if predictor.mixes_sizes() { pictures.len().max(1) } else { 1 };
@@ -109,9 +124,34 @@ impl Engine for PredictorEngine {
         let mut stream = predictor.stream((0..).zip(pictures.into_iter().map(Ok)), options);
         let found: Result<Vec<Outcome>, PredictError> = stream
             .by_ref()
-            .map(|item| item.map(|item: detr_detect::StreamItem<usize>| item.found))
+            .map(|item| {
+                let found = item?.found;
+                let detected =
+                    |(picture, detections)| DetectedPicture { picture, detections, output: None };
+                Ok(found.map(detected))
+            })
             .collect();
         let found = found?;
         Ok((found, stream.times()))
     }
+}
+
+/// Detects in one picture after the other, and keeps what the model's last layer says.
+fn detect_with_output(
+    predictor: &Predictor,
+    pictures: Vec<RgbImage>,
+) -> Result<(Vec<Outcome>, StageTimes), PredictError> {
+    let mut times = StageTimes::default();
+    let mut outcomes = Vec::with_capacity(pictures.len());
+    for picture in pictures {
+        outcomes.push(match predictor.predict_with_output(&picture) {
+            Ok((detections, output, of_picture)) => {
+                times += of_picture;
+                Ok(DetectedPicture { picture, detections, output: Some(output) })
+            }
+            Err(PredictError::Image { fault, .. }) => Err(fault),
+            Err(error) => return Err(error),
+        });
+    }
+    Ok((outcomes, times))
 }

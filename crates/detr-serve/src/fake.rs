@@ -8,7 +8,7 @@ use detr_detect::{ImageFault, PredictError, StageTimes};
 use detr_types::{ClassTable, Detection, ImageSize, Xyxy};
 use tokio::sync::oneshot;
 
-use crate::engine::{DetectionOptions, Engine, Outcome};
+use crate::engine::{DetectedPicture, DetectionOptions, Engine, Outcome};
 use crate::models::Model;
 use crate::queue::{Job, Reply};
 
@@ -58,7 +58,7 @@ impl Engine for FakeEngine {
                 let name = "one".to_owned();
                 let detection =
                     Detection { label: 1, category_id: 1, name, score, bbox, mask: None };
-                Ok((picture, vec![detection]))
+                Ok(DetectedPicture { picture, detections: vec![detection], output: None })
             }
         });
         Ok((found.collect(), StageTimes::default()))
@@ -72,7 +72,7 @@ pub(crate) fn job(model: &Arc<Model>, sample: u8, side: u32) -> (Job, oneshot::R
     let job = Job {
         model: Arc::clone(model),
         picture: square(sample, side),
-        wanted: DetectionOptions { threshold: 0.5, masks: false },
+        wanted: DetectionOptions { threshold: 0.5, masks: false, output: false },
         arrived: now,
         deadline: now + Duration::from_mins(1),
         reply,

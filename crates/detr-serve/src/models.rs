@@ -38,7 +38,8 @@ impl Model {
     pub(crate) fn warm_up(&self) -> Result<(), String> {
         let start = Instant::now();
         let picture = RgbImage::new(640, 480);
-        let wanted = DetectionOptions { threshold: 0.5, masks: self.engine.has_masks() };
+        let wanted =
+            DetectionOptions { threshold: 0.5, masks: self.engine.has_masks(), output: false };
         let (found, _) =
             self.engine.detect(vec![picture], wanted).map_err(|error| error.to_string())?;
         for outcome in found {

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use detr_data::{RgbImage, decode_image};
 use detr_detect::ImageFault;
 use detr_infer::backend::catch_panic;
+use detr_model::postprocess::HostOutput;
 use detr_types::{Detection, ImageSize};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::app::{App, RequestTime};
-use crate::engine::DetectionOptions;
+use crate::engine::{DetectedPicture, DetectionOptions};
 use crate::error::RequestError;
 use crate::models::Model;
 use crate::queue::{Job, PictureResult, QueueError, Reply};
@@ -56,6 +57,8 @@ pub(crate) struct Answer {
 pub(crate) struct PictureDetections {
     pub(crate) picture: RgbImage,
     pub(crate) detections: Vec<Detection>,
+    /// The predictions of the model's last layer, where they are wanted.
+    pub(crate) output: Option<HostOutput>,
     pub(crate) times: Times,
     _memory: Option<OwnedSemaphorePermit>,
 }
@@ -183,7 +186,7 @@ async fn detect(
     decoded: Vec<DecodedPicture>,
 ) -> Result<Vec<Answer>, RequestError> {
     let threshold = choice.threshold.unwrap_or_else(|| model.engine.threshold());
-    let wanted = DetectionOptions { threshold, masks: choice.masks };
+    let wanted = DetectionOptions { threshold, masks: choice.masks, output: choice.output };
     let arrived = Instant::now();
     let mut jobs = Vec::new();
     let mut waiting = Vec::with_capacity(decoded.len());
@@ -225,12 +228,13 @@ async fn detect(
 impl PictureDetections {
     /// Keeps the detections that the request wants.
     fn new(found: PictureResult, threshold: f32, most: usize) -> Self {
-        let PictureResult { picture, mut detections, queued, stages, memory } = found;
+        let PictureResult { detected, queued, stages, memory } = found;
+        let DetectedPicture { picture, mut detections, output } = detected;
         detections.retain(|detection| detection.score >= threshold);
         detections.truncate(most);
         let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
         let infer = ms(stages.resize + stages.backbone + stages.transformer);
         let times = Times { queue: ms(queued), infer, postprocess: ms(stages.postprocess) };
-        Self { picture, detections, times, _memory: memory }
+        Self { picture, detections, output, times, _memory: memory }
     }
 }

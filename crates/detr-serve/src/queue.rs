@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use detr_data::RgbImage;
 use detr_detect::{ImageFault, StageTimes};
-use detr_types::{Detection, ImageSize};
+use detr_types::ImageSize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::engine::DetectionOptions;
+use crate::engine::{DetectedPicture, DetectionOptions};
 use crate::models::Model;
 use crate::options::Batching;
 
@@ -26,7 +26,6 @@ pub(crate) struct Job {
 }
 
 /// The answer to a picture.
-#[derive(Debug)]
 pub(crate) enum Reply {
     /// The picture with its detections.
     Detections(PictureResult),
@@ -37,10 +36,8 @@ pub(crate) enum Reply {
 }
 
 /// A picture with its detections, and the time that they took.
-#[derive(Debug)]
 pub(crate) struct PictureResult {
-    pub(crate) picture: RgbImage,
-    pub(crate) detections: Vec<Detection>,
+    pub(crate) detected: DetectedPicture,
     /// The time in the queue.
     pub(crate) queued: Duration,
     /// The times of the whole batch.
@@ -72,7 +69,7 @@ impl BatchKey {
             model: Arc::as_ptr(&job.model),
             size: job.model.engine.batch_size_of(size),
             // Thresholds of boxes are applied to the answers.
-            wanted: job.wanted.masks.then_some(job.wanted),
+            wanted: (job.wanted.masks || job.wanted.output).then_some(job.wanted),
         }
     }
 }
@@ -221,7 +218,7 @@ mod tests {
         let mut receivers = Vec::new();
         for (threshold, masks) in [(0.1, false), (0.2, false), (0.1, true), (0.2, true)] {
             let (mut job, receiver) = fake::job(&model, 1, 8);
-            job.wanted = DetectionOptions { threshold, masks };
+            job.wanted = DetectionOptions { threshold, masks, output: false };
             queue.push(vec![job]).unwrap();
             receivers.push(receiver);
         }

@@ -11,6 +11,9 @@ pub(crate) struct RequestOptions {
     pub(crate) threshold: Option<f32>,
     pub(crate) max_detections: Option<usize>,
     pub(crate) masks: bool,
+    /// Whether the predictions of the model's last layer are wanted, too. The Open Inference Protocol asks by the names
+    /// of outputs.
+    pub(crate) output: bool,
 }
 
 impl RequestOptions {
@@ -52,6 +55,7 @@ impl RequestOptions {
             threshold: self.threshold.or(other.threshold),
             max_detections: self.max_detections.or(other.max_detections),
             masks: self.masks || other.masks,
+            output: self.output || other.output,
         }
     }
 

@@ -92,13 +92,9 @@ impl Worker {
                 self.metrics.stages(stages);
                 for (found, (reply, queued, memory)) in found.into_iter().zip(replies) {
                     let answer = match found {
-                        Ok((picture, detections)) => Reply::Detections(PictureResult {
-                            picture,
-                            detections,
-                            queued,
-                            stages,
-                            memory,
-                        }),
+                        Ok(detected) => {
+                            Reply::Detections(PictureResult { detected, queued, stages, memory })
+                        }
                         Err(fault) => Reply::Fault(fault),
                     };
                     // A client that went away needs no answer.
@@ -157,7 +153,7 @@ mod tests {
 
     fn shown(mut receiver: Receiver<Reply>) -> String {
         match receiver.try_recv().unwrap() {
-            Reply::Detections(found) => format!("{:.2}", found.detections[0].score),
+            Reply::Detections(found) => format!("{:.2}", found.detected.detections[0].score),
             Reply::Fault(_) => "fault".to_owned(),
             Reply::Failed(reason) => reason,
         }

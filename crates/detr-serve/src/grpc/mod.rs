@@ -20,9 +20,7 @@ use tower::service_fn;
 use crate::app::{App, RequestTime};
 use crate::body;
 use crate::error::RequestError;
-use crate::inference::{
-    EXTENSIONS, INPUTS, MASK_OUTPUT, OUTPUTS, PLATFORM, SERVER_NAME, TensorInfo,
-};
+use crate::inference::{EXTENSIONS, INPUTS, PLATFORM, SERVER_NAME, TensorInfo, outputs_of};
 use crate::log::RequestRecord;
 use messages::{
     Empty, HealthCheckResponse, ModelIndex, ModelInferRequest, ModelMetadataResponse, ModelRequest,
@@ -244,13 +242,12 @@ fn model_metadata(
         datatype: info.datatype.to_owned(),
         shape: info.shape.to_vec(),
     };
-    let masks = model.engine.has_masks().then_some(&MASK_OUTPUT);
     Ok(ModelMetadataResponse {
         name: model.name.clone(),
         versions: app.models.versions(&model.name),
         platform: PLATFORM.to_owned(),
         inputs: INPUTS.iter().map(tensor).collect(),
-        outputs: OUTPUTS.iter().chain(masks).map(tensor).collect(),
+        outputs: outputs_of(&model).map(tensor).collect(),
     })
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, RequestTime};
 use crate::error::RequestError;
+use crate::models::Model;
 use crate::predict::{Task, predict};
 use crate::request_options::RequestOptions;
 
@@ -27,7 +28,7 @@ pub(crate) struct InferRequest {
     pub(crate) model: String,
     pub(crate) version: Option<String>,
     pub(crate) inputs: Vec<InputTensor>,
-    /// The names of the outputs that are wanted; all but masks if empty.
+    /// The names of the outputs that are wanted; [`OUTPUTS`] if empty.
     pub(crate) outputs: Vec<String>,
     pub(crate) choice: RequestOptions,
 }
@@ -50,13 +51,14 @@ pub(crate) async fn infer(
     let model = app.models.find(&model, version.as_deref())?;
     output::check_names(&outputs)?;
     choice.masks |= outputs.iter().any(|name| name == output::MASKS);
+    choice.output = outputs.iter().any(|name| output::is_prediction(name));
     let limits = app.options.limits;
     let pictures = tokio::task::spawn_blocking(move || input::pictures(inputs, &limits))
         .await
         .unwrap_or_else(|_| Err(RequestError::bad("the inputs cannot be read")))?;
     let task = Task { model: std::sync::Arc::clone(&model), pictures, choice, time };
     let answers = predict(app, task).await?;
-    let outputs = output::tensors(answers, &outputs, choice.masks)?;
+    let outputs = output::tensors(answers, &outputs, choice)?;
     Ok(InferResponse { model: model.name.clone(), version: model.version.clone(), outputs })
 }
 
@@ -73,8 +75,8 @@ pub(crate) const INPUTS: [TensorInfo; 2] = [
     TensorInfo { name: input::PIXELS, datatype: "UINT8", shape: &[-1, -1, -1, 3] },
 ];
 
-/// The outputs of every model.
-pub(crate) const OUTPUTS: [TensorInfo; 7] = [
+/// The outputs that come when none is named.
+const OUTPUTS: [TensorInfo; 7] = [
     TensorInfo { name: "num_detections", datatype: "INT32", shape: &[-1] },
     TensorInfo { name: "boxes", datatype: "FP32", shape: &[-1, -1, 4] },
     TensorInfo { name: "scores", datatype: "FP32", shape: &[-1, -1] },
@@ -84,9 +86,20 @@ pub(crate) const OUTPUTS: [TensorInfo; 7] = [
     TensorInfo { name: "errors", datatype: "BYTES", shape: &[-1] },
 ];
 
-/// The output of models with a mask head, when it is asked for.
-pub(crate) const MASK_OUTPUT: TensorInfo =
-    TensorInfo { name: output::MASKS, datatype: "BYTES", shape: &[-1, -1] };
+/// The outputs that come when they are asked for by name: the predictions of the last layer, and the masks of models with
+/// a mask head.
+const FURTHER_OUTPUTS: [TensorInfo; 3] = [
+    TensorInfo { name: output::LOGITS, datatype: "FP32", shape: &[-1, -1, -1] },
+    TensorInfo { name: output::BOXES, datatype: "FP32", shape: &[-1, -1, 4] },
+    TensorInfo { name: output::MASKS, datatype: "BYTES", shape: &[-1, -1] },
+];
+
+/// Returns all outputs of a model.
+pub(crate) fn outputs_of(model: &Model) -> impl Iterator<Item = &'static TensorInfo> {
+    let has_masks = model.engine.has_masks();
+    let fits = move |info: &&TensorInfo| has_masks || info.name != output::MASKS;
+    OUTPUTS.iter().chain(FURTHER_OUTPUTS.iter().filter(fits))
+}
 
 impl TensorInfo {
     pub(crate) fn json(&self) -> Value {

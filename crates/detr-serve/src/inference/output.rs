@@ -1,10 +1,16 @@
 //! Output tensors: the detections of all pictures, padded to the longest list.
 
+use detr_model::postprocess::HostOutput;
 use serde_json::{Value, json};
 
 use crate::error::RequestError;
 use crate::predict::Answer;
+use crate::request_options::RequestOptions;
 
+/// The output of the last layer's logits, as they are.
+pub(super) const LOGITS: &str = "pred_logits";
+/// The output of the last layer's boxes, relative centre and size.
+pub(super) const BOXES: &str = "pred_boxes";
 /// The output of masks.
 pub(super) const MASKS: &str = "masks";
 
@@ -64,15 +70,44 @@ impl OutputData {
 
 /// Refuses outputs that do not exist.
 pub(super) fn check_names(names: &[String]) -> Result<(), RequestError> {
-    let known = |name: &str| name == MASKS || super::OUTPUTS.iter().any(|info| info.name == name);
-    if names.iter().all(|name| known(name)) {
+    let all = super::OUTPUTS.iter().chain(&super::FURTHER_OUTPUTS);
+    let all: Vec<&str> = all.map(|info| info.name).collect();
+    if names.iter().all(|name| all.contains(&name.as_str())) {
         return Ok(());
     }
-    let all: Vec<&str> = super::OUTPUTS.iter().map(|info| info.name).chain([MASKS]).collect();
     Err(RequestError::bad(format!(
         "there is no such output\nhint: the outputs are {}",
         all.join(", ")
     )))
+}
+
+/// Returns whether an output is one of the last layer.
+pub(super) fn is_prediction(name: &str) -> bool {
+    matches!(name, LOGITS | BOXES)
+}
+
+/// Makes the tensors of the last layer's predictions; those of a picture that failed are 0.
+fn predictions(answers: &[Answer]) -> Option<[OutputTensor; 2]> {
+    let output = |answer: &Answer| answer.found.as_ref().ok()?.output.clone();
+    let outputs: Vec<Option<HostOutput>> = answers.iter().map(output).collect();
+    let (queries, columns) =
+        outputs.iter().flatten().map(|output| (output.queries, output.columns)).next()?;
+    let all = |side: usize, values: fn(&HostOutput) -> &[f32]| -> Vec<f32> {
+        let of_picture = |output: &Option<HostOutput>| {
+            output
+                .as_ref()
+                .map_or_else(|| vec![0.0; queries * side], |output| values(output).to_vec())
+        };
+        outputs.iter().flat_map(of_picture).collect()
+    };
+    let tensor = |name, side, values| {
+        let shape = vec![outputs.len(), queries, side];
+        OutputTensor { name, shape, data: OutputData::Fp32(all(side, values)) }
+    };
+    Some([
+        tensor(LOGITS, columns, |output| &output.logits),
+        tensor(BOXES, 4, |output| &output.boxes),
+    ])
 }
 
 /// Makes the tensors that are wanted, or all if no names are given. A picture that failed has the count -1 and a text
@@ -80,7 +115,7 @@ pub(super) fn check_names(names: &[String]) -> Result<(), RequestError> {
 pub(super) fn tensors(
     answers: Vec<Answer>,
     wanted: &[String],
-    masks: bool,
+    options: RequestOptions,
 ) -> Result<Vec<OutputTensor>, RequestError> {
     if let Some(Answer { name, found: Err(fault) }) = answers.first()
         && answers.iter().all(|answer| answer.found.is_err())
@@ -88,6 +123,7 @@ pub(super) fn tensors(
         return Err(RequestError::bad(format!("{name}: {fault}")));
     }
     let images = answers.len();
+    let predictions = if options.output { predictions(&answers) } else { None };
     let lengths = answers.iter().filter_map(|answer| answer.found.as_ref().ok());
     let most = lengths.map(|found| found.detections.len()).max().unwrap_or(0);
     let mut boxes = vec![0.0_f32; images * most * 4];
@@ -135,7 +171,8 @@ pub(super) fn tensors(
         tensor("image_sizes", vec![images, 2], OutputData::Int64(sizes)),
         tensor("errors", vec![images], OutputData::Bytes(errors)),
     ];
-    if masks {
+    all.extend(predictions.into_iter().flatten());
+    if options.masks {
         all.push(tensor(MASKS, vec![images, most], OutputData::Bytes(codes)));
     }
     if !wanted.is_empty() {
@@ -167,7 +204,7 @@ mod tests {
     #[test]
     fn a_picture_that_failed_stands_beside_the_others_but_not_alone() {
         let bad = || Answer { name: "image[0]".into(), found: Err("no picture".into()) };
-        let error = tensors(vec![bad()], &[], false).unwrap_err();
+        let error = tensors(vec![bad()], &[], RequestOptions::default()).unwrap_err();
         assert_eq!(error.message, "image[0]: no picture");
         assert!(check_names(&["boxes".to_owned(), "masks".to_owned()]).is_ok());
         assert!(check_names(&["box".to_owned()]).unwrap_err().message.contains("num_detections"));

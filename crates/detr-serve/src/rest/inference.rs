@@ -18,13 +18,14 @@ use crate::app::App;
 use crate::body::{self, Encoding};
 use crate::error::RequestError;
 use crate::inference::{
-    EXTENSIONS, INPUTS, InferRequest, InferResponse, InputData, InputTensor, MASK_OUTPUT, OUTPUTS,
-    OutputTensor, PLATFORM, SERVER_NAME, infer,
+    EXTENSIONS, INPUTS, InferRequest, InferResponse, InputData, InputTensor, OutputTensor,
+    PLATFORM, SERVER_NAME, infer, outputs_of,
 };
 use crate::request_options::RequestOptions;
 
 /// The header with the length of the JSON before binary tensors.
 const JSON_LENGTH: &str = "inference-header-content-length";
+
 /// Answers `GET /v2`.
 pub(super) async fn server() -> Response {
     let version = env!("CARGO_PKG_VERSION");
@@ -45,10 +46,7 @@ pub(super) async fn metadata(
 ) -> Result<Response, RequestError> {
     let model = app.models.find(&target.name, target.version.as_deref())?;
     let inputs: Vec<Value> = INPUTS.iter().map(crate::inference::TensorInfo::json).collect();
-    let mut outputs: Vec<Value> = OUTPUTS.iter().map(crate::inference::TensorInfo::json).collect();
-    if model.engine.has_masks() {
-        outputs.push(MASK_OUTPUT.json());
-    }
+    let outputs: Vec<Value> = outputs_of(&model).map(crate::inference::TensorInfo::json).collect();
     let classes: Vec<&str> =
         model.engine.classes().categories().map(|class| class.name.as_str()).collect();
     Ok(json_response(&json!({
@@ -74,7 +72,7 @@ pub(super) async fn config(
         json!({ "name": info.name, "data_type": format!("TYPE_{kind}"), "dims": info.shape })
     };
     let inputs: Vec<Value> = INPUTS.iter().map(tensor).collect();
-    let outputs: Vec<Value> = OUTPUTS.iter().map(tensor).collect();
+    let outputs: Vec<Value> = outputs_of(&model).map(tensor).collect();
     Ok(json_response(&json!({
         "name": model.name,
         "platform": PLATFORM,

@@ -66,7 +66,7 @@ impl TryFrom<String> for Flag {
 impl Query {
     pub(super) fn choice(&self) -> RequestOptions {
         let Self { threshold, max_detections, masks, .. } = *self;
-        RequestOptions { threshold, max_detections, masks: masks.0 }
+        RequestOptions { threshold, max_detections, masks: masks.0, output: false }
     }
 }
 

@@ -268,3 +268,38 @@ fn pixels_are_a_picture_too_and_models_describe_themselves() {
     let index = server.post("/v2/repository/index", "application/json", b"{}").expect(200).json();
     assert_eq!(index[0]["state"], "READY");
 }
+
+#[test]
+fn the_last_layer_is_told_to_those_who_name_it() {
+    let server = Server::start(&SMALL);
+    let files = pictures();
+    let texts = [&files[0].1, &files[1].1].map(|bytes| STANDARD.encode(bytes));
+    let mut body = json!({
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": texts}],
+        "outputs": [{"name": "pred_boxes"}, {"name": "pred_logits"}, {"name": "scores"}],
+        "parameters": {"threshold": 0.0, "max_detections": 1},
+    });
+    let post = |body: &Value| {
+        let path = "/v2/models/shapes/infer";
+        let found = server.post(path, "application/json", body.to_string().as_bytes());
+        found.expect(200).json()["outputs"].clone()
+    };
+    let found = post(&body);
+    assert_eq!(found[0]["shape"], json!([2, 50, 4]));
+    assert_eq!(found[1]["shape"], json!([2, 50, 6]));
+    let numbers = |values: &Value| -> Vec<f64> {
+        values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    let (logits, scores) = (numbers(&found[1]["data"]), numbers(&found[2]["data"]));
+    for (logits, score) in logits.chunks(50 * 6).zip(scores) {
+        let best = logits.iter().copied().fold(f64::MIN, f64::max);
+        let expected = 1.0 / (1.0 + (-best).exp());
+        assert!((expected - score).abs() < 1e-6, "{expected} {score}");
+    }
+    assert!(numbers(&found[0]["data"]).iter().all(|side| (0.0..=1.0).contains(side)));
+    // Nobody else gets them.
+    body["outputs"] = json!([]);
+    assert!(!post(&body).to_string().contains("pred_"));
+    let description = server.get("/v2/models/shapes").json()["outputs"].to_string();
+    assert!(description.contains("pred_logits") && !description.contains("masks"), "{description}");
+}
