@@ -48,6 +48,8 @@ pub const DETR_TEST_PYTHON: &str = "DETR_TEST_PYTHON";
 /// A folder for a virtual environment of Python, for a test of other people's clients. If there is none it is made, with
 /// the packages of `tests/tests/behaviour/serve/requirements.txt`.
 pub const DETR_TEST_CLIENTS: &str = "DETR_TEST_CLIENTS";
+/// A Chromium, for a test of the server's page; it needs `DETR_TEST_CLIENTS`, too.
+pub const DETR_TEST_BROWSER: &str = "DETR_TEST_BROWSER";
 /// The number of random stops in the tests of interrupted runs; a few if not set.
 pub const DETR_TEST_STOPS: &str = "DETR_TEST_STOPS";
 /// The commit that the program was built of, where the one who built it set `DETR_COMMIT` then.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use detr_types::env;
 use prost::Message;
@@ -10,12 +11,36 @@ use serde_json::Value;
 
 use super::client::{Answer, connect, read_whole};
 use super::grpc::{InferResponse, MODEL_INFER, call, floats};
-use super::{SMALL, pictures, printed, shapes};
+use super::{SMALL, Server, pictures, printed, shapes};
 use crate::support::{detr, folder_with, root};
+
+/// Returns the folder of this file.
+fn ours() -> PathBuf {
+    root().join("tests/tests/behaviour/serve")
+}
 
 /// Returns the folder of the requests that `clients.py --record` wrote, all for `shapes.jpg` beside them.
 fn recorded() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/serve/requests")
+    ours().join("requests")
+}
+
+/// Returns the Python of the virtual environment that `DETR_TEST_CLIENTS` names, and makes the environment if there is
+/// none.
+fn python() -> Option<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let environment = std::env::var_os(env::DETR_TEST_CLIENTS)?;
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let python = Path::new(&environment).join("bin/python");
+    if !python.is_file() {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&environment).status().unwrap();
+        assert!(made.success());
+        let mut install = Command::new(&python);
+        install
+            .args(["-m", "pip", "install", "--quiet", "-r"])
+            .arg(ours().join("requirements.txt"));
+        assert!(install.status().unwrap().success());
+    }
+    Some(python)
 }
 
 /// Returns the files of the folder that end so, with their names.
@@ -89,16 +114,7 @@ fn what_clients_of_other_people_sent_is_answered() {
 
 #[test]
 fn clients_of_other_people_get_what_the_command_line_prints() {
-    let Some(environment) = std::env::var_os(env::DETR_TEST_CLIENTS) else { return };
-    let python = Path::new(&environment).join("bin/python");
-    let ours = root().join("tests/tests/behaviour/serve");
-    if !python.is_file() {
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&environment).status().unwrap();
-        assert!(made.success());
-        let mut install = Command::new(&python);
-        install.args(["-m", "pip", "install", "--quiet", "-r"]).arg(ours.join("requirements.txt"));
-        assert!(install.status().unwrap().success());
-    }
+    let Some(python) = python() else { return };
     let mut files = pictures();
     // Ten pictures.
     files.push(("again.png".to_owned(), files[1].1.clone()));
@@ -110,11 +126,30 @@ fn clients_of_other_people_get_what_the_command_line_prints() {
     let (server, rpc) = super::grpc::start(&["--max-batch", "4", "--max-delay", "5"]);
     for maker in ["others", "kserve"] {
         let mut command = Command::new(&python);
-        command.arg(ours.join("clients.py")).args([maker, &server.address, &rpc, "printed.json"]);
+        command.arg(ours().join("clients.py")).args([maker, &server.address, &rpc, "printed.json"]);
         let outcome = command.args(&names).current_dir(folder.path()).output().unwrap();
         let stderr = String::from_utf8_lossy(&outcome.stderr);
         let stdout = String::from_utf8_lossy(&outcome.stdout);
         assert!(outcome.status.success(), "{stdout}{stderr}");
         assert!(stdout.contains("all equal"), "{stdout}{stderr}");
     }
+}
+
+#[test]
+fn the_page_shows_what_the_command_line_prints() {
+    let Some(chromium) = std::env::var_os(env::DETR_TEST_BROWSER) else { return };
+    let python = python().expect("the page's test needs DETR_TEST_CLIENTS, too");
+    let server = Server::start(&[]);
+    let files = &pictures()[..1];
+    let (name, bytes) = &files[0];
+    let printed = printed(files, &[], 0).into_bytes();
+    let folder = folder_with([(name.as_str(), bytes.clone()), ("printed.json", printed)]);
+    let mut command = Command::new(python);
+    command.arg(ours().join("page.py")).arg(chromium).arg(&server.address);
+    command.args(["printed.json", name, "page.png"]).current_dir(folder.path());
+    let outcome = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&outcome.stderr);
+    let stdout = String::from_utf8_lossy(&outcome.stdout);
+    assert!(outcome.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("none elsewhere"), "{stdout}{stderr}");
 }
