@@ -10,6 +10,8 @@ mod eval;
 mod export;
 mod inspect;
 mod models;
+#[cfg(feature = "otel")]
+mod otel;
 mod runs;
 mod self_test;
 #[cfg(feature = "serve")]

@@ -83,6 +83,11 @@ pub(crate) struct ServeArgs {
     /// Write a line of JSON to stderr for every request
     #[arg(long)]
     log_requests: bool,
+
+    /// Send every request as a span to OpenTelemetry's collector at `OTEL_EXPORTER_OTLP_ENDPOINT`
+    #[cfg(feature = "otel")]
+    #[arg(long)]
+    otel: bool,
 }
 
 /// The flags that set how pictures are resized.
@@ -179,7 +184,7 @@ pub(crate) fn run(args: &ServeArgs, console: &Console) -> Result<(), CliError> {
         queue: b.max_queue as usize,
     };
     let options = ServeOptions { batching, device_survives: on_cpu, ..options };
-    let log: Option<LogRequest> = args.log_requests.then(|| Box::new(log_request) as LogRequest);
+    let log = log_of(args)?;
     let server = Server::bind(sources, options, tokens, log).map_err(failed)?;
     let address = server.address().map_err(|error| failed(RunError::Start(error)))?;
     catch_signals(server.control())?;
@@ -202,6 +207,29 @@ pub(crate) fn run(args: &ServeArgs, console: &Console) -> Result<(), CliError> {
 fn say(text: &str) {
     // A message that cannot be shown has no other place to go.
     drop(std::io::stderr().write_all(text.as_bytes()));
+}
+
+/// Returns what takes the records of requests, if something does.
+#[cfg(not(feature = "otel"))]
+#[allow(clippy::unnecessary_wraps)] // with OpenTelemetry it can fail
+fn log_of(args: &ServeArgs) -> Result<Option<LogRequest>, CliError> {
+    Ok(args.log_requests.then(|| Box::new(log_request) as LogRequest))
+}
+
+/// Returns what takes the records of requests, if something does.
+#[cfg(feature = "otel")]
+fn log_of(args: &ServeArgs) -> Result<Option<LogRequest>, CliError> {
+    let lines = args.log_requests;
+    if !args.otel {
+        return Ok(lines.then(|| Box::new(log_request) as LogRequest));
+    }
+    let spans = crate::otel::SpanSender::new().map_err(CliError::Usage)?;
+    Ok(Some(Box::new(move |record| {
+        spans.send(record);
+        if lines {
+            log_request(record);
+        }
+    })))
 }
 
 fn log_request(record: &RequestRecord<'_>) {

@@ -1,4 +1,4 @@
-//! A record of every request, for a log. It holds no header, no query and no body, so no secret.
+//! A record of every request, for a log. It holds no query, no body and no header but that of a trace, so no secret.
 
 use std::time::Duration;
 
@@ -13,6 +13,15 @@ pub struct RequestRecord<'a> {
     pub method: &'a str,
     /// The path without its query.
     pub path: &'a str,
+    /// The pattern of the path, such as `/v2/models/{name}/infer`, or `none`.
+    #[serde(skip)]
+    pub route: &'a str,
+    /// The header `traceparent` of the request, which says whose part it is.
+    #[serde(skip)]
+    pub parent: Option<&'a str>,
+    /// The times of the stages in the form of the header `Server-Timing`.
+    #[serde(skip)]
+    pub stages: Option<&'a str>,
     /// The address of the client.
     pub client: Option<std::net::SocketAddr>,
     /// The status of the answer.

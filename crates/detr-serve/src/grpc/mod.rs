@@ -22,6 +22,7 @@ use crate::body;
 use crate::error::RequestError;
 use crate::inference::{EXTENSIONS, INPUTS, PLATFORM, SERVER_NAME, TensorInfo, outputs_of};
 use crate::log::RequestRecord;
+use crate::rest::parent_of;
 use messages::{
     Empty, HealthCheckResponse, ModelIndex, ModelInferRequest, ModelMetadataResponse, ModelRequest,
     RepositoryIndexResponse, RepositoryRequest, ServerMetadataResponse, StateResponse,
@@ -46,7 +47,7 @@ pub(crate) async fn call(
         time.deadline = time.deadline.min(time.started + timeout);
     }
     let path = request.uri().path().to_owned();
-    let id = app.next_id();
+    let (id, parent) = (app.next_id(), parent_of(request.headers()));
     // A call that panics resets its stream alone: each has a task of its own.
     let work = answer(Arc::clone(&app), time, &path, request.map(Body::new));
     let response = match tokio::time::timeout_at(time.deadline.into(), work).await {
@@ -65,6 +66,9 @@ pub(crate) async fn call(
             id: &id,
             method: "POST",
             path: &path,
+            route,
+            parent: parent.as_deref(),
+            stages: None,
             client,
             status: as_http,
             time: elapsed,

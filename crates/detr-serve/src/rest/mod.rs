@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -122,6 +122,7 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let client = request.extensions().get::<Client>().map(|client| client.0);
+    let parent = parent_of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -133,10 +134,25 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     let (status, elapsed) = (response.status().as_u16(), time.elapsed());
     app.metrics.request(&route, status, elapsed);
     if let Some(log) = &app.log {
-        let method = method.as_str();
-        log(&RequestRecord { id: &id, method, path: &path, client, status, time: elapsed });
+        let stages = response.headers().get("server-timing").and_then(|value| value.to_str().ok());
+        log(&RequestRecord {
+            id: &id,
+            method: method.as_str(),
+            path: &path,
+            route: &route,
+            parent: parent.as_deref(),
+            stages,
+            client,
+            status,
+            time: elapsed,
+        });
     }
     response
+}
+
+/// Returns the header by which clients tell whose part a request is.
+pub(crate) fn parent_of(headers: &HeaderMap) -> Option<String> {
+    headers.get("traceparent")?.to_str().ok().map(str::to_owned)
 }
 
 /// Returns whether a text may be taken for an id: it comes back in a header and in the log.
