@@ -6,6 +6,7 @@ use std::io::Read;
 use std::time::SystemTime;
 
 use detr_serve::RequestRecord;
+use detr_types::env;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span, SpanKind, Status, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -82,7 +83,7 @@ impl Drop for SpanSender {
 }
 
 fn service_name() -> String {
-    let name = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
+    let name = std::env::var(env::OTEL_SERVICE_NAME).ok().filter(|name| !name.is_empty());
     name.unwrap_or_else(|| "detr-serve".to_owned())
 }
 

@@ -16,6 +16,8 @@ pub const HF_TOKEN: &str = "HF_TOKEN";
 pub const DETR_CACHE: &str = "DETR_CACHE";
 /// A token that clients of `detr serve` must send, besides those of `--token-file`.
 pub const DETR_SERVE_TOKEN: &str = "DETR_SERVE_TOKEN";
+/// The name of a server among others for OpenTelemetry, whose standard this is.
+pub const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 /// The port that `SageMaker` sends requests to.
 pub const SAGEMAKER_BIND_TO_PORT: &str = "SAGEMAKER_BIND_TO_PORT";
 /// The port that Vertex AI sends requests to.
