@@ -20,6 +20,7 @@ impl Adapter {
     }
 
     /// Returns the adapter behind the device of a backend that has this name.
+    #[cfg_attr(not(feature = "wgpu"), allow(unused_variables))]
     pub(super) fn behind(backend: Backend, name: &str) -> Self {
         match backend {
             Backend::Cuda => Self { api: None, driver: nvidia_driver() },
