@@ -16,11 +16,11 @@ use crate::text::escaped;
 #[derive(Args, Clone, Debug, Default)]
 pub struct LogArgs {
     /// Only results and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, display_order = 900, conflicts_with = "verbose")]
     pub quiet: bool,
 
     /// More messages; -vv for debugging
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
     pub verbose: u8,
 }
 

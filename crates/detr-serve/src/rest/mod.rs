@@ -162,3 +162,32 @@ fn is_id(text: &str) -> bool {
 
 /// The extension that [`around`] adds.
 type Time = Extension<crate::app::RequestTime>;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_description_has_every_route() {
+        let description: serde_json::Value = serde_json::from_str(page::OPENAPI).unwrap();
+        let described: BTreeSet<&str> =
+            description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        // The router does not tell its routes, so they are read from above.
+        let source = include_str!("mod.rs").split("mod tests").next().unwrap();
+        let quoted = |call: &'static str| {
+            source.split(call).skip(1).filter_map(|rest| rest.split('"').next())
+        };
+        let models = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"];
+        let mut routes: BTreeSet<String> = quoted(".route(\"").map(str::to_owned).collect();
+        assert!(routes.len() > 15);
+        for model in models {
+            assert!(source.contains(&format!("\"{model}\"")));
+            routes.insert(model.to_owned());
+            routes.extend(quoted("format!(\"{model}").map(|rest| format!("{model}{rest}")));
+        }
+        let routes: BTreeSet<&str> = routes.iter().map(String::as_str).collect();
+        assert_eq!(routes, described);
+    }
+}
