@@ -192,6 +192,33 @@ fn slow_clients_are_cut_off_and_hold_nobody_up() {
 }
 
 #[test]
+fn tiny_chunks_and_idle_connections_hold_nobody_up() {
+    let server = Server::start(&SMALL);
+    let idle: Vec<_> = (0..400).map(|_| connect(&server.address).unwrap()).collect();
+    let head = "POST /detect HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: image/png\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let start = Instant::now();
+    let answer = std::thread::scope(|scope| {
+        let tiny = scope.spawn(|| {
+            let mut stream = connect(&server.address).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all("1\r\nx\r\n".repeat(1_000_000).as_bytes()).unwrap();
+            stream.write_all(b"0\r\n\r\n").unwrap();
+            read_answer(stream).unwrap()
+        });
+        for _ in 0..5 {
+            server.post("/detect", "image/png", &pictures()[1].1).expect(200);
+        }
+        tiny.join().unwrap()
+    });
+    // A megabyte that is no picture.
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+    drop(idle);
+    server.get("/ping").expect(200);
+}
+
+#[test]
 fn tokens_are_asked_for_and_never_told() {
     let folder =
         crate::support::folder_with([("tokens", b"# ours\nsesame-0123\n\nsecond\n".to_vec())]);
