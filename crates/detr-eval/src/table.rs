@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use detr_types::counted;
+
 use crate::metrics::{ClassMetrics, Confusion, Metrics};
 
 impl Metrics {
@@ -117,8 +119,10 @@ impl fmt::Display for Metrics {
         let counts = &self.counts;
         write!(
             f,
-            " {} images, {} objects, {} detections",
-            counts.images, counts.objects, counts.detections
+            " {}, {}, {}",
+            counted(counts.images, "image"),
+            counted(counts.objects, "object"),
+            counted(counts.detections, "detection")
         )?;
         for (count, what) in [
             (counts.images_without_detections, "images without detections"),

@@ -32,4 +32,4 @@ pub use range::RangeError;
 pub use resize::ResizeRule;
 pub use size::ImageSize;
 pub use wording::in_plain_words;
-pub use words::nearest;
+pub use words::{counted, nearest};

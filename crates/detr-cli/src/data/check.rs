@@ -10,7 +10,7 @@ use detr_data::doctor::{
 };
 use detr_data::formats::Accept;
 use detr_infer::cli::{CliError, Console, escaped, print, print_json};
-use detr_types::Limits;
+use detr_types::{Limits, counted};
 use serde::Serialize;
 
 use super::{ReadArgs, UprightArgs};
@@ -122,7 +122,8 @@ pub(crate) fn run(args: &CheckArgs, console: &Console) -> Result<(), CliError> {
         let mut text = format!("{findings}\n");
         if let Some(pairs) = &shared_images {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{shared} images are in both data sets");
+            let verb = if shared == 1 { "is" } else { "are" };
+            let _ = writeln!(text, "{} {verb} in both data sets", counted(shared, "image"));
             for (first, second) in pairs.iter().take(5) {
                 let _ = writeln!(text, "                  {first} = {second}");
             }

@@ -12,7 +12,7 @@ use detr_data::{DatasetSource, PreviewStyle, Purpose, SampleRng, preview};
 use detr_infer::cli::{CliError, Console, write_png};
 use detr_infer::draw::draw_truth;
 use detr_infer::palette::Palette;
-use detr_types::{ClassTable, Detection, ImageSize, Xyxy};
+use detr_types::{ClassTable, Detection, ImageSize, Xyxy, counted};
 
 use super::{AugmentationArgs, ReadArgs, UprightArgs, note_left_out};
 
@@ -99,8 +99,9 @@ pub(crate) fn run(args: &PreviewArgs, console: &Console) -> Result<(), CliError>
     write_png(&args.output, &preview(&samples, args.columns, args.cell, &style))?;
     let objects: usize = samples.iter().map(|sample| sample.target.len()).sum();
     console.note(&format!(
-        "{} images with {objects} objects: {}",
-        samples.len(),
+        "{} with {}: {}",
+        counted(samples.len(), "image"),
+        counted(objects, "object"),
         args.output.display()
     ));
     Ok(())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use detr_data::synth::{Shape, SynthError, SynthOptions, synthesize};
 use detr_infer::cli::{CliError, Console};
+use detr_types::counted;
 
 use super::not_written;
 use crate::size::Size;
@@ -76,10 +77,10 @@ pub(crate) fn run(args: &SynthArgs, console: &Console) -> Result<(), CliError> {
         _ => CliError::Usage(error.to_string()),
     })?;
     console.note(&format!(
-        "{} images with {} objects of {} classes: {}",
-        dataset.images.len(),
-        dataset.object_count(),
-        dataset.categories.len(),
+        "{} with {} of {}: {}",
+        counted(dataset.images.len(), "image"),
+        counted(dataset.object_count(), "object"),
+        counted(dataset.categories.len(), "class"),
         args.output.display()
     ));
     Ok(())

@@ -16,6 +16,7 @@ use detr_data::dataset::Problem;
 use detr_data::formats::Accept;
 use detr_eval::{ConfusionOptions, EvalError, EvalOptions, IouKind};
 use detr_infer::cli::{CliError, Console, DeviceArgs, ImageArgs, LoadArgs, print_json};
+use detr_types::counted;
 
 use crate::data::{ReadArgs, UprightArgs, note_left_out};
 use report::Report;
@@ -145,8 +146,8 @@ pub(crate) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
     }
     if failed > 0 {
         return Err(CliError::Failed(format!(
-            "{failed} of {} images failed and count as images without detections",
-            metrics.counts.images
+            "{failed} of {} failed and count as images without detections",
+            counted(metrics.counts.images, "image")
         )));
     }
     Ok(())

@@ -14,8 +14,8 @@ use detr_infer::cli::{
 use detr_infer::sources::Source;
 use detr_infer::writers::{ImageIds, PanopticWriter};
 use detr_infer::{PanopticOptions, PredictError, PredictOptions, StageTimes, check_panoptic};
-use detr_types::Panoptic;
 use detr_types::fs::atomic_write;
+use detr_types::{Panoptic, counted};
 use detr_validate::CategoryMap;
 
 use super::report::Report;
@@ -58,8 +58,8 @@ pub(super) fn run(args: &EvalArgs, console: &Console) -> Result<(), CliError> {
     }
     if failed > 0 {
         return Err(CliError::Failed(format!(
-            "{failed} of {} images failed and count as images without segments",
-            metrics.images
+            "{failed} of {} failed and count as images without segments",
+            counted(metrics.images, "image")
         )));
     }
     Ok(())

@@ -6,6 +6,7 @@ use detr_data::Batch;
 use detr_infer::cli::{CliError, Console, print};
 use detr_track::clock::format_duration;
 use detr_train::{Outcome, RunError, TrainConfig, Trainer, micro_batch};
+use detr_types::counted;
 
 use super::parts::RunParts;
 use super::to_cli;
@@ -38,10 +39,10 @@ pub(super) fn run(
     let looked_at = per_epoch.min(LOOKED_AT);
     let objects: usize = batch.targets.iter().map(|target| target.labels.len()).sum();
     print(&format!(
-        "batch             {} images of {}, {objects} objects; the largest of {looked_at}, and \
-         augmentation may make larger ones\n",
-        batch.images.len(),
-        batch.images.size
+        "batch             {} of {}, {}; the largest of {looked_at}, and augmentation may make larger ones\n",
+        counted(batch.images.len(), "image"),
+        batch.images.size,
+        counted(objects, "object")
     ))?;
     if !parts.others.is_empty() {
         print("devices           what follows is of the first one\n")?;
@@ -54,7 +55,8 @@ pub(super) fn run(
             .collect::<Result<_, _>>()
             .map_err(|error| to_cli(error.into()))?;
         let outcome = trainer.step(micro, 0.0).map_err(|error| {
-            let batch = format!("{} images of {}", batch.images.len(), batch.images.size);
+            let batch =
+                format!("{} of {}", counted(batch.images.len(), "image"), batch.images.size);
             to_cli(RunError::Step { step: number as u64 + 1, batch, error })
         });
         match outcome? {

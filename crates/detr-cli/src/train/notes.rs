@@ -4,7 +4,7 @@
 use detr_data::{Dataset, TargetCounts, TargetRules};
 use detr_infer::cli::{CliError, Console};
 use detr_track::Tracker;
-use detr_types::ClassTable;
+use detr_types::{ClassTable, counted};
 
 use crate::data::left_out;
 
@@ -35,10 +35,10 @@ impl<'a> StartNotes<'a> {
     /// Says how much data a setting leads to, and what reading it left out.
     pub(super) fn dataset(&mut self, setting: &str, dataset: &Dataset) {
         self.say(&format!(
-            "{setting}: {} images, {} objects, {} classes",
-            dataset.images.len(),
-            dataset.object_count(),
-            dataset.categories.len()
+            "{setting}: {}, {}, {}",
+            counted(dataset.images.len(), "image"),
+            counted(dataset.object_count(), "object"),
+            counted(dataset.categories.len(), "class")
         ));
         for note in left_out(dataset) {
             self.say(&format!("note: {setting}: {note}"));
@@ -82,8 +82,8 @@ pub(super) fn nothing_to_learn(train: &Dataset, counts: TargetCounts) -> CliErro
         format!("they have {} and nothing else", reasons.join(", "))
     };
     CliError::Data(format!(
-        "data.train: there is nothing to learn on its {} images: {reasons}\n\
+        "data.train: there is nothing to learn on its {}: {reasons}\n\
          hint: is this the right folder, split or filter? `detr data check` says what is wrong with the data",
-        train.images.len()
+        counted(train.images.len(), "image")
     ))
 }

@@ -14,7 +14,7 @@ use detr_eval::{EvalOptions, Evaluator, IouKind};
 use detr_infer::cli::{CliError, Console, read_text};
 use detr_model::{Model, ModelConfig};
 use detr_train::{TrainConfig, TrainInputs, ValidationSet};
-use detr_types::ClassTable;
+use detr_types::{ClassTable, counted};
 use detr_validate::ground_truth;
 
 use super::notes::{StartNotes, nothing_to_learn, refuse_nothing_to_learn};
@@ -62,7 +62,7 @@ pub(super) fn build<'a>(
         train.images.truncate(count);
         val = Some(train.clone());
         augmentation = Augmentation::validation(&config.data.preprocess);
-        notes.say(&format!("learning from {} images alone", train.images.len()));
+        notes.say(&format!("learning from {} alone", counted(train.images.len(), "image")));
         refuse_nothing_to_learn(&train, &classes)?;
     }
     if let Some(val) = &val {

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use detr_types::ImageSize;
+use detr_types::{ImageSize, counted};
 use serde::Serialize;
 
 pub use classes::{ClassDifferences, OtherId, compare_classes};
@@ -77,8 +77,10 @@ impl fmt::Display for Findings {
         }
         write!(
             f,
-            "{} images, {} objects, {} categories",
-            self.images, self.objects, self.categories
+            "{}, {}, {}",
+            counted(self.images, "image"),
+            counted(self.objects, "object"),
+            counted(self.categories, "category")
         )?;
         if self.findings.is_empty() {
             return write!(f, "\nnothing found");

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use detr_data::RgbImage;
-use detr_types::{ImageSize, Panoptic};
+use detr_types::{ImageSize, Panoptic, counted};
 use serde_json::json;
 
 use super::output::{Pictures, Printer, refuse_to_replace_panoptic};
@@ -206,8 +206,8 @@ impl<'a> Job<'a> {
             self.console.say(&timings.table());
         }
         if self.failed > 0 {
-            let (failed, all) = (self.failed, self.names.len());
-            return Err(CliError::Failed(format!("{failed} of {all} images failed")));
+            let (failed, all) = (self.failed, counted(self.names.len(), "image"));
+            return Err(CliError::Failed(format!("{failed} of {all} failed")));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use detr_data::RgbImage;
-use detr_types::{Detection, ImageSize};
+use detr_types::{Detection, ImageSize, counted};
 
 use super::output::{Pictures, Printer, check_output};
 use super::panoptic::predict_panoptic;
@@ -176,19 +176,20 @@ impl<'a> Job<'a> {
         outcome?;
         if let (Some(writer), Some(path)) = (self.writer, &self.args.output) {
             let written = writer.finish()?;
-            let (objects, images) = (written.detections, written.images);
-            self.console.note(&format!("{objects} objects in {images} images: {}", path.display()));
+            let objects = counted(written.detections, "object");
+            let images = counted(written.images, "image");
+            self.console.note(&format!("{objects} in {images}: {}", path.display()));
             if written.outside > 0 {
-                let outside = written.outside;
-                self.console.note(&format!("note: {outside} boxes outside their image left out"));
+                let boxes = counted(written.outside, "box");
+                self.console.note(&format!("note: {boxes} outside their image left out"));
             }
         }
         if self.args.timings && !self.printer.holds_timings() {
             self.console.say(&timings.table());
         }
         if self.failed > 0 {
-            let (failed, all) = (self.failed, self.names.len());
-            return Err(CliError::Failed(format!("{failed} of {all} images failed")));
+            let (failed, all) = (self.failed, counted(self.names.len(), "image"));
+            return Err(CliError::Failed(format!("{failed} of {all} failed")));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use detr_types::counted;
 use serde_json::{Value, json};
 
 use crate::StageTimes;
@@ -40,7 +41,10 @@ impl Timings {
     pub fn throughput(&self) -> String {
         let (images, seconds) = (self.images, self.wall.as_secs_f64());
         let (rate, each) = (self.rate(), self.per_image(self.wall));
-        format!("{images} images in {seconds:.2} s: {rate:.2} images/s, {each:.1} ms per image")
+        format!(
+            "{} in {seconds:.2} s: {rate:.2} images/s, {each:.1} ms per image",
+            counted(images as usize, "image")
+        )
     }
 
     fn per_image(&self, time: Duration) -> f64 {
@@ -61,8 +65,8 @@ impl Timings {
         let seconds = self.wall.as_secs_f64();
         let _ = write!(
             text,
-            "{} images in {seconds:.2} s, {:.2} images/s; decoding runs beside the rest",
-            self.images,
+            "{} in {seconds:.2} s, {:.2} images/s; decoding runs beside the rest",
+            counted(self.images as usize, "image"),
             self.rate()
         );
         text

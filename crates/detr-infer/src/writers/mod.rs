@@ -17,7 +17,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use detr_types::fs::{PendingFile, atomic_write, check_replaceable};
-use detr_types::{ClassTable, Detection};
+use detr_types::{ClassTable, Detection, counted};
 
 pub use self::error::WriteError;
 pub use self::image_result::ImageResult;
@@ -187,8 +187,7 @@ pub fn human_line(result: &ImageResult) -> String {
     sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
     let count = match sorted.len() {
         0 => "no objects".to_owned(),
-        1 => "1 object".to_owned(),
-        many => format!("{many} objects"),
+        count => counted(count, "object"),
     };
     let mut line = format!("{} {}: {count}", result.file, result.size);
     for (position, detection) in sorted.iter().take(LISTED).enumerate() {

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use detr_data::Batch;
+use detr_types::counted;
 
 use super::checkpointing::{CheckpointWriter, checkpoint_files};
 use super::divergence::{DivergenceReport, SkippedStep};
@@ -182,7 +183,7 @@ impl TrainLoop {
         let sizes = batches.iter().map(|batch| batch.images.size);
         let largest = sizes.max_by_key(|size| size.height * size.width);
         let largest = largest.map_or_else(String::new, |size| size.to_string());
-        let batch = format!("{} images of {largest}", images.len());
+        let batch = format!("{} of {largest}", counted(images.len(), "image"));
         let lr = self.lr * factor;
         StepPlan { waited, began, factor, lr, batch, images }
     }

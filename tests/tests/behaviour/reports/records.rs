@@ -542,7 +542,7 @@ fn training_takes_photographs_upright_where_its_settings_say_so() {
         let args =
             ["train", "--config", "run.toml", "--dry-run", "--backend", "flex", "--set", flag];
         let outcome = detr(args).inside(folder.path()).run().expect(0);
-        let batch = format!("1 images of {size}, 1 objects");
+        let batch = format!("1 image of {size}, 1 object");
         assert!(outcome.stdout.contains(&batch), "{}", outcome.stdout);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use detr_types::counted;
 use serde::Serialize;
 
 use crate::dataset::{Dataset, Problem};
@@ -128,8 +129,10 @@ impl fmt::Display for LossReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} images and {} objects written as {}",
-            self.images, self.objects, self.format
+            "{} and {} written as {}",
+            counted(self.images, "image"),
+            counted(self.objects, "object"),
+            self.format
         )?;
         if self.is_lossless() {
             return write!(f, "; nothing lost");

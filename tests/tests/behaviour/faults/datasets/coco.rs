@@ -60,7 +60,7 @@ pub(super) fn cases() -> Vec<Case> {
         "d.json:1:200036",
     );
     add("deep objects", "{\"a\":".repeat(100_000).into_bytes(), 3, "d.json:1:");
-    add("byte order mark", format!("\u{feff}{good}").into_bytes(), 0, "1 images, 1 objects");
+    add("byte order mark", format!("\u{feff}{good}").into_bytes(), 0, "1 image, 1 object");
     add("a list, as of results", b"[]".to_vec(), 3, "looks like detection results");
     add("no images", br#"{"annotations": []}"#.to_vec(), 3, "missing field `images`");
     add("images as an object", br#"{"images": {}}"#.to_vec(), 3, "expected a sequence");
@@ -159,8 +159,8 @@ pub(super) fn cases() -> Vec<Case> {
         ("NaN in a polygon", &[("segmentation", "[[5, 5, 25, NaN, 25, 25]]")], 1, "polygon"),
         ("text in a polygon", &[("segmentation", "[[5, 5, \"x\", 5, 25, 25]]")], 1, "polygon"),
         ("vast polygon", &[("segmentation", "[[0, 0, 1e300, 0, 1e300, 1e300]]")], 1, "polygon"),
-        ("crossing polygon", &[("segmentation", "[[5, 5, 25, 25, 25, 5, 5, 25]]")], 0, "1 objects"),
-        ("no polygons", &[("segmentation", "[]")], 0, "1 objects"),
+        ("crossing polygon", &[("segmentation", "[[5, 5, 25, 25, 25, 5, 5, 25]]")], 0, "1 object"),
+        ("no polygons", &[("segmentation", "[]")], 0, "1 object"),
         ("outline as text", &[("segmentation", "\"x\"")], 1, "annotation 1: "),
         (
             "code of another size",
@@ -233,7 +233,7 @@ pub(super) fn cases() -> Vec<Case> {
     };
     add("stated twice as large", sized(120, 80), 0, "a.png is 60x40, stated 120x80");
     add("stated on its side", sized(40, 60), 1, "a.png is 60x40, stated 40x60");
-    add("good", good.into_bytes(), 0, "1 images, 1 objects");
+    add("good", good.into_bytes(), 0, "1 image, 1 object");
     cases
 }
 

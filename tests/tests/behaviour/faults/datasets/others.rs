@@ -55,8 +55,8 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case { name: format!("yolo: {name}"), files, path: ".", code, message });
     };
     let good = b"0 0.5 0.5 0.2 0.2\n";
-    yolo("good", YAML, good, 0, "1 images, 1 objects");
-    yolo("names by number", "train: images/train\nnames: {0: cat, 1: dog}\n", good, 0, "1 objects");
+    yolo("good", YAML, good, 0, "1 image, 1 object");
+    yolo("names by number", "train: images/train\nnames: {0: cat, 1: dog}\n", good, 0, "1 object");
     yolo("no names", "train: images/train\n", good, 3, "names");
     yolo("broken yaml", "train: [images\nnames: [a\n", good, 3, "data.yaml:");
     yolo("no train", "names: [cat]\n", good, 3, "train");
@@ -79,7 +79,7 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case { name: format!("voc: {name}"), files, path: ".", code, message });
     };
     let xml = |from: &str, to: &str| VOC.replace(from, to);
-    voc("good", VOC.to_owned(), 0, "1 images, 1 objects");
+    voc("good", VOC.to_owned(), 0, "1 image, 1 object");
     voc("cut", VOC[..VOC.len() / 2].to_owned(), 3, "1.xml:");
     voc("not xml", "hello".to_owned(), 3, "1.xml:");
     voc("empty", String::new(), 3, "1.xml:");
