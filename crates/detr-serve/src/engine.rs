@@ -17,7 +17,7 @@ pub(crate) struct DetectionOptions {
     pub(crate) output: bool,
 }
 
-/// What a model says of a picture.
+/// The answer of a model for a picture.
 pub(crate) struct DetectedPicture {
     pub(crate) picture: RgbImage,
     /// The detections, best first.
@@ -26,7 +26,7 @@ pub(crate) struct DetectedPicture {
     pub(crate) output: Option<HostOutput>,
 }
 
-/// What a model says of a picture, or the fault of the picture.
+/// The answer of a model for a picture, or the fault of the picture.
 pub(crate) type Outcome = Result<DetectedPicture, ImageFault>;
 
 /// Something that detects in batches. A server calls it from one thread at a time.

@@ -47,7 +47,7 @@ enum Phase {
     Closing,
 }
 
-/// What is spoken at a port.
+/// The protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Http,

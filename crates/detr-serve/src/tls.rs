@@ -19,7 +19,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// What the two ports need of the identity. Connections that are open keep theirs when it is read again.
+/// The identity of a server, for both of its ports. Connections that are open keep theirs when it is read again.
 pub(crate) struct Tls {
     files: TlsFiles,
     current: RwLock<Acceptors>,

@@ -97,7 +97,7 @@ fn the_deadline_counts_the_time_in_the_queue() {
     let answer = server.post("/invocations", FORM, &form(&many)).expect(504);
     assert_eq!(answer.text(), "Request processing time exceeded limit");
     assert!(start.elapsed() < Duration::from_secs(10));
-    // What nobody waits for any more is not computed: the queue is free at once.
+    // Pictures that nobody waits for any more are not computed: the queue is free at once.
     let metrics = server.get("/metrics").expect(200).text();
     let done = metrics.lines().find_map(|line| {
         line.strip_prefix("detr_stage_seconds_count{stage=\"infer\"} ")?.parse::<usize>().ok()
